@@ -1,0 +1,113 @@
+#include "bindings/arrays.h"
+
+#include <limits>
+
+namespace convcore {
+namespace {
+
+[[noreturn]] void fail_type(const char* op, const char* name, const std::string& what, const std::string& expected,
+                            const std::string& got) {
+  throw py::type_error(std::string(op) + ": " + name + " " + what + ": expected " + expected + ", got " + got);
+}
+
+std::string type_name(py::handle object) { return py::str(py::type::of(object).attr("__name__")); }
+
+// The object itself when it is an ndarray, a view of it when it speaks DLPack (torch, JAX, CuPy on the host).
+py::array as_ndarray(const char* op, const char* name, py::handle object) {
+  if (py::isinstance<py::array>(object)) return py::reinterpret_borrow<py::array>(object);
+  if (py::hasattr(object, "__dlpack__")) {
+    try {
+      return py::module_::import("numpy").attr("from_dlpack")(object);
+    } catch (py::error_already_set& error) {
+      fail_type(op, name, "cannot be read through DLPack", "a float32 array in host memory", error.what());
+    }
+  }
+  fail_type(op, name, "is not an array", "a numpy.ndarray of float32", type_name(object));
+}
+
+Shape shape_of(const py::array& array) {
+  Shape shape(size_t(array.ndim()));
+  for (size_t i = 0; i < shape.size(); i++) shape[i] = array.shape(py::ssize_t(i));
+  return shape;
+}
+
+template <typename T>
+Arg<T> view(py::array array) {
+  // Kernels never write through an input, so dropping const here is safe for read-only arrays.
+  T* data = static_cast<T*>(const_cast<void*>(array.data()));
+  Shape shape = shape_of(array);
+  static T nothing{};  // an empty array may have a null pointer, which would read as "not given"
+  return {array, Array<T>(data ? data : &nothing, std::move(shape), nullptr)};
+}
+
+void expect_float32(const char* op, const char* name, const py::array& array) {
+  if (array.dtype().equal(py::dtype::of<float>())) return;
+  const std::string dtype = py::str(array.dtype());
+  fail_type(op, name, "has the wrong dtype", "float32", dtype + " (convert it with .astype(numpy.float32))");
+}
+
+template <typename T>
+Arg<T> integer_arg(const char* op, const char* name, py::handle object) {
+  py::array array = as_ndarray(op, name, object);
+  const char kind = array.dtype().kind();
+  if (kind != 'i' && kind != 'u')
+    fail_type(op, name, "has the wrong dtype", "integers", std::string(py::str(array.dtype())));
+  if (!array.dtype().equal(py::dtype::of<T>())) {
+    if (array.size() > 0 && array.dtype().itemsize() >= py::ssize_t(sizeof(T))) {
+      const py::object low = array.attr("min")(), high = array.attr("max")();
+      if (low < py::int_(std::numeric_limits<T>::min()) || high > py::int_(std::numeric_limits<T>::max()))
+        fail(op, std::string(name) + " has a value that is too large", std::to_string(8 * sizeof(T)) + "-bit integers",
+             std::string(py::str(low)) + " ... " + std::string(py::str(high)));
+    }
+    array = array.attr("astype")(py::dtype::of<T>());
+  }
+  return view<T>(py::array_t<T, py::array::c_style>::ensure(array));
+}
+
+template <typename T>
+py::object wrap(const Array<T>& array) {
+  if (!array.given()) return py::none();
+  auto* owner = new std::shared_ptr<void>(array.owner());
+  py::capsule base(owner, [](void* p) { delete static_cast<std::shared_ptr<void>*>(p); });
+  return py::array_t<T>(array.shape(), array.data(), base);
+}
+
+}  // namespace
+
+Arg<float> tensor_arg(const char* op, const char* name, py::handle object) {
+  py::array array = as_ndarray(op, name, object);
+  expect_float32(op, name, array);
+  if (!(array.flags() & py::array::c_style)) array = py::array_t<float, py::array::c_style>::ensure(array);
+  if (!array) throw py::error_already_set();
+  return view<float>(array);
+}
+
+Arg<float> optional_tensor_arg(const char* op, const char* name, py::handle object) {
+  if (object.is_none()) return {};
+  return tensor_arg(op, name, object);
+}
+
+Arg<int64_t> label_arg(const char* op, const char* name, py::handle object) {
+  return integer_arg<int64_t>(op, name, object);
+}
+
+Arg<int32_t> index_arg(const char* op, const char* name, py::handle object) {
+  return integer_arg<int32_t>(op, name, object);
+}
+
+Arg<float> inout_arg(const char* op, const char* name, py::handle object) {
+  if (!py::isinstance<py::array>(object))
+    fail_type(op, name, "is not an array", "a numpy.ndarray of float32", type_name(object));
+  py::array array = py::reinterpret_borrow<py::array>(object);
+  expect_float32(op, name, array);
+  if (!(array.flags() & py::array::c_style))
+    fail(op, std::string(name) + " cannot be updated in place", "a C-contiguous array", "strided memory");
+  if (!array.writeable())
+    fail(op, std::string(name) + " cannot be updated in place", "a writeable array", "a read-only one");
+  return view<float>(array);
+}
+
+py::object to_numpy(const Tensor& array) { return wrap(array); }
+py::object to_numpy(const IndexArray& array) { return wrap(array); }
+
+}  // namespace convcore

@@ -1,0 +1,34 @@
+// NumPy (and anything that speaks DLPack) to views and back. Checks dtypes; shapes are checked in csrc/ops.
+#pragma once
+#include <pybind11/numpy.h>
+#include <pybind11/pybind11.h>
+#include <pybind11/stl.h>
+
+#include "core/array.h"
+
+namespace py = pybind11;
+
+namespace convcore {
+
+// An argument: the view that the op reads, and the Python object that keeps its memory alive.
+template <typename T>
+struct Arg {
+  py::object holder;
+  Array<T> array;
+};
+
+// A float32 array. C-contiguous arrays are viewed, others are copied into order; writing is never needed.
+// Throws TypeError "<op>: <name> ...: expected ..., got ..." for anything else.
+Arg<float> tensor_arg(const char* op, const char* name, py::handle object);
+Arg<float> optional_tensor_arg(const char* op, const char* name, py::handle object);  // None: not given
+Arg<int64_t> label_arg(const char* op, const char* name, py::handle object);          // any integer dtype
+Arg<int32_t> index_arg(const char* op, const char* name, py::handle object);          // any integer dtype
+
+// A float32 array that the op writes in place: must be C-contiguous and writeable.
+Arg<float> inout_arg(const char* op, const char* name, py::handle object);
+
+// An ndarray that owns (a share of) the memory; None when the array was not given.
+py::object to_numpy(const Tensor& array);
+py::object to_numpy(const IndexArray& array);
+
+}  // namespace convcore

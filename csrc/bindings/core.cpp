@@ -1,0 +1,87 @@
+// Threads, instruction sets, memory, windows and random numbers.
+#include <omp.h>
+
+#include "bindings/arrays.h"
+#include "bindings/module.h"
+#include "core/allocator.h"
+#include "core/random.h"
+#include "core/threads.h"
+#include "core/window.h"
+#include "cpu/kernels.h"
+
+namespace convcore {
+namespace {
+
+py::dict build_info() {
+  py::dict info;
+  info["version"] = CONVCORE_VERSION;
+  info["compiler"] = CONVCORE_COMPILER;
+  info["build_type"] = CONVCORE_BUILD_TYPE;
+  info["openmp"] = _OPENMP;
+  info["cuda"] = false;
+  return info;
+}
+
+py::dict memory_stats() {
+  const AllocatorStats s = allocator_stats();
+  py::dict stats;
+  stats["live_bytes"] = s.live_bytes;
+  stats["cached_bytes"] = s.cached_bytes;
+  stats["system_requests"] = s.system_requests;
+  return stats;
+}
+
+// Uniform numbers in [low, high), element i from position i of the stream.
+py::object random_uniform(uint64_t seed, uint64_t stream, Shape shape, float low, float high) {
+  Tensor out = Tensor::empty("random_uniform", "shape", std::move(shape));
+  const int64_t count = out.count();
+  const RandomKey key{seed, stream};
+  float* data = out.data();
+  parallel_for((count + 3) / 4, 40, [&](int64_t begin, int64_t end) {
+    for (int64_t block = begin; block < end; block++) {
+      const Philox r = philox(key, uint64_t(block));
+      for (int64_t i = 0; i < 4 && 4 * block + i < count; i++)
+        data[4 * block + i] = low + (high - low) * uniform_float(r.value[i]);
+    }
+  });
+  return to_numpy(out);
+}
+
+// A permutation of 0 .. n-1 (Fisher-Yates; position i of the stream decides swap i).
+py::array_t<int64_t> random_permutation(uint64_t seed, uint64_t stream, int64_t n) {
+  expect_range("random_permutation", "n", n, 0, INT64_MAX / 16);
+  py::array_t<int64_t> out(n);
+  int64_t* p = out.mutable_data();
+  for (int64_t i = 0; i < n; i++) p[i] = i;
+  const RandomKey key{seed, stream};
+  for (int64_t i = n - 1; i > 0; i--) {
+    const Philox r = philox(key, uint64_t(i));
+    const uint64_t bits = uint64_t(r.value[0]) << 32 | r.value[1];
+    const uint64_t j = uint64_t((unsigned __int128)bits * uint64_t(i + 1) >> 64);
+    std::swap(p[i], p[j]);
+  }
+  return out;
+}
+
+}  // namespace
+
+void bind_core(py::module_& m) {
+  m.def("build_info", build_info);
+  m.def("isa", [] { return cpu::kernels().isa; });
+  m.def("reachable_isas", cpu::reachable_isas);
+  m.def("num_threads", num_threads);
+  m.def("set_num_threads", set_num_threads);
+  m.def("memory_stats", memory_stats);
+  m.def("release_cache", release_cache);
+  m.def("random_uniform", random_uniform);
+  m.def("random_permutation", random_permutation);
+  m.def("same_padding", same_padding);
+  m.def("window_output_size",
+        [](const std::string& op, const std::string& axis, int64_t in, int64_t kernel, int64_t stride,
+           int64_t pad_before, int64_t pad_after, int64_t dilation, bool ceil_mode) {
+          return window_output_size(op.c_str(), axis.c_str(), in, {kernel, stride, pad_before, pad_after, dilation},
+                                    ceil_mode);
+        });
+}
+
+}  // namespace convcore

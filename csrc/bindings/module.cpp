@@ -1,0 +1,9 @@
+// convcore._core: table of contents.
+#include "bindings/module.h"
+
+PYBIND11_MODULE(_core, m) {
+  m.doc() = "Compiled core of convcore. The documented interface is convcore.functional.";
+  convcore::bind_core(m);
+  convcore::bind_conv2d(m);
+  convcore::bind_linear(m);
+}

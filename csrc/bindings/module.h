@@ -1,0 +1,11 @@
+// The parts of the module: one function per file in csrc/bindings.
+#pragma once
+#include <pybind11/pybind11.h>
+
+namespace convcore {
+
+void bind_conv2d(pybind11::module_&);
+void bind_core(pybind11::module_&);
+void bind_linear(pybind11::module_&);
+
+}  // namespace convcore

@@ -1,0 +1,122 @@
+#include "core/allocator.h"
+
+#include <cstdlib>
+#include <cstring>
+#include <map>
+#include <mutex>
+#include <new>
+#include <vector>
+
+namespace convcore {
+namespace {
+
+bool poison() {
+  static const bool on = [] {
+    const char* value = std::getenv("CONVCORE_POISON");
+    return value && std::strcmp(value, "1") == 0;
+  }();
+  return on;
+}
+
+// Sizes are rounded up to one of eight steps per power of two, so that nearly equal requests share blocks.
+size_t size_class(size_t bytes) {
+  size_t step = kAlignment;
+  while (step * 16 < bytes) step *= 2;
+  return (bytes + step - 1) / step * step;
+}
+
+void* system_allocate(size_t bytes) {
+  void* block = nullptr;
+  if (posix_memalign(&block, kAlignment, bytes) != 0) throw std::bad_alloc();
+  return block;
+}
+
+struct Cache {
+  std::mutex mutex;
+  std::map<size_t, std::vector<void*>> free_blocks;  // by size class
+  AllocatorStats stats{};
+};
+
+// Never destroyed: arrays may outlive static destruction at interpreter exit.
+Cache& cache() {
+  static Cache* instance = new Cache;
+  return *instance;
+}
+
+void give_back(void* block, size_t bytes) {
+  Cache& c = cache();
+  {
+    std::lock_guard<std::mutex> lock(c.mutex);
+    c.stats.live_bytes -= bytes;
+    if (c.stats.cached_bytes + bytes <= kMaxCachedBytes) {
+      c.free_blocks[bytes].push_back(block);
+      c.stats.cached_bytes += bytes;
+      return;
+    }
+  }
+  std::free(block);
+}
+
+}  // namespace
+
+std::shared_ptr<void> allocate(size_t bytes) {
+  if (bytes > SIZE_MAX / 2) throw std::bad_alloc();
+  bytes = size_class(bytes ? bytes : 1);
+  Cache& c = cache();
+  void* block = nullptr;
+  {
+    std::lock_guard<std::mutex> lock(c.mutex);
+    auto found = c.free_blocks.find(bytes);
+    if (found != c.free_blocks.end() && !found->second.empty()) {
+      block = found->second.back();
+      found->second.pop_back();
+      c.stats.cached_bytes -= bytes;
+    }
+  }
+  const bool fresh = block == nullptr;
+  if (fresh) block = system_allocate(bytes);
+  {
+    std::lock_guard<std::mutex> lock(c.mutex);
+    c.stats.live_bytes += bytes;
+    c.stats.system_requests += fresh;
+  }
+  std::shared_ptr<void> owner(block, [bytes](void* p) { give_back(p, bytes); });
+  if (poison()) std::memset(block, 0xFF, bytes);  // every float a NaN
+  return owner;
+}
+
+AllocatorStats allocator_stats() {
+  Cache& c = cache();
+  std::lock_guard<std::mutex> lock(c.mutex);
+  return c.stats;
+}
+
+void release_cache() {
+  Cache& c = cache();
+  std::lock_guard<std::mutex> lock(c.mutex);
+  for (auto& entry : c.free_blocks)
+    for (void* block : entry.second) std::free(block);
+  c.free_blocks.clear();
+  c.stats.cached_bytes = 0;
+}
+
+void* thread_workspace(int slot, size_t bytes) {
+  struct Workspace {
+    void* block = nullptr;
+    size_t bytes = 0;
+    ~Workspace() { std::free(block); }
+  };
+  thread_local Workspace workspaces[kWorkspaceSlots];
+  Workspace& w = workspaces[slot];
+  if (w.bytes < bytes) {
+    std::free(w.block);
+    w.block = nullptr;
+    w.bytes = 0;
+    w.block = system_allocate(bytes);
+    w.bytes = bytes;
+  }
+  if (poison()) std::memset(w.block, 0xFF, bytes);
+  return w.block;
+}
+
+}  // namespace convcore

@@ -1,0 +1,32 @@
+// Threads: one way to run a loop in parallel, whose results do not depend on the number of threads.
+//
+// The contract that keeps the bits the same at any thread count: an item computes the same whichever range it is handed
+// in, so items may not share a sum. A reduction is cut into a number of shards that depends on the shapes alone; each
+// shard is one item, and the partial sums are added afterwards in the order of the shards.
+#pragma once
+#include <cstdint>
+#include <type_traits>
+
+namespace convcore {
+
+int num_threads();               // threads that parallel_for may use
+void set_num_threads(int count);  // throws std::invalid_argument when count < 1
+
+// A reference to a callable `void(int64_t begin, int64_t end)`; no allocation, valid while the callable lives.
+class RangeBody {
+ public:
+  template <typename F>
+  RangeBody(const F& f)  // NOLINT: implicit on purpose, a lambda goes straight in
+      : object_(&f), call_([](const void* o, int64_t b, int64_t e) { (*static_cast<const F*>(o))(b, e); }) {}
+  void operator()(int64_t begin, int64_t end) const { call_(object_, begin, end); }
+
+ private:
+  const void* object_;
+  void (*call_)(const void*, int64_t, int64_t);
+};
+
+// Runs body over [0, count) in contiguous ranges, one per thread. `work` is the cost of one item in elementary
+// operations (say multiply-adds): a loop of little total work runs on the calling thread alone.
+void parallel_for(int64_t count, int64_t work, RangeBody body);
+
+}  // namespace convcore

@@ -1,0 +1,23 @@
+// The table of CPU kernels: for each op a struct of function pointers, filled once per instruction set.
+//
+// Kernels check nothing and allocate no results: pointers, and a shape struct made by csrc/ops. Gradients are
+// overwritten, never added to. The kernels of one set live in namespace cpu::<set>; callers see only cpu::kernels().
+#pragma once
+#include "ops/conv2d.h"
+#include "ops/linear.h"
+
+namespace convcore::cpu {
+
+struct Kernels {
+  const char* isa;
+  Conv2dKernels conv2d;
+  LinearKernels linear;
+};
+
+// The best set this CPU has, at most the one CONVCORE_ISA names ("baseline", "avx2", "avx512"). Chosen at first use.
+const Kernels& kernels();
+
+// Names of the sets that were built and that this CPU can run, from the plainest up, comma-separated.
+const char* reachable_isas();
+
+}  // namespace convcore::cpu

@@ -1,0 +1,65 @@
+#include "ops/conv2d.h"
+
+#include <string>
+
+#include "cpu/kernels.h"
+
+namespace convcore {
+
+Conv2dShape infer_conv2d_shape(const char* op, const Shape& x, const Shape& w, const Conv2dParams& p) {
+  expect_rank(op, "x", x, 4, "(N, C_in, H, W)");
+  expect_rank(op, "w", w, 4, "(C_out, C_in / groups, KH, KW)");
+  checked_count(op, "w", w);
+  expect_range(op, "groups", p.groups, 1, INT32_MAX);
+  if (x[1] != w[1] * p.groups)
+    fail(op, "x has the wrong number of channels",
+         std::to_string(w[1] * p.groups) + " (w has shape " + to_string(w) + ", groups is " + std::to_string(p.groups) +
+             ")",
+         std::to_string(x[1]) + " (x has shape " + to_string(x) + ")");
+  if (w[0] % p.groups != 0)
+    fail(op, "the output channels cannot be split into groups", "a multiple of groups = " + std::to_string(p.groups),
+         std::to_string(w[0]) + " (w has shape " + to_string(w) + ")");
+  Conv2dShape s{};
+  s.n = x[0], s.c_in = x[1], s.h_in = x[2], s.w_in = x[3], s.c_out = w[0], s.groups = p.groups;
+  s.window.h = {w[2], p.stride[0], p.padding[0], p.padding[1], p.dilation[0]};
+  s.window.w = {w[3], p.stride[1], p.padding[2], p.padding[3], p.dilation[1]};
+  s.h_out = window_output_size(op, "H", s.h_in, s.window.h);
+  s.w_out = window_output_size(op, "W", s.w_in, s.window.w);
+  // The padded input is laid out in the workspace: its size must be representable as well.
+  checked_count(op, "the padded input",
+                {s.n, s.c_in, s.h_in + p.padding[0] + p.padding[1] + p.stride[0],
+                 s.w_in + p.padding[2] + p.padding[3] + p.stride[1]});
+  return s;
+}
+
+Tensor conv2d_forward(const char* op, const Tensor& x, const Tensor& w, const Tensor& b, const Conv2dParams& params) {
+  const Conv2dShape s = infer_conv2d_shape(op, x.shape(), w.shape(), params);
+  if (b.given()) expect_shape(op, "b", b.shape(), {s.c_out}, "one value per output channel");
+  Tensor y = Tensor::empty(op, "y", {s.n, s.c_out, s.h_out, s.w_out});
+  cpu::kernels().conv2d.forward(s, x.data(), w.data(), b.data(), y.data());
+  return y;
+}
+
+Conv2dGrads conv2d_backward(const char* op, const Tensor& dy, const Tensor& x, const Tensor& w,
+                            const Conv2dParams& params, bool need_dx, bool need_dw, bool need_db) {
+  const Conv2dShape s = infer_conv2d_shape(op, x.shape(), w.shape(), params);
+  const std::string op_backward = std::string(op) + "_backward";
+  expect_shape(op_backward.c_str(), "dy", dy.shape(), {s.n, s.c_out, s.h_out, s.w_out}, "the shape of the output");
+  const auto& kernels = cpu::kernels().conv2d;
+  Conv2dGrads grads;
+  if (need_dx) {
+    grads.dx = Tensor::empty(op, "dx", x.shape());
+    kernels.backward_input(s, dy.data(), w.data(), grads.dx.data());
+  }
+  if (need_dw) {
+    grads.dw = Tensor::empty(op, "dw", w.shape());
+    kernels.backward_weight(s, dy.data(), x.data(), grads.dw.data());
+  }
+  if (need_db) {
+    grads.db = Tensor::empty(op, "db", {s.c_out});
+    kernels.backward_bias(s, dy.data(), grads.db.data());
+  }
+  return grads;
+}
+
+}  // namespace convcore

@@ -1,0 +1,48 @@
+// conv2d: 2-D cross-correlation of images, and its gradients.
+//
+//   y[n,k,i,j] = b[k] + sum_{c,r,s} w[k,c,r,s] * x[n, c, i*stride_h + r*dilation_h - pad_h, j*stride_w + ... - pad_w]
+//
+// x (N, C_in, H_in, W_in), w (C_out, C_in / groups, KH, KW), b (C_out,) or none, y (N, C_out, H_out, W_out); float32.
+// With groups, output channels [g * C_out/groups, ...) see only input channels [g * C_in/groups, ...).
+// 1-D convolution is the same with H_in = KH = 1.
+#pragma once
+#include "core/array.h"
+#include "core/window.h"
+
+namespace convcore {
+
+struct Conv2dParams {  // as the caller gives them; the kernel size comes from w
+  std::array<int64_t, 2> stride;
+  std::array<int64_t, 4> padding;  // top, bottom, left, right
+  std::array<int64_t, 2> dilation;
+  int64_t groups;
+};
+
+struct Conv2dShape {  // every number a kernel needs; made only by infer_conv2d_shape
+  int64_t n, c_in, h_in, w_in, c_out, h_out, w_out, groups;
+  Window2d window;
+  int64_t c_in_per_group() const { return c_in / groups; }
+  int64_t c_out_per_group() const { return c_out / groups; }
+  int64_t taps() const { return window.h.kernel * window.w.kernel; }
+};
+
+// `op` ("conv2d" or "conv1d") is for the error messages; for conv1d the shapes have H = 1.
+Conv2dShape infer_conv2d_shape(const char* op, const Shape& x, const Shape& w, const Conv2dParams& params);
+
+Tensor conv2d_forward(const char* op, const Tensor& x, const Tensor& w, const Tensor& b, const Conv2dParams& params);
+
+struct Conv2dGrads {
+  Tensor dx, dw, db;  // not given where not asked for
+};
+Conv2dGrads conv2d_backward(const char* op, const Tensor& dy, const Tensor& x, const Tensor& w,
+                            const Conv2dParams& params, bool need_dx, bool need_dw, bool need_db);
+
+namespace cpu {
+struct Conv2dKernels {
+  void (*forward)(const Conv2dShape&, const float* x, const float* w, const float* b /* or null */, float* y);
+  void (*backward_input)(const Conv2dShape&, const float* dy, const float* w, float* dx);
+  void (*backward_weight)(const Conv2dShape&, const float* dy, const float* x, float* dw);
+  void (*backward_bias)(const Conv2dShape&, const float* dy, float* db);
+};
+}  // namespace cpu
+}  // namespace convcore

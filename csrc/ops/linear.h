@@ -1,0 +1,36 @@
+// linear: a dense layer, and its gradients.
+//
+//   y[n,o] = b[o] + sum_i x[n,i] * w[o,i]
+//   dx[n,i] = sum_o dy[n,o] * w[o,i]      dw[o,i] = sum_n dy[n,o] * x[n,i]      db[o] = sum_n dy[n,o]
+//
+// x (..., I), w (O, I), b (O,) or none, y (..., O); float32. n runs over all leading dimensions of x.
+#pragma once
+#include "core/array.h"
+
+namespace convcore {
+
+struct LinearShape {
+  int64_t n, in, out;
+};
+
+Tensor linear_forward(const Tensor& x, const Tensor& w, const Tensor& b);
+
+struct LinearGrads {
+  Tensor dx, dw, db;  // not given where not asked for
+};
+LinearGrads linear_backward(const Tensor& dy, const Tensor& x, const Tensor& w, bool need_dx, bool need_dw,
+                            bool need_db);
+
+namespace cpu {
+struct LinearKernels {
+  void (*forward)(const LinearShape&,
+                  const float* x,  // (N, I)
+                  const float* w,  // (O, I)
+                  const float* b,  // (O) or null
+                  float* y);       // (N, O)
+  void (*backward_input)(const LinearShape&, const float* dy, const float* w, float* dx);
+  void (*backward_weight)(const LinearShape&, const float* dy, const float* x, float* dw);
+  void (*backward_bias)(const LinearShape&, const float* dy, float* db);
+};
+}  // namespace cpu
+}  // namespace convcore

@@ -1,0 +1,14 @@
+"""Stateless forward/backward pairs on NumPy float32 arrays.
+
+One rule holds for every backward: ``<op>_backward(dy, <the forward's own arguments>)`` returns the
+gradients of the forward's float array arguments in their order, ``None`` for one that was ``None``.
+Inputs are never copied when they are C-contiguous and never written; the GIL is released while an
+op runs.
+"""
+
+from convcore.functional.linear import linear, linear_backward
+
+__all__ = [
+    "linear",
+    "linear_backward",
+]

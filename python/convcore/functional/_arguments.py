@@ -1,0 +1,89 @@
+"""Argument forms shared by the ops: ints or pairs, and the ways to write padding."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Sequence
+from typing import Union
+
+import numpy as np
+import numpy.typing as npt
+
+from convcore import _core
+
+FloatArray = npt.NDArray[np.float32]
+IntOrPair = Union[int, Sequence[int]]
+#: ``0``, ``(1, 2)``, ``((top, bottom), (left, right))``, ``"valid"`` or ``"same"``.
+Padding = Union[int, str, Sequence[int], Sequence[Sequence[int]]]
+
+
+def to_int(op: str, name: str, value: object) -> int:
+    """Return `value` as an int, or raise a TypeError that names the op and the argument."""
+    try:
+        return operator.index(value)  # type: ignore[arg-type]
+    except TypeError:
+        raise TypeError(
+            f"{op}: {name} has the wrong type: expected an int, got {value!r} ({type(value).__name__})"
+        ) from None
+
+
+def to_tuple(op: str, name: str, value: IntOrPair, length: int) -> tuple[int, ...]:
+    """Expand an int to `length` equal ones; check the length of a sequence."""
+    if isinstance(value, (str, bytes)) or not isinstance(value, (Sequence, np.ndarray)):
+        return (to_int(op, name, value),) * length
+    if len(value) == 1:
+        return (to_int(op, name, value[0]),) * length
+    if len(value) != length:
+        raise ValueError(
+            f"{op}: {name} has the wrong length: expected an int or {length} ints, got {value!r}"
+        )
+    return tuple(to_int(op, name, v) for v in value)
+
+
+def to_padding(
+    op: str,
+    padding: Padding,
+    size: Sequence[int],
+    kernel: Sequence[int],
+    stride: Sequence[int],
+    dilation: Sequence[int],
+) -> list[tuple[int, int]]:
+    """Return ``(before, after)`` in pixels for each spatial axis.
+
+    Parameters
+    ----------
+    op : str
+        For the error message.
+    padding : int, sequence of int, sequence of pairs, 'valid' or 'same'
+        One int for all sides, one per axis, or a pair ``(before, after)`` per axis.
+    size, kernel, stride, dilation : sequence of int
+        Per spatial axis; only ``'same'`` reads them.
+    """
+    axes = len(kernel)
+    if isinstance(padding, str):
+        if padding == "valid":
+            return [(0, 0)] * axes
+        if padding == "same":
+            return [
+                tuple(_core.same_padding(*args))  # type: ignore[misc]
+                for args in zip(size, kernel, stride, dilation, strict=True)
+            ]
+        raise ValueError(
+            f"{op}: padding is not known: expected an int, ints, pairs, 'valid' or 'same', "
+            f"got {padding!r}"
+        )
+    if isinstance(padding, Sequence) and any(isinstance(p, Sequence) for p in padding):
+        if len(padding) != axes:
+            raise ValueError(
+                f"{op}: padding has the wrong length: expected {axes} pairs (before, after), "
+                f"got {padding!r}"
+            )
+        pairs = [to_tuple(op, "padding", p, 2) for p in padding]  # type: ignore[arg-type]
+        return [(p[0], p[1]) for p in pairs]
+    return [(p, p) for p in to_tuple(op, "padding", padding, axes)]  # type: ignore[arg-type]
+
+
+def spatial_size(op: str, x: object, axes: int) -> tuple[int, ...]:
+    """Return the last `axes` sizes of `x`; zeros when it is no array (the op reports that)."""
+    shape = tuple(getattr(x, "shape", ()))
+    return shape[-axes:] if len(shape) >= axes else (0,) * axes

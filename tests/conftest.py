@@ -1,0 +1,36 @@
+"""Fixtures shared by all tests."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import convcore
+from convcore import _core
+
+
+def pytest_report_header() -> str:
+    return (
+        f"convcore {convcore.__version__}, instruction set {_core.isa()} "
+        f"(reachable: {_core.reachable_isas()}), {convcore.num_threads()} threads, "
+        f"numpy {np.__version__}"
+    )
+
+
+@pytest.fixture(autouse=True)
+def _seeded():
+    convcore.manual_seed(0)
+    threads = convcore.num_threads()
+    yield
+    convcore.set_num_threads(threads)
+
+
+@pytest.fixture
+def rng() -> np.random.Generator:
+    return np.random.default_rng(12345)
+
+
+@pytest.fixture(scope="session")
+def torch():
+    """Give torch, the oracle for the meaning of arguments; use with @pytest.mark.torch."""
+    return pytest.importorskip("torch", reason="torch is not installed")
