@@ -4,34 +4,81 @@
 #include "bindings/module.h"
 
 namespace convcore {
+namespace {
+
+// conv1d runs as conv2d on images of height 1. These two move between (N, C, L) and (N, C, 1, L).
+Arg<float> with_height(const char* op, const char* name, const char* dims, Arg<float> arg) {
+  Shape shape = arg.array.shape();
+  expect_rank(op, name, shape, 3, dims);
+  shape.insert(shape.begin() + 2, 1);
+  return {arg.holder, Tensor(arg.array.data(), shape, arg.array.owner())};
+}
+
+Tensor without_height(const Tensor& array) {
+  if (!array.given()) return array;
+  Shape shape = array.shape();
+  shape.erase(shape.begin() + 2);
+  return Tensor(array.data(), shape, array.owner());
+}
+
+Conv2dParams params_1d(std::array<int64_t, 1> stride, std::array<int64_t, 2> padding, std::array<int64_t, 1> dilation,
+                       int64_t groups) {
+  return {{1, stride[0]}, {0, 0, padding[0], padding[1]}, {1, dilation[0]}, groups};
+}
+
+Tensor forward(const char* op, const Arg<float>& x, const Arg<float>& w, const Arg<float>& b,
+               const Conv2dParams& params) {
+  py::gil_scoped_release release;
+  return conv2d_forward(op, x.array, w.array, b.array, params);
+}
+
+Conv2dGrads backward(const char* op, const Arg<float>& dy, const Arg<float>& x, const Arg<float>& w,
+                     const Conv2dParams& params, bool need_dx, bool need_dw, bool need_db) {
+  py::gil_scoped_release release;
+  return conv2d_backward(op, dy.array, x.array, w.array, params, need_dx, need_dw, need_db);
+}
+
+}  // namespace
 
 void bind_conv2d(py::module_& m) {
-  // `op` is "conv2d" or "conv1d"; padding is (top, bottom, left, right).
-  m.def("conv2d_forward",
-        [](const char* op, py::object x, py::object w, py::object b, std::array<int64_t, 2> stride,
-           std::array<int64_t, 4> padding, std::array<int64_t, 2> dilation, int64_t groups) {
-          const auto xa = tensor_arg(op, "x", x), wa = tensor_arg(op, "w", w);
-          const auto ba = optional_tensor_arg(op, "b", b);
-          Tensor y;
-          {
-            py::gil_scoped_release release;
-            y = conv2d_forward(op, xa.array, wa.array, ba.array, {stride, padding, dilation, groups});
-          }
-          return to_numpy(y);
-        });
-  m.def("conv2d_backward",
-        [](const char* op, py::object dy, py::object x, py::object w, std::array<int64_t, 2> stride,
-           std::array<int64_t, 4> padding, std::array<int64_t, 2> dilation, int64_t groups, bool need_dx, bool need_dw,
-           bool need_db) {
-          const auto dya = tensor_arg(op, "dy", dy), xa = tensor_arg(op, "x", x), wa = tensor_arg(op, "w", w);
-          Conv2dGrads grads;
-          {
-            py::gil_scoped_release release;
-            grads = conv2d_backward(op, dya.array, xa.array, wa.array, {stride, padding, dilation, groups}, need_dx,
-                                    need_dw, need_db);
-          }
-          return py::make_tuple(to_numpy(grads.dx), to_numpy(grads.dw), to_numpy(grads.db));
-        });
+  // padding is (top, bottom, left, right).
+  m.def("conv2d_forward", [](py::object x, py::object w, py::object b, std::array<int64_t, 2> stride,
+                             std::array<int64_t, 4> padding, std::array<int64_t, 2> dilation, int64_t groups) {
+    const char* op = "conv2d";
+    const auto xa = tensor_arg(op, "x", x), wa = tensor_arg(op, "w", w), ba = optional_tensor_arg(op, "b", b);
+    return to_numpy(forward(op, xa, wa, ba, {stride, padding, dilation, groups}));
+  });
+  m.def("conv2d_backward", [](py::object dy, py::object x, py::object w, std::array<int64_t, 2> stride,
+                              std::array<int64_t, 4> padding, std::array<int64_t, 2> dilation, int64_t groups,
+                              bool need_dx, bool need_dw, bool need_db) {
+    const char* op = "conv2d";
+    const auto dya = tensor_arg("conv2d_backward", "dy", dy);
+    const auto xa = tensor_arg(op, "x", x), wa = tensor_arg(op, "w", w);
+    const Conv2dGrads grads =
+        backward(op, dya, xa, wa, {stride, padding, dilation, groups}, need_dx, need_dw, need_db);
+    return py::make_tuple(to_numpy(grads.dx), to_numpy(grads.dw), to_numpy(grads.db));
+  });
+
+  m.def("conv1d_forward", [](py::object x, py::object w, py::object b, std::array<int64_t, 1> stride,
+                             std::array<int64_t, 2> padding, std::array<int64_t, 1> dilation, int64_t groups) {
+    const char* op = "conv1d";
+    const auto xa = with_height(op, "x", "(N, C_in, L)", tensor_arg(op, "x", x));
+    const auto wa = with_height(op, "w", "(C_out, C_in / groups, K)", tensor_arg(op, "w", w));
+    const auto ba = optional_tensor_arg(op, "b", b);
+    return to_numpy(without_height(forward(op, xa, wa, ba, params_1d(stride, padding, dilation, groups))));
+  });
+  m.def("conv1d_backward", [](py::object dy, py::object x, py::object w, std::array<int64_t, 1> stride,
+                              std::array<int64_t, 2> padding, std::array<int64_t, 1> dilation, int64_t groups,
+                              bool need_dx, bool need_dw, bool need_db) {
+    const char* op = "conv1d";
+    const auto dya =
+        with_height("conv1d_backward", "dy", "(N, C_out, L_out)", tensor_arg("conv1d_backward", "dy", dy));
+    const auto xa = with_height(op, "x", "(N, C_in, L)", tensor_arg(op, "x", x));
+    const auto wa = with_height(op, "w", "(C_out, C_in / groups, K)", tensor_arg(op, "w", w));
+    const Conv2dGrads grads =
+        backward(op, dya, xa, wa, params_1d(stride, padding, dilation, groups), need_dx, need_dw, need_db);
+    return py::make_tuple(to_numpy(without_height(grads.dx)), to_numpy(without_height(grads.dw)), to_numpy(grads.db));
+  });
 }
 
 }  // namespace convcore

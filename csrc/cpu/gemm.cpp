@@ -1,15 +1,113 @@
+// Matrix product by packed panels of B and register tiles (cpu/tile.h).
+//
+// C is cut into tasks of one column panel (kTileVecs vectors wide) by kRowChunk rows. A task walks k in blocks of
+// kDepth: it packs the panel of B, kDepth rows of panel-width floats (64 KiB at most: it stays in L2 and is read from
+// there once per kTileRows rows), then runs the tiles. A is read in place, one broadcast at a time.
+//
+// Source of the blocking: K. Goto, R. van de Geijn, "Anatomy of high-performance matrix multiplication", TOMS 34 (2008).
 #include "cpu/gemm.h"
 
+#include "core/allocator.h"
+#include "core/threads.h"
+#include "cpu/tile.h"
+
 namespace convcore::cpu::CONVCORE_ISA {
+namespace {
+
+constexpr int64_t kPanel = kTileVecs * kLanes;
+constexpr int64_t kDepth = 256;
+constexpr int64_t kRowChunk = 96;  // packing a panel costs about 1 / kRowChunk of the products made with it
+
+typedef float Vec4 __attribute__((vector_size(16)));
+typedef float Vec4Unaligned __attribute__((vector_size(16), aligned(4), may_alias));
+typedef int32_t Int4 __attribute__((vector_size(16)));
+
+// out[i][j] = in[j][i] for a 4 x 4 block.
+CONVCORE_INLINE void transpose4(const float* in, int64_t in_stride, float* out, int64_t out_stride) {
+  Vec4 row[4];
+#pragma GCC unroll 4
+  for (int j = 0; j < 4; j++) row[j] = *reinterpret_cast<const Vec4Unaligned*>(in + j * in_stride);
+  const Vec4 lo01 = __builtin_shuffle(row[0], row[1], Int4{0, 4, 1, 5});
+  const Vec4 hi01 = __builtin_shuffle(row[0], row[1], Int4{2, 6, 3, 7});
+  const Vec4 lo23 = __builtin_shuffle(row[2], row[3], Int4{0, 4, 1, 5});
+  const Vec4 hi23 = __builtin_shuffle(row[2], row[3], Int4{2, 6, 3, 7});
+  *reinterpret_cast<Vec4Unaligned*>(out) = __builtin_shuffle(lo01, lo23, Int4{0, 1, 4, 5});
+  *reinterpret_cast<Vec4Unaligned*>(out + out_stride) = __builtin_shuffle(lo01, lo23, Int4{2, 3, 6, 7});
+  *reinterpret_cast<Vec4Unaligned*>(out + 2 * out_stride) = __builtin_shuffle(hi01, hi23, Int4{0, 1, 4, 5});
+  *reinterpret_cast<Vec4Unaligned*>(out + 3 * out_stride) = __builtin_shuffle(hi01, hi23, Int4{2, 3, 6, 7});
+}
+
+// packed[t][j] = B[k0 + t][j0 + j] for t < depth, j < columns; columns up to `width` are zeros.
+void pack_panel(const Matrix& b, int64_t k0, int64_t j0, int64_t depth, int64_t columns, int64_t width, float* packed) {
+  const float* from = b.data + k0 * b.row_stride + j0 * b.column_stride;
+  if (columns < width) memset(packed, 0, size_t(depth * width) * sizeof(float));
+  if (b.column_stride == 1) {
+    for (int64_t t = 0; t < depth; t++)
+      memcpy(packed + t * width, from + t * b.row_stride, size_t(columns) * sizeof(float));
+    return;
+  }
+  const int64_t depth4 = b.row_stride == 1 ? depth / 4 * 4 : 0, columns4 = columns / 4 * 4;
+  for (int64_t j = 0; j < columns4; j += 4)
+    for (int64_t t = 0; t < depth4; t += 4)
+      transpose4(from + t + j * b.column_stride, b.column_stride, packed + t * width + j, width);
+  for (int64_t t = 0; t < depth; t++)
+    for (int64_t j = t < depth4 ? columns4 : 0; j < columns; j++)
+      packed[t * width + j] = from[t * b.row_stride + j * b.column_stride];
+}
+
+// One tile of C: R rows, V vectors of which the last has `last` lanes. Later blocks of k go on from C.
+template <int R, int V>
+void tile_product(const float* a, const Matrix& a_matrix, int64_t depth, const float* packed, float* c,
+                  int64_t c_stride, int64_t last, const float* bias, bool first_block) {
+  Tile<R, V> tile;
+  for (int r = 0; r < R; r++)
+    for (int v = 0; v < V; v++) {
+      const int64_t lanes = v == V - 1 ? last : kLanes;
+      if (!first_block)
+        tile.acc[r][v] = load_partial(c + r * c_stride + v * kLanes, lanes);
+      else
+        tile.acc[r][v] = bias ? load_partial(bias + v * kLanes, lanes) : Vec{};
+    }
+  tile.multiply_add(a, a_matrix.row_stride, a_matrix.column_stride, depth,
+                    [&](int64_t t) { return packed + t * (V * kLanes); });
+  for (int r = 0; r < R; r++)
+    for (int v = 0; v < V; v++) {
+      float* to = c + r * c_stride + v * kLanes;
+      if (v == V - 1 && last < kLanes)
+        store_partial(to, tile.acc[r][v], last);
+      else
+        store(to, tile.acc[r][v]);
+    }
+}
+
+}  // namespace
 
 void gemm(const GemmShape& s, const Matrix& a, const Matrix& b, float* c, int64_t c_stride, const float* bias) {
-  for (int64_t i = 0; i < s.m; i++)
-    for (int64_t j = 0; j < s.n; j++) {
-      float total = bias ? bias[j] : 0;
-      for (int64_t k = 0; k < s.k; k++)
-        total += a.data[i * a.row_stride + k * a.column_stride] * b.data[k * b.row_stride + j * b.column_stride];
-      c[i * c_stride + j] = total;
+  if (s.m == 0 || s.n == 0) return;
+  const int64_t panels = (s.n + kPanel - 1) / kPanel, chunks = (s.m + kRowChunk - 1) / kRowChunk;
+  const int64_t work = min_of(s.m, kRowChunk) * min_of(s.n, kPanel) * s.k / kLanes + 1;
+  parallel_for(panels * chunks, work, [&](int64_t begin, int64_t end) {
+    float* packed = static_cast<float*>(thread_workspace(0, size_t(kDepth * kPanel) * sizeof(float)));
+    for (int64_t task = begin; task < end; task++) {
+      const int64_t j0 = task / chunks * kPanel, i0 = task % chunks * kRowChunk;
+      const int64_t columns = min_of(kPanel, s.n - j0), i_end = min_of(s.m, i0 + kRowChunk);
+      const int64_t vecs = (columns + kLanes - 1) / kLanes, last = columns - (vecs - 1) * kLanes;
+      for (int64_t k0 = 0; k0 < s.k || k0 == 0; k0 += kDepth) {
+        const int64_t depth = min_of(kDepth, s.k - k0);
+        pack_panel(b, k0, j0, depth, columns, vecs * kLanes, packed);
+        for (int64_t i = i0, rows; i < i_end; i += rows) {
+          rows = next_tile(i_end - i, kTileRows);
+          with_rows(rows, [&](auto r) {
+            with_vecs(vecs, [&](auto v) {
+              tile_product<r.value, v.value>(a.data + i * a.row_stride + k0 * a.column_stride, a, depth, packed,
+                                             c + i * c_stride + j0, c_stride, last, bias ? bias + j0 : nullptr,
+                                             k0 == 0);
+            });
+          });
+        }
+      }
     }
+  });
 }
 
 }  // namespace convcore::cpu::CONVCORE_ISA

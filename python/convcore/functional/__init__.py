@@ -6,9 +6,19 @@ Inputs are never copied when they are C-contiguous and never written; the GIL is
 op runs.
 """
 
+from convcore.functional.conv import (
+    conv1d,
+    conv1d_backward,
+    conv2d,
+    conv2d_backward,
+)
 from convcore.functional.linear import linear, linear_backward
 
 __all__ = [
+    "conv1d",
+    "conv1d_backward",
+    "conv2d",
+    "conv2d_backward",
     "linear",
     "linear_backward",
 ]

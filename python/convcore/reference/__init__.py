@@ -5,9 +5,19 @@ functions, and these functions against finite differences. Read one when you wan
 what an op computes.
 """
 
+from convcore.reference.conv import (
+    conv1d,
+    conv1d_backward,
+    conv2d,
+    conv2d_backward,
+)
 from convcore.reference.linear import linear, linear_backward
 
 __all__ = [
+    "conv1d",
+    "conv1d_backward",
+    "conv2d",
+    "conv2d_backward",
     "linear",
     "linear_backward",
 ]
