@@ -6,9 +6,15 @@ Inputs are never copied when they are C-contiguous and never written; the GIL is
 op runs.
 """
 
+from convcore.functional.dropout import dropout, dropout_backward
 from convcore.functional.linear import linear, linear_backward
+from convcore.functional.normalization import batch_norm, batch_norm_backward
 
 __all__ = [
+    "batch_norm",
+    "batch_norm_backward",
+    "dropout",
+    "dropout_backward",
     "linear",
     "linear_backward",
 ]

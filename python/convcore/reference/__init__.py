@@ -5,9 +5,18 @@ functions, and these functions against finite differences. Read one when you wan
 what an op computes.
 """
 
+from convcore.reference.dropout import dropout, dropout_backward
 from convcore.reference.linear import linear, linear_backward
+from convcore.reference.normalization import batch_norm, batch_norm_backward
+from convcore.reference.optim import adam_step, sgd_step
 
 __all__ = [
+    "adam_step",
+    "batch_norm",
+    "batch_norm_backward",
+    "dropout",
+    "dropout_backward",
     "linear",
     "linear_backward",
+    "sgd_step",
 ]
