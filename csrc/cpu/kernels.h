@@ -3,15 +3,21 @@
 // Kernels check nothing and allocate no results: pointers, and a shape struct made by csrc/ops. Gradients are
 // overwritten, never added to. The kernels of one set live in namespace cpu::<set>; callers see only cpu::kernels().
 #pragma once
+#include "ops/batch_norm.h"
 #include "ops/conv2d.h"
+#include "ops/dropout.h"
 #include "ops/linear.h"
+#include "ops/optimizer.h"
 
 namespace convcore::cpu {
 
 struct Kernels {
   const char* isa;
+  BatchNormKernels batch_norm;
   Conv2dKernels conv2d;
+  DropoutKernels dropout;
   LinearKernels linear;
+  OptimizerKernels optimizer;
 };
 
 // The best set this CPU has, at most the one CONVCORE_ISA names ("baseline", "avx2", "avx512"). Chosen at first use.

@@ -6,15 +6,21 @@
 
 namespace convcore::cpu::CONVCORE_ISA {
 
+BatchNormKernels batch_norm_kernels();
 Conv2dKernels conv2d_kernels();
+DropoutKernels dropout_kernels();
 LinearKernels linear_kernels();
+OptimizerKernels optimizer_kernels();
 
 Kernels table();
 Kernels table() {
   Kernels t{};
   t.isa = CONVCORE_QUOTE(CONVCORE_ISA);
+  t.batch_norm = batch_norm_kernels();
   t.conv2d = conv2d_kernels();
+  t.dropout = dropout_kernels();
   t.linear = linear_kernels();
+  t.optimizer = optimizer_kernels();
   return t;
 }
 

@@ -12,13 +12,19 @@ from convcore.functional.conv import (
     conv2d,
     conv2d_backward,
 )
+from convcore.functional.dropout import dropout, dropout_backward
 from convcore.functional.linear import linear, linear_backward
+from convcore.functional.normalization import batch_norm, batch_norm_backward
 
 __all__ = [
     "conv1d",
     "conv1d_backward",
     "conv2d",
     "conv2d_backward",
+    "batch_norm",
+    "batch_norm_backward",
+    "dropout",
+    "dropout_backward",
     "linear",
     "linear_backward",
 ]

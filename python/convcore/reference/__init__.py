@@ -11,13 +11,22 @@ from convcore.reference.conv import (
     conv2d,
     conv2d_backward,
 )
+from convcore.reference.dropout import dropout, dropout_backward
 from convcore.reference.linear import linear, linear_backward
+from convcore.reference.normalization import batch_norm, batch_norm_backward
+from convcore.reference.optim import adam_step, sgd_step
 
 __all__ = [
     "conv1d",
     "conv1d_backward",
     "conv2d",
     "conv2d_backward",
+    "adam_step",
+    "batch_norm",
+    "batch_norm_backward",
+    "dropout",
+    "dropout_backward",
     "linear",
     "linear_backward",
+    "sgd_step",
 ]
