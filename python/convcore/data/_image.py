@@ -14,9 +14,6 @@ from convcore.data._resize import resize
 
 FloatArray = npt.NDArray[np.float32]
 
-# Grey from red, green, blue, as in ITU-R 601 (the weights Pillow uses).
-_LUMA = np.array([0.299, 0.587, 0.114], np.float32)
-
 
 def read_image(
     path: str | os.PathLike[str],
@@ -78,25 +75,23 @@ def read_image(
     """
     height, width = _check_size(size)
     if channels not in (1, 3):
-        raise ValueError(
-            f"read_image: channels is not supported: expected 1 or 3, got {channels!r}"
-        )
+        raise ValueError(f"read_image: channels is not known: expected 1 or 3, got {channels!r}")
     if (mean is None) != (std is None):
         raise ValueError("read_image: mean and std go together: expected both or none, got one")
     path = Path(path)
     image = _read_array(path) if path.suffix.lower() == ".npy" else _read_picture(path)
     image = resize(_to_channels(image, channels), height, width)
     if invert == "auto":
-        border = np.concatenate(
-            [image[:, (0, -1)].ravel(), image[:, :, (0, -1)].ravel()],
-        )
+        border = np.concatenate([image[:, (0, -1)].ravel(), image[:, :, (0, -1)].ravel()])
         invert = bool(np.median(border) > 0.5)
     if invert:
         image = 1 - image
-    return image if mean is None or std is None else standardise(image, mean, std)
+    if mean is not None and std is not None:
+        image = _standardise(image, mean, std)
+    return np.ascontiguousarray(image)
 
 
-def standardise(x: FloatArray, mean: Sequence[float], std: Sequence[float]) -> FloatArray:
+def _standardise(x: FloatArray, mean: Sequence[float], std: Sequence[float]) -> FloatArray:
     """Return ``(x - mean) / std`` with one mean and std per channel of x (..., C, H, W)."""
     for name, values in (("mean", mean), ("std", std)):
         if len(values) != x.shape[-3]:
@@ -119,11 +114,15 @@ def _to_channels(image: FloatArray, channels: int) -> FloatArray:
     if len(image) == channels:
         return image
     if channels == 1:
-        return np.tensordot(_LUMA, image, 1)[None]
+        red, green, blue = image
+        # The weights of ITU-R 601, which Pillow uses too; rounding may lead above 1.
+        grey: FloatArray = np.float32(0.299) * red + np.float32(0.587) * green
+        grey += np.float32(0.114) * blue
+        return np.minimum(grey, 1)[None]
     return np.repeat(image, 3, axis=0)
 
 
-# ---- .npy ------------------------------------------------------------------------------------------
+# ---- .npy ----------------------------------------------------------------------------------------
 
 
 def _read_array(path: Path) -> FloatArray:
@@ -148,8 +147,10 @@ def _read_array(path: Path) -> FloatArray:
 
 def _to_unit(path: Path, array: npt.NDArray[Any]) -> FloatArray:
     """Scale by the dtype's range; floats must lie in [0, 1] already."""
-    if array.dtype in (np.uint8, np.uint16):
-        return array.astype(np.float32) / np.float32(np.iinfo(array.dtype).max)
+    if array.dtype.kind == "u" and array.dtype.itemsize <= 2:
+        unit: FloatArray = array.astype(np.float32)
+        unit /= np.float32(np.iinfo(array.dtype).max)
+        return unit
     if array.dtype == np.bool_:
         return array.astype(np.float32)
     if array.dtype.kind != "f":
@@ -165,7 +166,7 @@ def _to_unit(path: Path, array: npt.NDArray[Any]) -> FloatArray:
     return array.astype(np.float32)
 
 
-# ---- pictures --------------------------------------------------------------------------------------
+# ---- pictures ------------------------------------------------------------------------------------
 
 
 def _read_picture(path: Path) -> FloatArray:
@@ -181,24 +182,27 @@ def _read_picture(path: Path) -> FloatArray:
         try:
             with Image.open(file) as opened:
                 picture = ImageOps.exif_transpose(opened)
-                return _decode(path, picture)
+        except MemoryError:
+            raise
         except UnidentifiedImageError as error:
             raise ValueError(
                 f"read_image: {path} is not a picture: expected a format that Pillow reads "
                 f"(PNG, JPEG, …) or a .npy file, got an unknown one"
             ) from error
-        except (OSError, SyntaxError, EOFError, Image.DecompressionBombError) as error:
+        except Exception as error:  # a decoder fails on broken data in ways of its own
             raise ValueError(
                 f"read_image: {path} cannot be read: expected a complete picture, got: {error}"
             ) from error
+    return _decode(path, picture)
 
 
 def _decode(path: Path, picture: Any) -> FloatArray:
     if picture.mode.startswith("I") or picture.mode == "F":
-        # Pillow's conversion to 8 bits would cut these off instead of scaling them.
-        return _to_unit(
-            path, np.asarray(picture).astype(np.uint16 if picture.mode != "F" else None)
-        )[None]
+        # More than 8 bits: Pillow's own conversion would cut the values off, not scale them.
+        values = np.asarray(picture)
+        if picture.mode == "I" and values.min() >= 0 and values.max() < 1 << 16:
+            values = values.astype(np.uint16)
+        return _to_unit(path, values)[None]
     if picture.mode in ("1", "L"):
         return _to_unit(path, np.asarray(picture.convert("L")))[None]
     from PIL import Image
