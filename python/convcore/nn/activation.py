@@ -91,13 +91,13 @@ class Tanh(Module):
     def forward(self, x: FloatArray) -> FloatArray:
         """Return ``tanh(x)``."""
         y = F.tanh(x)
-        self._keep(x, y)
+        self._keep(y)
         return y
 
     def backward(self, dy: FloatArray, need_dx: bool = True) -> FloatArray | None:
         """Return dx."""
-        x, y = self._take()
-        return F.tanh_backward(dy, x, saved=y) if need_dx else None
+        (y,) = self._take()
+        return F.tanh_backward(dy, y, saved=y) if need_dx else None
 
 
 class Sigmoid(Module):
@@ -111,13 +111,13 @@ class Sigmoid(Module):
     def forward(self, x: FloatArray) -> FloatArray:
         """Return ``1 / (1 + exp(-x))``."""
         y = F.sigmoid(x)
-        self._keep(x, y)
+        self._keep(y)
         return y
 
     def backward(self, dy: FloatArray, need_dx: bool = True) -> FloatArray | None:
         """Return dx."""
-        x, y = self._take()
-        return F.sigmoid_backward(dy, x, saved=y) if need_dx else None
+        (y,) = self._take()
+        return F.sigmoid_backward(dy, y, saved=y) if need_dx else None
 
 
 class Softmax(Module):
@@ -140,13 +140,13 @@ class Softmax(Module):
     def forward(self, x: FloatArray) -> FloatArray:
         """Return the softmax of `x`."""
         y = F.softmax(x, self.dim)
-        self._keep(x, y)
+        self._keep(y)
         return y
 
     def backward(self, dy: FloatArray, need_dx: bool = True) -> FloatArray | None:
         """Return dx."""
-        x, y = self._take()
-        return F.softmax_backward(dy, x, self.dim, saved=y) if need_dx else None
+        (y,) = self._take()
+        return F.softmax_backward(dy, y, self.dim, saved=y) if need_dx else None
 
     def extra_repr(self) -> str:
         """Return the argument."""
@@ -172,13 +172,13 @@ class LogSoftmax(Module):
     def forward(self, x: FloatArray) -> FloatArray:
         """Return the logarithm of the softmax of `x`."""
         y = F.log_softmax(x, self.dim)
-        self._keep(x, y)
+        self._keep(y)
         return y
 
     def backward(self, dy: FloatArray, need_dx: bool = True) -> FloatArray | None:
         """Return dx."""
-        x, y = self._take()
-        return F.log_softmax_backward(dy, x, self.dim, saved=y) if need_dx else None
+        (y,) = self._take()
+        return F.log_softmax_backward(dy, y, self.dim, saved=y) if need_dx else None
 
     def extra_repr(self) -> str:
         """Return the argument."""

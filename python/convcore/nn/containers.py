@@ -70,7 +70,10 @@ class Sequential(Model, Module):
 
     def append(self, layer: Module) -> Sequential:
         """Add a layer to the end, named by its index, and return the network."""
-        self._add(str(len(self)), layer)
+        index = len(self)
+        while hasattr(self, str(index)):  # a slice keeps the names that its layers had
+            index += 1
+        self._add(str(index), layer)
         return self
 
     def __len__(self) -> int:

@@ -114,11 +114,11 @@ class CrossEntropyLoss(Loss):
         loss, self._gradient = F.cross_entropy(
             y, target, **self._arguments(), return_gradient=True
         )
-        return loss
+        return _plain(loss)
 
     def evaluate(self, y: FloatArray, target: AnyArray) -> Any:
         """Return the loss and keep nothing."""
-        return F.cross_entropy(y, target, **self._arguments())
+        return _plain(F.cross_entropy(y, target, **self._arguments()))
 
     def _arguments(self) -> dict[str, Any]:
         return {
@@ -184,13 +184,15 @@ class MSELoss(Loss):
     def forward(self, y: FloatArray, target: AnyArray) -> Any:
         """Return the loss of `y` for `target` of the same shape."""
         loss = F.mse_loss(y, target, self.reduction)
-        # The loss is 1-D in nothing but its own reduction: dy = 1 for each value it returned.
-        self._gradient = F.mse_loss_backward(np.ones_like(loss), y, target, self.reduction)[0]
-        return loss
+        ones = np.ones_like(loss)  # the gradient of each value that was returned
+        self._gradient, _ = F.mse_loss_backward(
+            ones, y, target, self.reduction, need_dtarget=False
+        )
+        return _plain(loss)
 
     def evaluate(self, y: FloatArray, target: AnyArray) -> Any:
         """Return the loss and keep nothing."""
-        return F.mse_loss(y, target, self.reduction)
+        return _plain(F.mse_loss(y, target, self.reduction))
 
     def expect_target(self, owner: str, y_shape: tuple[int, ...], target: AnyArray) -> None:
         """Raise when `target` does not have the shape of the output."""
@@ -210,6 +212,7 @@ class MSELoss(Loss):
         return "MSELoss()" if self.reduction == "mean" else f"MSELoss(reduction={self.reduction!r})"
 
 
-def scalar(loss: Any) -> float:
-    """Return a reduced loss as a float; NaN when there was nothing to average."""
-    return float(loss) if np.ndim(loss) == 0 else math.nan
+
+def _plain(loss: AnyArray) -> Any:
+    """Return a reduced loss as a float, the others as they are."""
+    return float(loss) if loss.ndim == 0 else loss
