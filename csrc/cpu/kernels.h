@@ -3,15 +3,21 @@
 // Kernels check nothing and allocate no results: pointers, and a shape struct made by csrc/ops. Gradients are
 // overwritten, never added to. The kernels of one set live in namespace cpu::<set>; callers see only cpu::kernels().
 #pragma once
+#include "ops/adaptive_avg_pool2d.h"
+#include "ops/avg_pool2d.h"
 #include "ops/conv2d.h"
 #include "ops/linear.h"
+#include "ops/max_pool2d.h"
 
 namespace convcore::cpu {
 
 struct Kernels {
   const char* isa;
+  AdaptiveAvgPool2dKernels adaptive_avg_pool2d;
+  AvgPool2dKernels avg_pool2d;
   Conv2dKernels conv2d;
   LinearKernels linear;
+  MaxPool2dKernels max_pool2d;
 };
 
 // The best set this CPU has, at most the one CONVCORE_ISA names ("baseline", "avx2", "avx512"). Chosen at first use.

@@ -6,15 +6,21 @@
 
 namespace convcore::cpu::CONVCORE_ISA {
 
+AdaptiveAvgPool2dKernels adaptive_avg_pool2d_kernels();
+AvgPool2dKernels avg_pool2d_kernels();
 Conv2dKernels conv2d_kernels();
 LinearKernels linear_kernels();
+MaxPool2dKernels max_pool2d_kernels();
 
 Kernels table();
 Kernels table() {
   Kernels t{};
   t.isa = CONVCORE_QUOTE(CONVCORE_ISA);
+  t.adaptive_avg_pool2d = adaptive_avg_pool2d_kernels();
+  t.avg_pool2d = avg_pool2d_kernels();
   t.conv2d = conv2d_kernels();
   t.linear = linear_kernels();
+  t.max_pool2d = max_pool2d_kernels();
   return t;
 }
 
