@@ -4,20 +4,26 @@
 // overwritten, never added to. The kernels of one set live in namespace cpu::<set>; callers see only cpu::kernels().
 #pragma once
 #include "ops/batch_norm.h"
+#include "ops/adaptive_avg_pool2d.h"
+#include "ops/avg_pool2d.h"
 #include "ops/conv2d.h"
 #include "ops/dropout.h"
 #include "ops/linear.h"
 #include "ops/optimizer.h"
+#include "ops/max_pool2d.h"
 
 namespace convcore::cpu {
 
 struct Kernels {
   const char* isa;
   BatchNormKernels batch_norm;
+  AdaptiveAvgPool2dKernels adaptive_avg_pool2d;
+  AvgPool2dKernels avg_pool2d;
   Conv2dKernels conv2d;
   DropoutKernels dropout;
   LinearKernels linear;
   OptimizerKernels optimizer;
+  MaxPool2dKernels max_pool2d;
 };
 
 // The best set this CPU has, at most the one CONVCORE_ISA names ("baseline", "avx2", "avx512"). Chosen at first use.
