@@ -12,4 +12,11 @@ PYBIND11_MODULE(_core, m) {
   convcore::bind_linear(m);
   convcore::bind_optimizer(m);
   convcore::bind_max_pool2d(m);
+  convcore::bind_activation(m);
+  convcore::bind_add(m);
+  convcore::bind_conv2d(m);
+  convcore::bind_cross_entropy(m);
+  convcore::bind_linear(m);
+  convcore::bind_mse_loss(m);
+  convcore::bind_softmax(m);
 }

@@ -11,6 +11,13 @@
 #include "ops/linear.h"
 #include "ops/optimizer.h"
 #include "ops/max_pool2d.h"
+#include "ops/activation.h"
+#include "ops/add.h"
+#include "ops/conv2d.h"
+#include "ops/cross_entropy.h"
+#include "ops/linear.h"
+#include "ops/mse_loss.h"
+#include "ops/softmax.h"
 
 namespace convcore::cpu {
 
@@ -24,6 +31,13 @@ struct Kernels {
   LinearKernels linear;
   OptimizerKernels optimizer;
   MaxPool2dKernels max_pool2d;
+  ActivationKernels activation;
+  AddKernels add;
+  Conv2dKernels conv2d;
+  CrossEntropyKernels cross_entropy;
+  LinearKernels linear;
+  MseLossKernels mse_loss;
+  SoftmaxKernels softmax;
 };
 
 // The best set this CPU has, at most the one CONVCORE_ISA names ("baseline", "avx2", "avx512"). Chosen at first use.

@@ -14,6 +14,13 @@ DropoutKernels dropout_kernels();
 LinearKernels linear_kernels();
 OptimizerKernels optimizer_kernels();
 MaxPool2dKernels max_pool2d_kernels();
+ActivationKernels activation_kernels();
+AddKernels add_kernels();
+Conv2dKernels conv2d_kernels();
+CrossEntropyKernels cross_entropy_kernels();
+LinearKernels linear_kernels();
+MseLossKernels mse_loss_kernels();
+SoftmaxKernels softmax_kernels();
 
 Kernels table();
 Kernels table() {
@@ -27,6 +34,13 @@ Kernels table() {
   t.linear = linear_kernels();
   t.optimizer = optimizer_kernels();
   t.max_pool2d = max_pool2d_kernels();
+  t.activation = activation_kernels();
+  t.add = add_kernels();
+  t.conv2d = conv2d_kernels();
+  t.cross_entropy = cross_entropy_kernels();
+  t.linear = linear_kernels();
+  t.mse_loss = mse_loss_kernels();
+  t.softmax = softmax_kernels();
   return t;
 }
 
