@@ -36,7 +36,9 @@ def module_functions() -> dict[str, list[tuple[str, bool]]]:
         arguments = signature[signature.index("(") + 1 : signature.rindex(") ->")]
         while (plain := re.sub(r"\[[^\[\]]*\]|\([^()]*\)", "", arguments)) != arguments:
             arguments = plain
-        parts = [part.strip() for part in arguments.split(",") if part.strip() not in ("", "/", "*")]
+        parts = [
+            part.strip() for part in arguments.split(",") if part.strip() not in ("", "/", "*")
+        ]
         functions[name] = [
             (re.sub(r"^arg\d+$", "", part.split(":")[0]), "=" in part) for part in parts
         ]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Sequence
-from typing import Union
 
 import numpy as np
 import numpy.typing as npt
@@ -12,9 +11,9 @@ import numpy.typing as npt
 from convcore import _core
 
 FloatArray = npt.NDArray[np.float32]
-IntOrPair = Union[int, Sequence[int]]
+IntOrPair = int | Sequence[int]
 #: ``0``, ``(1, 2)``, ``((top, bottom), (left, right))``, ``"valid"`` or ``"same"``.
-Padding = Union[int, str, Sequence[int], Sequence[Sequence[int]]]
+Padding = int | str | Sequence[int] | Sequence[Sequence[int]]
 
 
 def to_int(op: str, name: str, value: object) -> int:
@@ -23,7 +22,8 @@ def to_int(op: str, name: str, value: object) -> int:
         return operator.index(value)  # type: ignore[arg-type]
     except TypeError:
         raise TypeError(
-            f"{op}: {name} has the wrong type: expected an int, got {value!r} ({type(value).__name__})"
+            f"{op}: {name} has the wrong type: expected an int, "
+            f"got {value!r} ({type(value).__name__})"
         ) from None
 
 
