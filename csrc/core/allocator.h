@@ -18,9 +18,9 @@ constexpr size_t kMaxCachedBytes = size_t(1) << 30;  // blocks beyond this go ba
 std::shared_ptr<void> allocate(size_t bytes);
 
 struct AllocatorStats {
-  size_t live_bytes;        // handed out now
-  size_t cached_bytes;      // kept for later
-  size_t system_requests;   // times the system allocator was asked, since the start
+  size_t live_bytes;       // handed out now
+  size_t cached_bytes;     // kept for later
+  size_t system_requests;  // times the system allocator was asked, since the start
 };
 AllocatorStats allocator_stats();
 void release_cache();  // give every cached block back to the system
