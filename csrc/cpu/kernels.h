@@ -3,40 +3,36 @@
 // Kernels check nothing and allocate no results: pointers, and a shape struct made by csrc/ops. Gradients are
 // overwritten, never added to. The kernels of one set live in namespace cpu::<set>; callers see only cpu::kernels().
 #pragma once
-#include "ops/batch_norm.h"
-#include "ops/adaptive_avg_pool2d.h"
-#include "ops/avg_pool2d.h"
-#include "ops/conv2d.h"
-#include "ops/dropout.h"
-#include "ops/linear.h"
-#include "ops/optimizer.h"
-#include "ops/max_pool2d.h"
 #include "ops/activation.h"
+#include "ops/adaptive_avg_pool2d.h"
 #include "ops/add.h"
+#include "ops/avg_pool2d.h"
+#include "ops/batch_norm.h"
 #include "ops/conv2d.h"
 #include "ops/cross_entropy.h"
+#include "ops/dropout.h"
 #include "ops/linear.h"
+#include "ops/max_pool2d.h"
 #include "ops/mse_loss.h"
+#include "ops/optimizer.h"
 #include "ops/softmax.h"
 
 namespace convcore::cpu {
 
 struct Kernels {
   const char* isa;
-  BatchNormKernels batch_norm;
-  AdaptiveAvgPool2dKernels adaptive_avg_pool2d;
-  AvgPool2dKernels avg_pool2d;
-  Conv2dKernels conv2d;
-  DropoutKernels dropout;
-  LinearKernels linear;
-  OptimizerKernels optimizer;
-  MaxPool2dKernels max_pool2d;
   ActivationKernels activation;
+  AdaptiveAvgPool2dKernels adaptive_avg_pool2d;
   AddKernels add;
+  AvgPool2dKernels avg_pool2d;
+  BatchNormKernels batch_norm;
   Conv2dKernels conv2d;
   CrossEntropyKernels cross_entropy;
+  DropoutKernels dropout;
   LinearKernels linear;
+  MaxPool2dKernels max_pool2d;
   MseLossKernels mse_loss;
+  OptimizerKernels optimizer;
   SoftmaxKernels softmax;
 };
 

@@ -34,4 +34,4 @@ def create(name: str, **arguments: Any) -> Sequential:
     ValueError
         When the name is not known; names the nearest one.
     """
-    return _lookup("create", "the model's name", name, _MODELS)(**arguments)
+    return _lookup("create", "name", name, _MODELS)(**arguments)
