@@ -80,6 +80,49 @@ CONVCORE_INLINE float sum(Vec v) {
   return lanes[0];
 }
 
+// Halving step of `sums`: adds the two halves of every segment of 2 * half lanes in the 2 * kLanes lanes of a and b.
+#if defined(__AVX2__) || defined(__AVX512F__)
+struct FoldLanes {
+  int32_t first[kLanes], second[kLanes];
+};
+constexpr FoldLanes fold_lanes(int half) {
+  FoldLanes lanes{};
+  for (int l = 0, i = 0; l < 2 * kLanes; l++)
+    if (l % (2 * half) < half) {
+      lanes.first[i] = l;
+      lanes.second[i++] = l + half;
+    }
+  return lanes;
+}
+template <int half>
+CONVCORE_INLINE Vec fold(Vec a, Vec b) {
+  static constexpr FoldLanes lanes = fold_lanes(half);
+  return __builtin_shuffle(a, b, load_int(lanes.first)) + __builtin_shuffle(a, b, load_int(lanes.second));
+}
+#else
+template <int half>
+CONVCORE_INLINE Vec fold(Vec a, Vec b) {
+  if constexpr (half == 2) return __builtin_shuffle(a, b, IntVec{0, 1, 4, 5}) + __builtin_shuffle(a, b, IntVec{2, 3, 6, 7});
+  return __builtin_shuffle(a, b, IntVec{0, 2, 4, 6}) + __builtin_shuffle(a, b, IntVec{1, 3, 5, 7});
+}
+#endif
+
+// Lane i of the result is the sum of the lanes of v[i]: kLanes sums for about 3 instructions each. v is used up.
+CONVCORE_INLINE Vec sums(Vec (&v)[kLanes]) {
+  if constexpr (kLanes >= 16) {
+#pragma GCC unroll 8
+    for (int i = 0; i < kLanes / 2; i++) v[i] = fold<kLanes / 2>(v[2 * i], v[2 * i + 1]);
+  }
+  constexpr int eighth = kLanes >= 16 ? 8 : kLanes;  // vectors left
+  if constexpr (kLanes >= 8) {
+#pragma GCC unroll 8
+    for (int i = 0; i < eighth / 2; i++) v[i] = fold<4>(v[2 * i], v[2 * i + 1]);
+  }
+#pragma GCC unroll 8
+  for (int i = 0; i < 2; i++) v[i] = fold<2>(v[2 * i], v[2 * i + 1]);
+  return fold<1>(v[0], v[1]);
+}
+
 // <algorithm> is not for kernel sources (see above).
 template <typename T>
 CONVCORE_INLINE T min_of(T a, T b) { return b < a ? b : a; }
