@@ -1,0 +1,198 @@
+"""Data sets: the embedded digits, MNIST, Fashion-MNIST, CIFAR-10, and pictures from files.
+
+The digits come with the package. The others are read from the standard files, which are looked
+for in the folder given as `data_dir`, in ``$CONVCORE_DATA`` and in the cache folder
+(``$XDG_CACHE_HOME/convcore``, else ``~/.cache/convcore``); in each of them first in the subfolder
+with the data set's name. What is nowhere is downloaded into the cache folder.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from convcore.data import _cifar10, _digits, _idx
+from convcore.data._catalogue import CATALOGUE, CIFAR10, DIGITS, find_entry
+from convcore.data._download import DownloadError, by_hand
+from convcore.data._download import download as _download
+from convcore.data._image import read_image
+from convcore.data._locate import cache_dir, locate
+from convcore.data._resize import resize
+
+__all__ = ["NAMES", "Dataset", "DownloadError", "cache_dir", "load", "load_uint8", "read_image"]
+
+#: The names that `load` knows.
+NAMES: tuple[str, ...] = tuple(CATALOGUE)
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Dataset:
+    """Images and labels of one split of a data set.
+
+    Attributes
+    ----------
+    name : str
+        The name given to `load`.
+    split : str
+        ``'train'`` or ``'test'``.
+    x : ndarray, shape (N, C, H, W), float32
+        The images: ``(value in [0, 1] - mean) / std``, per channel.
+    y : ndarray, shape (N,), int64
+        The labels: indices into `classes`.
+    classes : tuple of str
+        The names of the classes.
+    mean, std : tuple of float
+        What the images were standardised with, per channel; zeros and ones when they were not.
+    """
+
+    name: str
+    split: str
+    x: npt.NDArray[np.float32]
+    y: npt.NDArray[np.int64]
+    classes: tuple[str, ...]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+    def __len__(self) -> int:
+        return len(self.x)
+
+    def __repr__(self) -> str:
+        shape, classes = self.x.shape, len(self.classes)
+        return f"Dataset({self.name!r}, {self.split!r}, x {shape}, {classes} classes)"
+
+
+def load(
+    name: str,
+    split: str = "train",
+    *,
+    data_dir: str | os.PathLike[str] | None = None,
+    download: bool = True,
+    mirrors: Sequence[str] | None = None,
+    image_size: int | None = None,
+    normalize: bool = True,
+) -> Dataset:
+    """Load one split of a data set, ready for a network.
+
+    Parameters
+    ----------
+    name : str
+        ``'digits'``, ``'mnist'``, ``'fashion-mnist'`` or ``'cifar10'``.
+    split : str, default 'train'
+        ``'train'`` or ``'test'``.
+    data_dir : path, optional
+        The first folder to look for the files in.
+    download : bool, default True
+        Download missing files (needs pooch: ``pip install 'convcore[data]'``).
+    mirrors : sequence of str, optional
+        Addresses to download from instead of the built-in ones: each file is expected at
+        ``<mirror>/<name>/<file>``. Default: those in ``$CONVCORE_MIRRORS``, separated by spaces.
+    image_size : int, optional
+        Resize the images to this height and width. Default: 28 for digits (stored as 8 x 8), as
+        stored for the others.
+    normalize : bool, default True
+        Standardise with the constants of the data set; False gives values in [0, 1].
+
+    Returns
+    -------
+    Dataset
+
+    Raises
+    ------
+    ValueError
+        When a name is unknown, or a file is truncated or corrupt.
+    FileNotFoundError
+        When files are missing and `download` is False, or `data_dir` is not a folder.
+    DownloadError
+        When no mirror gave the right files. An OSError.
+    ImportError
+        When files are missing and pooch is not installed.
+
+    Notes
+    -----
+    The constants are the mean and standard deviation of the training images (digits: at 28 x 28).
+    Resizing is cubic. MNIST takes 188 MB as float32, the training part of CIFAR-10 614 MB;
+    `load_uint8` gives a quarter of that.
+
+    Examples
+    --------
+    >>> import convcore.data
+    >>> train = convcore.data.load("digits")
+    >>> train
+    Dataset('digits', 'train', x (1442, 1, 28, 28), 10 classes)
+    >>> train.y[:5]
+    array([0, 1, 2, 3, 4])
+    """
+    entry = find_entry(name)
+    size = 28 if image_size is None and name == DIGITS else image_size
+    if size is not None and size < 1:
+        raise ValueError(f"load: image_size is not positive: expected 1 or more, got {size}")
+    images, labels = load_uint8(name, split, data_dir=data_dir, download=download, mirrors=mirrors)
+    x = images.astype(np.float32)
+    x /= np.float32(entry.peak)
+    if size is not None:
+        x = resize(x, size, size)
+    channels = entry.image_shape[0]
+    mean, std = (entry.mean, entry.std) if normalize else ((0.0,) * channels, (1.0,) * channels)
+    if normalize:
+        x -= np.asarray(mean, np.float32)[:, None, None]
+        x /= np.asarray(std, np.float32)[:, None, None]
+    return Dataset(name, split, x, labels, entry.classes, mean, std)
+
+
+def load_uint8(
+    name: str,
+    split: str = "train",
+    *,
+    data_dir: str | os.PathLike[str] | None = None,
+    download: bool = True,
+    mirrors: Sequence[str] | None = None,
+) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]:
+    """Load the images of one split as they are stored; the arguments are those of `load`.
+
+    Returns
+    -------
+    images : ndarray, shape (N, C, H, W), uint8
+        Values from 0 to 255; digits: 8 x 8 values from 0 to 16. May be read-only.
+    labels : ndarray, shape (N,), int64
+
+    Raises
+    ------
+    ValueError, FileNotFoundError, DownloadError, ImportError
+        As `load`.
+
+    Examples
+    --------
+    >>> import convcore.data
+    >>> images, labels = convcore.data.load_uint8("digits", "test")
+    >>> images.shape, int(images.max())
+    ((355, 1, 8, 8), 16)
+    """
+    entry = find_entry(name)
+    if split not in ("train", "test"):
+        raise ValueError(f"load: split is not known: expected 'train' or 'test', got {split!r}")
+    if name == DIGITS:
+        images, labels = _digits.read(split)
+        return images, labels.astype(np.int64)
+    if data_dir is not None and not os.path.isdir(data_dir):
+        raise FileNotFoundError(
+            f"load: data_dir is not a folder: expected an existing one, got {os.fspath(data_dir)!r}"
+        )
+    files, report = locate(entry, split, data_dir)
+    if not files:
+        folder = cache_dir() / name
+        if not download:
+            raise FileNotFoundError(
+                f"load: {name} was not found: expected the files of the {split} split in one of "
+                f"these folders, got:\n{report}\n{by_hand(entry, folder)}"
+            )
+        _download(entry, split, folder, mirrors)
+        files, _ = locate(entry, split, data_dir)
+    if name == CIFAR10:
+        images, labels = _cifar10.read(entry, files, split)
+    else:
+        images, labels = _idx.read(entry, files)
+    return images, labels.astype(np.int64)
