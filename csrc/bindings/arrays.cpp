@@ -10,19 +10,22 @@ namespace {
   throw py::type_error(std::string(op) + ": " + name + " " + what + ": expected " + expected + ", got " + got);
 }
 
-std::string type_name(py::handle object) { return py::str(py::type::of(object).attr("__name__")); }
+std::string type_name(py::handle object) {
+  return py::str(py::type::of(object).attr("__name__"));
+}
 
 // The object itself when it is an ndarray, a view of it when it speaks DLPack (torch, JAX, CuPy on the host).
-py::array as_ndarray(const char* op, const char* name, py::handle object) {
+py::array as_ndarray(const char* op, const char* name, const char* dtype, py::handle object) {
   if (py::isinstance<py::array>(object)) return py::reinterpret_borrow<py::array>(object);
   if (py::hasattr(object, "__dlpack__")) {
     try {
       return py::module_::import("numpy").attr("from_dlpack")(object);
     } catch (py::error_already_set& error) {
-      fail_type(op, name, "cannot be read through DLPack", "a float32 array in host memory", error.what());
+      fail_type(op, name, "cannot be read through DLPack", std::string("an array of ") + dtype + " in host memory",
+                error.what());
     }
   }
-  fail_type(op, name, "is not an array", "a numpy.ndarray of float32", type_name(object));
+  fail_type(op, name, "is not an array", std::string("a numpy.ndarray of ") + dtype, type_name(object));
 }
 
 Shape shape_of(const py::array& array) {
@@ -48,7 +51,7 @@ void expect_float32(const char* op, const char* name, const py::array& array) {
 
 template <typename T>
 Arg<T> integer_arg(const char* op, const char* name, py::handle object) {
-  py::array array = as_ndarray(op, name, object);
+  py::array array = as_ndarray(op, name, "integers", object);
   const char kind = array.dtype().kind();
   if (kind != 'i' && kind != 'u')
     fail_type(op, name, "has the wrong dtype", "integers", std::string(py::str(array.dtype())));
@@ -75,7 +78,7 @@ py::object wrap(const Array<T>& array) {
 }  // namespace
 
 Arg<float> tensor_arg(const char* op, const char* name, py::handle object) {
-  py::array array = as_ndarray(op, name, object);
+  py::array array = as_ndarray(op, name, "float32", object);
   expect_float32(op, name, array);
   if (!(array.flags() & py::array::c_style)) array = py::array_t<float, py::array::c_style>::ensure(array);
   if (!array) throw py::error_already_set();
@@ -107,7 +110,11 @@ Arg<float> inout_arg(const char* op, const char* name, py::handle object) {
   return view<float>(array);
 }
 
-py::object to_numpy(const Tensor& array) { return wrap(array); }
-py::object to_numpy(const IndexArray& array) { return wrap(array); }
+py::object to_numpy(const Tensor& array) {
+  return wrap(array);
+}
+py::object to_numpy(const IndexArray& array) {
+  return wrap(array);
+}
 
 }  // namespace convcore

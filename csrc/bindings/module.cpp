@@ -4,6 +4,11 @@
 PYBIND11_MODULE(_core, m) {
   m.doc() = "Compiled core of convcore. The documented interface is convcore.functional.";
   convcore::bind_core(m);
+  convcore::bind_activation(m);
+  convcore::bind_add(m);
   convcore::bind_conv2d(m);
+  convcore::bind_cross_entropy(m);
   convcore::bind_linear(m);
+  convcore::bind_mse_loss(m);
+  convcore::bind_softmax(m);
 }

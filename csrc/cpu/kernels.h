@@ -3,15 +3,25 @@
 // Kernels check nothing and allocate no results: pointers, and a shape struct made by csrc/ops. Gradients are
 // overwritten, never added to. The kernels of one set live in namespace cpu::<set>; callers see only cpu::kernels().
 #pragma once
+#include "ops/activation.h"
+#include "ops/add.h"
 #include "ops/conv2d.h"
+#include "ops/cross_entropy.h"
 #include "ops/linear.h"
+#include "ops/mse_loss.h"
+#include "ops/softmax.h"
 
 namespace convcore::cpu {
 
 struct Kernels {
   const char* isa;
+  ActivationKernels activation;
+  AddKernels add;
   Conv2dKernels conv2d;
+  CrossEntropyKernels cross_entropy;
   LinearKernels linear;
+  MseLossKernels mse_loss;
+  SoftmaxKernels softmax;
 };
 
 // The best set this CPU has, at most the one CONVCORE_ISA names ("baseline", "avx2", "avx512"). Chosen at first use.

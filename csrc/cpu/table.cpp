@@ -6,15 +6,25 @@
 
 namespace convcore::cpu::CONVCORE_ISA {
 
+ActivationKernels activation_kernels();
+AddKernels add_kernels();
 Conv2dKernels conv2d_kernels();
+CrossEntropyKernels cross_entropy_kernels();
 LinearKernels linear_kernels();
+MseLossKernels mse_loss_kernels();
+SoftmaxKernels softmax_kernels();
 
 Kernels table();
 Kernels table() {
   Kernels t{};
   t.isa = CONVCORE_QUOTE(CONVCORE_ISA);
+  t.activation = activation_kernels();
+  t.add = add_kernels();
   t.conv2d = conv2d_kernels();
+  t.cross_entropy = cross_entropy_kernels();
   t.linear = linear_kernels();
+  t.mse_loss = mse_loss_kernels();
+  t.softmax = softmax_kernels();
   return t;
 }
 

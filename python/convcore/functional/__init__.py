@@ -11,14 +11,61 @@ from convcore.functional.conv import (
     conv1d_backward,
     conv2d,
     conv2d_backward,
+from convcore.functional.activation import (
+    leaky_relu,
+    leaky_relu_backward,
+    relu,
+    relu_backward,
+    sigmoid,
+    sigmoid_backward,
+    tanh,
+    tanh_backward,
 )
 from convcore.functional.linear import linear, linear_backward
+from convcore.functional.loss import (
+    cross_entropy,
+    cross_entropy_backward,
+    mse_loss,
+    mse_loss_backward,
+)
+from convcore.functional.shape import (
+    add,
+    add_backward,
+    flatten,
+    flatten_backward,
+)
+from convcore.functional.softmax import (
+    log_softmax,
+    log_softmax_backward,
+    softmax,
+    softmax_backward,
+)
 
 __all__ = [
     "conv1d",
     "conv1d_backward",
     "conv2d",
     "conv2d_backward",
+    "add",
+    "add_backward",
+    "cross_entropy",
+    "cross_entropy_backward",
+    "flatten",
+    "flatten_backward",
+    "leaky_relu",
+    "leaky_relu_backward",
     "linear",
     "linear_backward",
+    "log_softmax",
+    "log_softmax_backward",
+    "mse_loss",
+    "mse_loss_backward",
+    "relu",
+    "relu_backward",
+    "sigmoid",
+    "sigmoid_backward",
+    "softmax",
+    "softmax_backward",
+    "tanh",
+    "tanh_backward",
 ]

@@ -1,0 +1,43 @@
+#include "ops/activation.h"
+
+#include <string>
+
+#include "bindings/arrays.h"
+#include "bindings/module.h"
+
+namespace convcore {
+namespace {
+
+// For activations whose gradient can be had from the output, `saved` is the output or None; with it, x may be None.
+void bind(py::module_& m, Activation kind) {
+  const std::string name = name_of(kind), backward = name + "_backward";
+  m.def((name + "_forward").c_str(), [kind](py::object x, float negative_slope) {
+    const auto xa = tensor_arg(name_of(kind), "x", x);
+    Tensor y;
+    {
+      py::gil_scoped_release release;
+      y = activation_forward(kind, xa.array, negative_slope);
+    }
+    return to_numpy(y);
+  });
+  m.def(backward.c_str(), [kind, backward](py::object dy, py::object x, py::object saved, float negative_slope) {
+    const char* op = backward.c_str();
+    const auto dya = tensor_arg(op, "dy", dy);
+    const auto xa = saved.is_none() ? tensor_arg(op, "x", x) : optional_tensor_arg(op, "x", x);
+    const auto ya = optional_tensor_arg(op, "saved", saved);
+    Tensor dx;
+    {
+      py::gil_scoped_release release;
+      dx = activation_backward(kind, dya.array, xa.array, ya.array, negative_slope);
+    }
+    return to_numpy(dx);
+  });
+}
+
+}  // namespace
+
+void bind_activation(py::module_& m) {
+  for (int kind = 0; kind < kActivations; kind++) bind(m, Activation(kind));
+}
+
+}  // namespace convcore

@@ -1,0 +1,38 @@
+#include "ops/cross_entropy.h"
+
+#include "bindings/arrays.h"
+#include "bindings/module.h"
+
+namespace convcore {
+
+void bind_cross_entropy(py::module_& m) {
+  m.def("cross_entropy_forward", [](py::object x, py::object target, int64_t ignore_index, const std::string& reduction,
+                                    float label_smoothing, bool need_gradient) {
+    const char* op = "cross_entropy";
+    const auto xa = tensor_arg(op, "x", x);
+    const auto ta = label_arg(op, "target", target);
+    const CrossEntropyParams params{ignore_index, parse_reduction(op, reduction), label_smoothing};
+    CrossEntropyResult result;
+    {
+      py::gil_scoped_release release;
+      result = cross_entropy_forward(op, xa.array, ta.array, params, need_gradient);
+    }
+    return py::make_tuple(to_numpy(result.loss), to_numpy(result.gradient));
+  });
+  m.def("cross_entropy_backward", [](py::object dy, py::object x, py::object target, int64_t ignore_index,
+                                     const std::string& reduction, float label_smoothing, py::object saved) {
+    const char* op = "cross_entropy_backward";
+    const auto dya = tensor_arg(op, "dy", dy), xa = tensor_arg(op, "x", x);
+    const auto ta = label_arg(op, "target", target);
+    const auto gradient = optional_tensor_arg(op, "saved", saved);
+    const CrossEntropyParams params{ignore_index, parse_reduction(op, reduction), label_smoothing};
+    Tensor dx;
+    {
+      py::gil_scoped_release release;
+      dx = cross_entropy_backward(dya.array, xa.array, ta.array, params, gradient.array);
+    }
+    return to_numpy(dx);
+  });
+}
+
+}  // namespace convcore

@@ -1,0 +1,205 @@
+"""flatten, and the elementwise sum of two branches."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from convcore import _core
+from convcore.functional._arguments import FloatArray, to_int
+
+
+def add(a: FloatArray, b: FloatArray) -> FloatArray:
+    """Return ``a + b``, the sum of two branches of a network.
+
+    Parameters
+    ----------
+    a, b : ndarray, any one shape, float32
+        Summands. Shapes are not broadcast.
+
+    Returns
+    -------
+    ndarray, shape of `a`, float32
+
+    Raises
+    ------
+    TypeError
+        When an argument is not an array of float32.
+    ValueError
+        When the shapes differ.
+
+    See Also
+    --------
+    add_backward : The gradients.
+    convcore.nn.Residual : A sum of a body and a shortcut.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import convcore.functional as F
+    >>> F.add(np.array([1, 2], np.float32), np.array([10, 20], np.float32))
+    array([11., 22.], dtype=float32)
+    """
+    return _core.add_forward(a, b)
+
+
+def add_backward(dy: FloatArray, a: FloatArray, b: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Return the gradients of `add`: `dy`, twice.
+
+    Parameters
+    ----------
+    dy : ndarray, shape of `a`, float32
+        Gradient of the loss with respect to the sum.
+    a, b
+        The arguments of the forward call.
+
+    Returns
+    -------
+    da, db : ndarray, shape of `a`, float32
+        Both are `dy` itself, not copies, when it is C-contiguous: do not write to them.
+
+    Raises
+    ------
+    TypeError
+        When an argument is not an array of float32.
+    ValueError
+        When the shapes differ.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import convcore.functional as F
+    >>> dy = np.ones(2, np.float32)
+    >>> da, db = F.add_backward(dy, dy, dy)
+    >>> da is dy and db is dy
+    True
+    """
+    gradient = _core.add_backward(dy, a, b)
+    return gradient, gradient
+
+
+def flatten(x: FloatArray, start_dim: int = 0, end_dim: int = -1) -> FloatArray:
+    """Join the dimensions from `start_dim` to `end_dim` into one.
+
+    Parameters
+    ----------
+    x : ndarray, any shape, float32
+        Input.
+    start_dim, end_dim : int, default 0 and -1
+        First and last dimension to join; negative counts from the end.
+
+    Returns
+    -------
+    ndarray, float32
+        A view of `x` when it is C-contiguous, otherwise a copy in order. An array without
+        dimensions becomes one of shape (1,).
+
+    Raises
+    ------
+    TypeError
+        When `x` is not an array of float32, or a dimension not an int.
+    ValueError
+        When `x` has no such dimensions, or `start_dim` comes after `end_dim`.
+
+    See Also
+    --------
+    flatten_backward : The gradient.
+    convcore.nn.Flatten : The same as a layer, by default from dimension 1 on.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import convcore.functional as F
+    >>> x = np.zeros((8, 16, 5, 5), np.float32)
+    >>> F.flatten(x, 1).shape
+    (8, 400)
+    """
+    array = _as_float32("flatten", "x", x)
+    return array.reshape(_flattened("flatten", array.shape, start_dim, end_dim))
+
+
+def flatten_backward(
+    dy: FloatArray, x: FloatArray, start_dim: int = 0, end_dim: int = -1
+) -> FloatArray:
+    """Return the gradient of `flatten`: `dy` in the shape of `x`.
+
+    Parameters
+    ----------
+    dy : ndarray, float32
+        Gradient of the loss with respect to the output.
+    x, start_dim, end_dim
+        The arguments of the forward call; only the shape of `x` is read.
+
+    Returns
+    -------
+    ndarray, shape of `x`, float32
+        A view of `dy` when it is C-contiguous.
+
+    Raises
+    ------
+    TypeError
+        When an argument has the wrong type or dtype.
+    ValueError
+        As in `flatten`, and when `dy` does not have the shape of the output.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import convcore.functional as F
+    >>> x = np.zeros((8, 16, 5, 5), np.float32)
+    >>> F.flatten_backward(F.flatten(x, 1), x, 1).shape
+    (8, 16, 5, 5)
+    """
+    op = "flatten_backward"
+    gradient, array = _as_float32(op, "dy", dy), _as_float32(op, "x", x)
+    expected = _flattened(op, array.shape, start_dim, end_dim)
+    if gradient.shape != expected:
+        raise ValueError(
+            f"{op}: dy has the wrong shape: expected {expected} (the shape of the output), "
+            f"got {gradient.shape}"
+        )
+    return gradient.reshape(array.shape)
+
+
+def _flattened(op: str, shape: tuple[int, ...], start_dim: int, end_dim: int) -> tuple[int, ...]:
+    """Return `shape` with the dimensions from `start_dim` to `end_dim` joined."""
+    rank = max(len(shape), 1)
+    first, last = (
+        _dimension(op, name, dim, rank, shape)
+        for name, dim in (("start_dim", start_dim), ("end_dim", end_dim))
+    )
+    if first > last:
+        raise ValueError(
+            f"{op}: start_dim comes after end_dim: expected start_dim <= end_dim, "
+            f"got {start_dim} and {end_dim} (x has shape {shape})"
+        )
+    return (*shape[:first], math.prod(shape[first : last + 1]), *shape[last + 1 :])
+
+
+def _dimension(op: str, name: str, dim: int, rank: int, shape: tuple[int, ...]) -> int:
+    """Return `dim` counted from the front."""
+    dim = to_int(op, name, dim)
+    if not -rank <= dim < rank:
+        raise ValueError(
+            f"{op}: {name} is out of range: expected {-rank} to {rank - 1} (x has shape {shape}), "
+            f"got {dim}"
+        )
+    return dim % rank
+
+
+def _as_float32(op: str, name: str, array: object) -> FloatArray:
+    """Check what the bindings check for the ops in C++; no copy."""
+    if not isinstance(array, np.ndarray) and hasattr(array, "__dlpack__"):
+        array = np.from_dlpack(array)
+    if not isinstance(array, np.ndarray):
+        raise TypeError(
+            f"{op}: {name} is not an array: expected a numpy.ndarray of float32, "
+            f"got {type(array).__name__}"
+        )
+    if array.dtype != np.float32:
+        raise TypeError(
+            f"{op}: {name} has the wrong dtype: expected float32, "
+            f"got {array.dtype} (convert it with .astype(numpy.float32))"
+        )
+    return array

@@ -1,0 +1,31 @@
+"""softmax and log_softmax, written as their definitions."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from convcore.reference._types import Array
+
+
+def softmax(x: Array, dim: int = -1) -> Array:
+    """Return ``exp(x) / sum(exp(x))`` along `dim`."""
+    return np.exp(log_softmax(x, dim))
+
+
+def softmax_backward(dy: Array, x: Array, dim: int = -1) -> Array:
+    """Return ``y * (dy - sum(dy * y))``."""
+    y = softmax(x, dim)
+    return y * (dy - (dy * y).sum(axis=dim, keepdims=True))
+
+
+def log_softmax(x: Array, dim: int = -1) -> Array:
+    """Return ``x - log(sum(exp(x)))`` along `dim`."""
+    if x.size == 0:
+        return x.copy()
+    z = x - x.max(axis=dim, keepdims=True)
+    return z - np.log(np.exp(z).sum(axis=dim, keepdims=True))
+
+
+def log_softmax_backward(dy: Array, x: Array, dim: int = -1) -> Array:
+    """Return ``dy - softmax(x) * sum(dy)``."""
+    return dy - softmax(x, dim) * dy.sum(axis=dim, keepdims=True)
