@@ -118,7 +118,8 @@ X = np.zeros((2, 3, 8, 9), np.float32)
         pytest.param(
             lambda: F.adaptive_avg_pool2d(X[:, :, :0], 2),
             ValueError,
-            "adaptive_avg_pool2d: the input size along H is out of range: expected at least 1, got 0",
+            "adaptive_avg_pool2d: the input size along H is out of range: "
+            "expected at least 1, got 0",
             id="empty-image",
         ),
         pytest.param(
@@ -162,7 +163,8 @@ X = np.zeros((2, 3, 8, 9), np.float32)
         pytest.param(
             lambda: F.adaptive_avg_pool2d_backward(X, None, 2),
             TypeError,
-            "adaptive_avg_pool2d: x is not an array: expected a numpy.ndarray of float32, got NoneType",
+            "adaptive_avg_pool2d: x is not an array: "
+            "expected a numpy.ndarray of float32, got NoneType",
             id="x-of-backward",
         ),
     ],

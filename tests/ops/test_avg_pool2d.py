@@ -209,8 +209,8 @@ X = np.zeros((2, 3, 8, 9), np.float32)
         pytest.param(
             lambda: F.avg_pool2d_backward(X, X, 2),
             ValueError,
-            "avg_pool2d_backward: dy has the wrong shape: expected (2, 3, 4, 4) (the shape of the output), "
-            "got (2, 3, 8, 9)",
+            "avg_pool2d_backward: dy has the wrong shape: "
+            "expected (2, 3, 4, 4) (the shape of the output), got (2, 3, 8, 9)",
             id="dy",
         ),
         pytest.param(
