@@ -26,11 +26,14 @@ int64_t window_output_size(const char* op, const char* axis, int64_t in, const W
   expect_range(op, ("padding" + suffix).c_str(), w.pad_after, 0, kMaxWindow);
   const int64_t padded = in + w.pad_before + w.pad_after;
   const int64_t room = padded - w.extent();
-  if (room < 0)
+  const int64_t overhang = ceil_mode ? w.stride - 1 : 0;  // pixels that a window may reach past the padded input
+  if (room + overhang < 0)
     fail(op, "the window is larger than the padded input" + suffix,
          "dilation * (kernel_size - 1) + 1 <= " + std::to_string(in) + " + " + std::to_string(w.pad_before) + " + " +
-             std::to_string(w.pad_after) + " (input and padding)",
+             std::to_string(w.pad_after) + " (input and padding)" +
+             (ceil_mode ? " + " + std::to_string(overhang) + " (stride - 1, for ceil_mode)" : ""),
          std::to_string(w.dilation) + " * (" + std::to_string(w.kernel) + " - 1) + 1 = " + std::to_string(w.extent()));
+  if (room < 0) return 1;
   int64_t out = room / w.stride + 1;
   if (ceil_mode && room % w.stride != 0 && out * w.stride < in + w.pad_before) out++;
   return out;

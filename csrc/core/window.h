@@ -22,7 +22,8 @@ struct Window2d {
 std::array<int64_t, 2> same_padding(int64_t in, int64_t kernel, int64_t stride, int64_t dilation);
 
 // Output size along one axis. Throws std::invalid_argument for sizes that make no sense and for a window larger than
-// the padded input. With `ceil_mode` a last window that would start in the padding after the input is dropped (torch).
+// the padded input. With `ceil_mode` the last window may reach past the padded input, by less than a stride; it is
+// dropped when it would start in the padding after the input (torch).
 int64_t window_output_size(const char* op, const char* axis, int64_t in, const WindowAxis& window,
                            bool ceil_mode = false);
 

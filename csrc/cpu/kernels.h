@@ -5,11 +5,14 @@
 #pragma once
 #include "ops/activation.h"
 #include "ops/add.h"
+#include "ops/adaptive_avg_pool2d.h"
+#include "ops/avg_pool2d.h"
 #include "ops/conv2d.h"
 #include "ops/cross_entropy.h"
 #include "ops/linear.h"
 #include "ops/mse_loss.h"
 #include "ops/softmax.h"
+#include "ops/max_pool2d.h"
 
 namespace convcore::cpu {
 
@@ -17,11 +20,14 @@ struct Kernels {
   const char* isa;
   ActivationKernels activation;
   AddKernels add;
+  AdaptiveAvgPool2dKernels adaptive_avg_pool2d;
+  AvgPool2dKernels avg_pool2d;
   Conv2dKernels conv2d;
   CrossEntropyKernels cross_entropy;
   LinearKernels linear;
   MseLossKernels mse_loss;
   SoftmaxKernels softmax;
+  MaxPool2dKernels max_pool2d;
 };
 
 // The best set this CPU has, at most the one CONVCORE_ISA names ("baseline", "avx2", "avx512"). Chosen at first use.

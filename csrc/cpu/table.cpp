@@ -8,11 +8,14 @@ namespace convcore::cpu::CONVCORE_ISA {
 
 ActivationKernels activation_kernels();
 AddKernels add_kernels();
+AdaptiveAvgPool2dKernels adaptive_avg_pool2d_kernels();
+AvgPool2dKernels avg_pool2d_kernels();
 Conv2dKernels conv2d_kernels();
 CrossEntropyKernels cross_entropy_kernels();
 LinearKernels linear_kernels();
 MseLossKernels mse_loss_kernels();
 SoftmaxKernels softmax_kernels();
+MaxPool2dKernels max_pool2d_kernels();
 
 Kernels table();
 Kernels table() {
@@ -20,11 +23,14 @@ Kernels table() {
   t.isa = CONVCORE_QUOTE(CONVCORE_ISA);
   t.activation = activation_kernels();
   t.add = add_kernels();
+  t.adaptive_avg_pool2d = adaptive_avg_pool2d_kernels();
+  t.avg_pool2d = avg_pool2d_kernels();
   t.conv2d = conv2d_kernels();
   t.cross_entropy = cross_entropy_kernels();
   t.linear = linear_kernels();
   t.mse_loss = mse_loss_kernels();
   t.softmax = softmax_kernels();
+  t.max_pool2d = max_pool2d_kernels();
   return t;
 }
 

@@ -47,6 +47,12 @@ CONVCORE_INLINE Vec load_partial(const float* p, int64_t count) {
 CONVCORE_INLINE void store_partial(float* p, Vec v, int64_t count) {
   _mm512_mask_storeu_ps(p, first_lanes(count), (__m512)v);
 }
+CONVCORE_INLINE IntVec load_int_partial(const int32_t* p, int64_t count) {
+  return (IntVec)_mm512_maskz_loadu_epi32(first_lanes(count), p);
+}
+CONVCORE_INLINE void store_int_partial(int32_t* p, IntVec v, int64_t count) {
+  _mm512_mask_storeu_epi32(p, first_lanes(count), (__m512i)v);
+}
 #elif defined(__AVX2__)
 CONVCORE_INLINE __m256i first_lanes(int64_t count) {
   return _mm256_cmpgt_epi32(_mm256_set1_epi32(int(count)), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
@@ -57,6 +63,12 @@ CONVCORE_INLINE Vec load_partial(const float* p, int64_t count) {
 CONVCORE_INLINE void store_partial(float* p, Vec v, int64_t count) {
   _mm256_maskstore_ps(p, first_lanes(count), (__m256)v);
 }
+CONVCORE_INLINE IntVec load_int_partial(const int32_t* p, int64_t count) {
+  return (IntVec)_mm256_maskload_epi32(p, first_lanes(count));
+}
+CONVCORE_INLINE void store_int_partial(int32_t* p, IntVec v, int64_t count) {
+  _mm256_maskstore_epi32(p, first_lanes(count), (__m256i)v);
+}
 #else
 CONVCORE_INLINE Vec load_partial(const float* p, int64_t count) {
   Vec v{};
@@ -66,10 +78,78 @@ CONVCORE_INLINE Vec load_partial(const float* p, int64_t count) {
 CONVCORE_INLINE void store_partial(float* p, Vec v, int64_t count) {
   for (int64_t i = 0; i < count; i++) p[i] = v[i];
 }
+CONVCORE_INLINE IntVec load_int_partial(const int32_t* p, int64_t count) {
+  IntVec v{};
+  for (int64_t i = 0; i < count; i++) v[i] = p[i];
+  return v;
+}
+CONVCORE_INLINE void store_int_partial(int32_t* p, IntVec v, int64_t count) {
+  for (int64_t i = 0; i < count; i++) p[i] = v[i];
+}
 #endif
 
 CONVCORE_INLINE Vec select(IntVec mask, Vec yes, Vec no) { return mask ? yes : no; }
 CONVCORE_INLINE IntVec select_int(IntVec mask, IntVec yes, IntVec no) { return mask ? yes : no; }
+
+// Shuffles of the lanes of two vectors, a's numbered from 0 and b's from kLanes.
+#if defined(__clang__)
+#define CONVCORE_SHUFFLE(a, b, ...) __builtin_shufflevector(a, b, __VA_ARGS__)
+#else
+#define CONVCORE_SHUFFLE(a, b, ...) __builtin_shuffle(a, b, IntVec{__VA_ARGS__})
+#endif
+#if defined(__AVX512F__)
+#define CONVCORE_LANES 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15
+#define CONVCORE_EVEN_LANES 0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30
+#define CONVCORE_EVEN_THEN_ODD_LANES 0, 2, 4, 6, 8, 10, 12, 14, 17, 19, 21, 23, 25, 27, 29, 31
+#define CONVCORE_ZIP_LOW 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23
+#define CONVCORE_ZIP_HIGH 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31
+#elif defined(__AVX2__)
+#define CONVCORE_LANES 0, 1, 2, 3, 4, 5, 6, 7
+#define CONVCORE_EVEN_LANES 0, 2, 4, 6, 8, 10, 12, 14
+#define CONVCORE_EVEN_THEN_ODD_LANES 0, 2, 4, 6, 9, 11, 13, 15
+#define CONVCORE_ZIP_LOW 0, 8, 1, 9, 2, 10, 3, 11
+#define CONVCORE_ZIP_HIGH 4, 12, 5, 13, 6, 14, 7, 15
+#else
+#define CONVCORE_LANES 0, 1, 2, 3
+#define CONVCORE_EVEN_LANES 0, 2, 4, 6
+#define CONVCORE_EVEN_THEN_ODD_LANES 0, 2, 5, 7
+#define CONVCORE_ZIP_LOW 0, 4, 1, 5
+#define CONVCORE_ZIP_HIGH 2, 6, 3, 7
+#endif
+
+CONVCORE_INLINE IntVec lane_numbers() { return IntVec{CONVCORE_LANES}; }
+
+// p[0], p[2], p[4], ... for the first `count` lanes (1 <= count <= kLanes); reads up to p[2 * count - 2] and no further.
+CONVCORE_INLINE Vec load_every_second(const float* p, int64_t count) {
+  if (count == kLanes) {
+    const Vec low = load(p), high = load(p + kLanes - 1);
+    return CONVCORE_SHUFFLE(low, high, CONVCORE_EVEN_THEN_ODD_LANES);
+  }
+  const int64_t read = 2 * count - 1, in_low = read < kLanes ? read : kLanes;
+  const Vec low = load_partial(p, in_low), high = load_partial(p + in_low, read - in_low);
+  return CONVCORE_SHUFFLE(low, high, CONVCORE_EVEN_LANES);
+}
+
+// p[0] = even[0], p[1] = odd[0], p[2] = even[1], ... for the first `count` lanes (0 <= count <= kLanes).
+CONVCORE_INLINE void store_interleaved(float* p, Vec even, Vec odd, int64_t count) {
+  const Vec low = CONVCORE_SHUFFLE(even, odd, CONVCORE_ZIP_LOW), high = CONVCORE_SHUFFLE(even, odd, CONVCORE_ZIP_HIGH);
+  if (count == kLanes) {
+    store(p, low);
+    store(p + kLanes, high);
+    return;
+  }
+  const int64_t in_low = 2 * count < kLanes ? 2 * count : kLanes;
+  store_partial(p, low, in_low);
+  store_partial(p + in_low, high, 2 * count - in_low);
+}
+
+// Whether any lane of a mask is set.
+CONVCORE_INLINE bool any(IntVec mask) {
+  int32_t lanes[kLanes], all = 0;
+  memcpy(lanes, &mask, sizeof mask);
+  for (int i = 0; i < kLanes; i++) all |= lanes[i];
+  return all != 0;
+}
 
 // Sum of the lanes, always in the same order: halves are added until one lane is left.
 CONVCORE_INLINE float sum(Vec v) {

@@ -20,11 +20,14 @@ Padding = Union[int, str, Sequence[int], Sequence[Sequence[int]]]
 def to_int(op: str, name: str, value: object) -> int:
     """Return `value` as an int, or raise a TypeError that names the op and the argument."""
     try:
-        return operator.index(value)  # type: ignore[arg-type]
+        number = operator.index(value)  # type: ignore[arg-type]
     except TypeError:
         raise TypeError(
             f"{op}: {name} has the wrong type: expected an int, got {value!r} ({type(value).__name__})"
         ) from None
+    if not -(2**63) <= number < 2**63:
+        raise ValueError(f"{op}: {name} is out of range: expected a 64-bit int, got {number}")
+    return number
 
 
 def to_tuple(op: str, name: str, value: IntOrPair, length: int) -> tuple[int, ...]:

@@ -1,0 +1,81 @@
+// adaptive_avg_pool2d: one plane (n, c) is one item of the parallel loop, so no two threads write the same plane.
+//
+// Forward: a sum over a rectangle per output (one addition per pixel of it); an output of 1 x 1 sums the whole plane by
+// vectors. Backward: where the sizes divide, every pixel of dx is written once; otherwise neighbouring windows overlap:
+// dx is cleared and the outputs add to it in row-major order.
+#include "ops/adaptive_avg_pool2d.h"
+
+#include "core/threads.h"
+#include "cpu/pool2d.h"
+
+namespace convcore::cpu::CONVCORE_ISA {
+
+// The pixels of window i of `out` along an axis of `in` pixels.
+static inline Range window_of(int64_t in, int64_t out, int64_t i) {
+  return {i * in / out, ((i + 1) * in + out - 1) / out};
+}
+
+// Cost of one plane for parallel_for: windows overlap by at most one pixel on each side.
+static int64_t plane_work(const AdaptiveAvgPool2dShape& s) {
+  return int64_t(min_of((double(s.h_in) + double(s.h_out)) * (double(s.w_in) + double(s.w_out)), 1e15));
+}
+
+// ---- forward ------------------------------------------------------------------------------------------------------
+
+static void mean_of_plane(const AdaptiveAvgPool2dShape& s, const float* x, float* y) {
+  for (int64_t i = 0; i < s.h_out; i++) {
+    const Range rows = window_of(s.h_in, s.h_out, i);
+    for (int64_t j = 0; j < s.w_out; j++) {
+      const Range columns = window_of(s.w_in, s.w_out, j);
+      const int64_t kh = rows.end - rows.begin, kw = columns.end - columns.begin;
+      y[i * s.w_out + j] =
+          sum_rectangle(x + rows.begin * s.w_in + columns.begin, s.w_in, kh, kw) / (float(kh) * float(kw));
+    }
+  }
+}
+
+static void adaptive_avg_pool2d_forward(const AdaptiveAvgPool2dShape& s, const float* x, float* y) {
+  const int64_t in = s.h_in * s.w_in, out = s.h_out * s.w_out;
+  parallel_for(s.planes, plane_work(s), [&](int64_t begin, int64_t end) {
+    for (int64_t plane = begin; plane < end; plane++) mean_of_plane(s, x + plane * in, y + plane * out);
+  });
+}
+
+// ---- backward -----------------------------------------------------------------------------------------------------
+
+static void spread_over_windows(const AdaptiveAvgPool2dShape& s, const float* dy, float* dx) {
+  memset(dx, 0, size_t(s.h_in * s.w_in) * sizeof(float));
+  for (int64_t i = 0; i < s.h_out; i++) {
+    const Range rows = window_of(s.h_in, s.h_out, i);
+    for (int64_t j = 0; j < s.w_out; j++) {
+      const Range columns = window_of(s.w_in, s.w_out, j);
+      const int64_t kh = rows.end - rows.begin, kw = columns.end - columns.begin;
+      add_to_rectangle(dx + rows.begin * s.w_in + columns.begin, s.w_in, kh, kw,
+                       dy[i * s.w_out + j] / (float(kh) * float(kw)));
+    }
+  }
+}
+
+static void adaptive_avg_pool2d_backward(const AdaptiveAvgPool2dShape& s, const float* dy, float* dx) {
+  const int64_t in = s.h_in * s.w_in, out = s.h_out * s.w_out;
+  const bool tiled = out > 0 && s.h_in % s.h_out == 0 && s.w_in % s.w_out == 0;
+  parallel_for(s.planes, plane_work(s), [&](int64_t begin, int64_t end) {
+    for (int64_t plane = begin; plane < end; plane++) {
+      const float* dy_plane = dy + plane * out;
+      float* dx_plane = dx + plane * in;
+      if (tiled) {
+        const int64_t kh = s.h_in / s.h_out, kw = s.w_in / s.w_out;
+        spread_over_tiles(dy_plane, s.h_out, s.w_out, kh, kw, float(kh) * float(kw), dx_plane, s.h_in, s.w_in);
+      } else {
+        spread_over_windows(s, dy_plane, dx_plane);
+      }
+    }
+  });
+}
+
+AdaptiveAvgPool2dKernels adaptive_avg_pool2d_kernels();
+AdaptiveAvgPool2dKernels adaptive_avg_pool2d_kernels() {
+  return {adaptive_avg_pool2d_forward, adaptive_avg_pool2d_backward};
+}
+
+}  // namespace convcore::cpu::CONVCORE_ISA

@@ -1,0 +1,48 @@
+#include "ops/max_pool2d.h"
+
+#include "cpu/kernels.h"
+
+namespace convcore {
+namespace {
+
+Pool2dShape infer(const char* op, const Shape& x, const PoolWindows& windows, bool ceil_mode) {
+  const Pool2dShape s = infer_pool2d_shape(op, x, windows, ceil_mode);
+  if (s.h_in * s.w_in > INT32_MAX)
+    fail(op, "the image is too large for 32-bit indices", "at most 2147483647 pixels in a plane",
+         std::to_string(s.h_in * s.w_in) + " (x has shape " + to_string(x) + ")");
+  return s;
+}
+
+}  // namespace
+
+MaxPool2dResult max_pool2d_forward(const char* op, const Tensor& x, const PoolWindows& windows, bool ceil_mode,
+                                   bool need_indices) {
+  const Pool2dShape s = infer(op, x.shape(), windows, ceil_mode);
+  MaxPool2dResult result;
+  result.y = Tensor::empty(op, "y", pool2d_output_shape(x.shape(), s));
+  if (need_indices) result.indices = IndexArray::empty(op, "indices", result.y.shape());
+  cpu::kernels().max_pool2d.forward(s, x.data(), result.y.data(), result.indices.data());
+  return result;
+}
+
+Tensor max_pool2d_backward(const char* op, const Tensor& dy, const Shape& x_shape, const Tensor& x,
+                           const IndexArray& indices, const PoolWindows& windows, bool ceil_mode) {
+  const Pool2dShape s = infer(op, x_shape, windows, ceil_mode);
+  const std::string op_backward = std::string(op) + "_backward";
+  const Shape y_shape = pool2d_output_shape(x_shape, s);
+  expect_shape(op_backward.c_str(), "dy", dy.shape(), y_shape, "the shape of the output");
+  IndexArray argmax = indices;
+  if (indices.given()) {
+    expect_shape(op_backward.c_str(), "indices", indices.shape(), y_shape, "the shape of the output");
+  } else {
+    expect_shape(op_backward.c_str(), "x", x.shape(), x_shape, "the shape of the input");
+    argmax = max_pool2d_forward(op, x, windows, ceil_mode, true).indices;
+  }
+  Tensor dx = Tensor::empty(op_backward.c_str(), "dx", x_shape);
+  if (!cpu::kernels().max_pool2d.backward(s, dy.data(), argmax.data(), dx.data()))
+    fail(op_backward, "indices do not belong to these windows",
+         "flat positions h * W_in + w of pixels inside the window of each output", "one outside");
+  return dx;
+}
+
+}  // namespace convcore

@@ -1,0 +1,694 @@
+"""Pooling: maxima and means over windows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Literal, overload
+
+import numpy as np
+import numpy.typing as npt
+
+from convcore import _core
+from convcore.functional._arguments import (
+    FloatArray,
+    IntOrPair,
+    Padding,
+    spatial_size,
+    to_int,
+    to_padding,
+    to_tuple,
+)
+
+IndexArray = npt.NDArray[np.int64]
+IntArray = npt.NDArray[Any]
+#: One size or (height, width); None keeps the size of the input.
+OutputSize = int | Sequence[int | None] | None
+#: Per spatial axis: kernel size, stride, padding before, padding after, dilation.
+Windows = list[tuple[int, ...]]
+
+
+def _windows(
+    op: str,
+    x: object,
+    axes: int,
+    kernel_size: IntOrPair,
+    stride: IntOrPair | None,
+    padding: Padding,
+    dilation: IntOrPair = 1,
+) -> Windows:
+    kernel = to_tuple(op, "kernel_size", kernel_size, axes)
+    strides = kernel if stride is None else to_tuple(op, "stride", stride, axes)
+    dilations = to_tuple(op, "dilation", dilation, axes)
+    size = spatial_size(op, x, axes)
+    pads = to_padding(op, padding, size, kernel, strides, dilations)
+    return [
+        (k, s, before, after, d)
+        for k, s, (before, after), d in zip(kernel, strides, pads, dilations, strict=True)
+    ]
+
+
+def _shape(op: str, x: object) -> tuple[int, ...]:
+    """Return the shape of `x` for a backward pass, which reads nothing else of it."""
+    shape = getattr(x, "shape", None)
+    if shape is None:
+        raise TypeError(
+            f"{op}: x is not an array: expected a numpy.ndarray of float32, got {type(x).__name__}"
+        )
+    return tuple(shape)
+
+
+# ---- max ----
+
+
+def _max_pool(
+    op: str, x: FloatArray, windows: Windows, ceil_mode: bool, return_indices: bool
+) -> Any:
+    # Layers call _core themselves and keep its int32 indices: half the memory.
+    y, indices = _core.max_pool2d_forward(op, x, windows, bool(ceil_mode), bool(return_indices))
+    return (y, indices.astype(np.int64)) if return_indices else y
+
+
+def _max_pool_backward(
+    op: str,
+    dy: FloatArray,
+    x: FloatArray,
+    windows: Windows,
+    ceil_mode: bool,
+    indices: IntArray | None,
+) -> Any:
+    shape = _shape(op, x)
+    needed_x = x if indices is None else None
+    return _core.max_pool2d_backward(op, dy, shape, needed_x, indices, windows, bool(ceil_mode))
+
+
+@overload
+def max_pool2d(
+    x: FloatArray,
+    kernel_size: IntOrPair,
+    stride: IntOrPair | None = None,
+    padding: Padding = 0,
+    dilation: IntOrPair = 1,
+    ceil_mode: bool = False,
+    return_indices: Literal[False] = False,
+) -> FloatArray: ...
+
+
+@overload
+def max_pool2d(
+    x: FloatArray,
+    kernel_size: IntOrPair,
+    stride: IntOrPair | None = None,
+    padding: Padding = 0,
+    dilation: IntOrPair = 1,
+    ceil_mode: bool = False,
+    *,
+    return_indices: Literal[True],
+) -> tuple[FloatArray, IndexArray]: ...
+
+
+def max_pool2d(
+    x: FloatArray,
+    kernel_size: IntOrPair,
+    stride: IntOrPair | None = None,
+    padding: Padding = 0,
+    dilation: IntOrPair = 1,
+    ceil_mode: bool = False,
+    return_indices: bool = False,
+) -> FloatArray | tuple[FloatArray, IndexArray]:
+    """Return the largest value in each window of a batch of images.
+
+    Parameters
+    ----------
+    x : ndarray, shape (N, C, H_in, W_in), float32
+        Images.
+    kernel_size : int or pair of int
+        Size of the window, in pixels: one for both axes, or (height, width).
+    stride : int or pair of int, optional
+        Step between windows, in pixels; `kernel_size` by default.
+    padding : int, pair of int, pair of pairs, 'valid' or 'same', default 0
+        Pixels around the image that never win: for all sides, per axis, or per axis
+        ``(before, after)``; at most half the window. 'valid' is 0, 'same' gives
+        ``ceil(H_in / stride)`` rows.
+    dilation : int or pair of int, default 1
+        Step between the pixels of one window.
+    ceil_mode : bool, default False
+        Keep a last window that reaches past the padded image.
+    return_indices : bool, default False
+        Return the positions of the largest values as well.
+
+    Returns
+    -------
+    y : ndarray, shape (N, C, H_out, W_out), float32
+        ``H_out = floor((H_in + padding - dilation * (kernel_size - 1) - 1) / stride) + 1``, where
+        padding counts both sides; ceil in place of floor with `ceil_mode`, less a window that
+        would begin in the padding after the image.
+    indices : ndarray, shape (N, C, H_out, W_out), int64
+        ``h * W_in + w`` of the largest value, without padding; only with `return_indices`.
+
+    Raises
+    ------
+    TypeError
+        When `x` is not an array of float32, or another argument is not made of ints.
+    ValueError
+        When `x` does not have four dimensions, has an empty image or more than 2**31 - 1 pixels in
+        one plane; when a size is out of range, a window is larger than the padded image or steps
+        over all of it, or padding is more than half the window.
+
+    See Also
+    --------
+    max_pool2d_backward : The gradient.
+    max_pool1d : The same for signals.
+    convcore.nn.MaxPool2d : The same as a layer.
+
+    Notes
+    -----
+    Costs one comparison per pixel of a window. The first of equal values wins, in row-major order;
+    a NaN wins over every number, and the last of several NaNs over the others (as in torch).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import convcore.functional as F
+    >>> x = np.arange(16, dtype=np.float32).reshape(1, 1, 4, 4)
+    >>> y, indices = F.max_pool2d(x, 2, return_indices=True)
+    >>> y[0, 0]
+    array([[ 5.,  7.],
+           [13., 15.]], dtype=float32)
+    >>> indices[0, 0]
+    array([[ 5,  7],
+           [13, 15]])
+    """
+    windows = _windows("max_pool2d", x, 2, kernel_size, stride, padding, dilation)
+    result: FloatArray | tuple[FloatArray, IndexArray]
+    result = _max_pool("max_pool2d", x, windows, ceil_mode, return_indices)
+    return result
+
+
+def max_pool2d_backward(
+    dy: FloatArray,
+    x: FloatArray,
+    kernel_size: IntOrPair,
+    stride: IntOrPair | None = None,
+    padding: Padding = 0,
+    dilation: IntOrPair = 1,
+    ceil_mode: bool = False,
+    *,
+    indices: IntArray | None = None,
+) -> FloatArray:
+    """Return the gradient of `max_pool2d`.
+
+    Parameters
+    ----------
+    dy : ndarray, shape (N, C, H_out, W_out), float32
+        Gradient of the loss with respect to the output.
+    x, kernel_size, stride, padding, dilation, ceil_mode
+        The arguments of the forward call.
+    indices : ndarray, shape (N, C, H_out, W_out), integers, optional
+        What the forward call returned with `return_indices`. Without them they are computed again.
+
+    Returns
+    -------
+    ndarray, shape (N, C, H_in, W_in), float32
+        Each element of `dy` goes to the pixel that won its window.
+
+    Raises
+    ------
+    TypeError
+        When `dy` is not an array of float32 or `indices` is not one of integers.
+    ValueError
+        When `dy` or `indices` does not have the shape of the output, or an index does not lie in
+        the window of its output.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import convcore.functional as F
+    >>> x = np.array([[[[1, 2], [4, 3]]]], np.float32)
+    >>> F.max_pool2d_backward(np.full((1, 1, 1, 1), 5, np.float32), x, 2)
+    array([[[[0., 0.],
+             [5., 0.]]]], dtype=float32)
+    """
+    windows = _windows("max_pool2d", x, 2, kernel_size, stride, padding, dilation)
+    dx: FloatArray = _max_pool_backward("max_pool2d", dy, x, windows, ceil_mode, indices)
+    return dx
+
+
+@overload
+def max_pool1d(
+    x: FloatArray,
+    kernel_size: IntOrPair,
+    stride: IntOrPair | None = None,
+    padding: Padding = 0,
+    dilation: IntOrPair = 1,
+    ceil_mode: bool = False,
+    return_indices: Literal[False] = False,
+) -> FloatArray: ...
+
+
+@overload
+def max_pool1d(
+    x: FloatArray,
+    kernel_size: IntOrPair,
+    stride: IntOrPair | None = None,
+    padding: Padding = 0,
+    dilation: IntOrPair = 1,
+    ceil_mode: bool = False,
+    *,
+    return_indices: Literal[True],
+) -> tuple[FloatArray, IndexArray]: ...
+
+
+def max_pool1d(
+    x: FloatArray,
+    kernel_size: IntOrPair,
+    stride: IntOrPair | None = None,
+    padding: Padding = 0,
+    dilation: IntOrPair = 1,
+    ceil_mode: bool = False,
+    return_indices: bool = False,
+) -> FloatArray | tuple[FloatArray, IndexArray]:
+    """Return the largest value in each window of a batch of signals.
+
+    Parameters
+    ----------
+    x : ndarray, shape (N, C, W_in), float32
+        Signals.
+    kernel_size : int
+        Size of the window, in samples.
+    stride : int, optional
+        Step between windows, in samples; `kernel_size` by default.
+    padding : int, pair ``[(before, after)]``, 'valid' or 'same', default 0
+        Samples around the signal that never win; at most half the window.
+    dilation : int, default 1
+        Step between the samples of one window.
+    ceil_mode : bool, default False
+        Keep a last window that reaches past the padded signal.
+    return_indices : bool, default False
+        Return the positions of the largest values as well.
+
+    Returns
+    -------
+    y : ndarray, shape (N, C, W_out), float32
+        W_out as in `max_pool2d`.
+    indices : ndarray, shape (N, C, W_out), int64
+        Position of the largest value; only with `return_indices`.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As `max_pool2d`; `x` must have three dimensions.
+
+    See Also
+    --------
+    max_pool2d : The same for images; more on ties and NaN.
+    max_pool1d_backward : The gradient.
+
+    Notes
+    -----
+    Costs one comparison per sample of a window.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import convcore.functional as F
+    >>> F.max_pool1d(np.array([[[1, 3, 2, 0]]], np.float32), 2)
+    array([[[3., 2.]]], dtype=float32)
+    """
+    windows = _windows("max_pool1d", x, 1, kernel_size, stride, padding, dilation)
+    result: FloatArray | tuple[FloatArray, IndexArray]
+    result = _max_pool("max_pool1d", x, windows, ceil_mode, return_indices)
+    return result
+
+
+def max_pool1d_backward(
+    dy: FloatArray,
+    x: FloatArray,
+    kernel_size: IntOrPair,
+    stride: IntOrPair | None = None,
+    padding: Padding = 0,
+    dilation: IntOrPair = 1,
+    ceil_mode: bool = False,
+    *,
+    indices: IntArray | None = None,
+) -> FloatArray:
+    """Return the gradient of `max_pool1d`.
+
+    Parameters
+    ----------
+    dy : ndarray, shape (N, C, W_out), float32
+        Gradient of the loss with respect to the output.
+    x, kernel_size, stride, padding, dilation, ceil_mode
+        The arguments of the forward call.
+    indices : ndarray, shape (N, C, W_out), integers, optional
+        What the forward call returned with `return_indices`. Without them they are computed again.
+
+    Returns
+    -------
+    ndarray, shape (N, C, W_in), float32
+        Each element of `dy` goes to the sample that won its window.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As `max_pool2d_backward`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import convcore.functional as F
+    >>> x = np.array([[[1, 3, 2, 0]]], np.float32)
+    >>> F.max_pool1d_backward(np.array([[[5, 7]]], np.float32), x, 2)
+    array([[[0., 5., 7., 0.]]], dtype=float32)
+    """
+    windows = _windows("max_pool1d", x, 1, kernel_size, stride, padding, dilation)
+    dx: FloatArray = _max_pool_backward("max_pool1d", dy, x, windows, ceil_mode, indices)
+    return dx
+
+
+# ---- average ----
+
+
+def avg_pool2d(
+    x: FloatArray,
+    kernel_size: IntOrPair,
+    stride: IntOrPair | None = None,
+    padding: Padding = 0,
+    ceil_mode: bool = False,
+    count_include_pad: bool = True,
+    divisor_override: int | None = None,
+) -> FloatArray:
+    """Return the mean of each window of a batch of images.
+
+    Parameters
+    ----------
+    x : ndarray, shape (N, C, H_in, W_in), float32
+        Images.
+    kernel_size : int or pair of int
+        Size of the window, in pixels: one for both axes, or (height, width).
+    stride : int or pair of int, optional
+        Step between windows, in pixels; `kernel_size` by default.
+    padding : int, pair of int, pair of pairs, 'valid' or 'same', default 0
+        Pixels of value 0 around the image: for all sides, per axis, or per axis
+        ``(before, after)``; at most half the window. 'valid' is 0, 'same' gives
+        ``ceil(H_in / stride)`` rows.
+    ceil_mode : bool, default False
+        Keep a last window that reaches past the padded image.
+    count_include_pad : bool, default True
+        Divide by the number of pixels of the window on the padded image; False counts only those
+        on the image itself.
+    divisor_override : int, optional
+        Divide by this number instead.
+
+    Returns
+    -------
+    ndarray, shape (N, C, H_out, W_out), float32
+        ``H_out = floor((H_in + padding - kernel_size) / stride) + 1``, where padding counts both
+        sides; ceil in place of floor with `ceil_mode`, less a window that would begin in the
+        padding after the image.
+
+    Raises
+    ------
+    TypeError
+        When `x` is not an array of float32, or another argument is not made of ints.
+    ValueError
+        When `x` does not have four dimensions or has an empty image; when a size is out of range, a
+        window is larger than the padded image, padding is more than half the window, or
+        `divisor_override` is 0.
+
+    See Also
+    --------
+    avg_pool2d_backward : The gradient.
+    avg_pool1d : The same for signals.
+    adaptive_avg_pool2d : The same with the output's size given.
+    convcore.nn.AvgPool2d : The same as a layer.
+
+    Notes
+    -----
+    ``y[n, c, i, j] = sum over the window of x[n, c, h, w] / divisor``. Costs one addition per pixel
+    of a window.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import convcore.functional as F
+    >>> x = np.arange(16, dtype=np.float32).reshape(1, 1, 4, 4)
+    >>> F.avg_pool2d(x, 2)[0, 0]
+    array([[ 2.5,  4.5],
+           [10.5, 12.5]], dtype=float32)
+    """
+    op = "avg_pool2d"
+    windows = _windows(op, x, 2, kernel_size, stride, padding)
+    divisor = None if divisor_override is None else to_int(op, "divisor_override", divisor_override)
+    y: FloatArray
+    y = _core.avg_pool2d_forward(op, x, windows, bool(ceil_mode), bool(count_include_pad), divisor)
+    return y
+
+
+def avg_pool2d_backward(
+    dy: FloatArray,
+    x: FloatArray,
+    kernel_size: IntOrPair,
+    stride: IntOrPair | None = None,
+    padding: Padding = 0,
+    ceil_mode: bool = False,
+    count_include_pad: bool = True,
+    divisor_override: int | None = None,
+) -> FloatArray:
+    """Return the gradient of `avg_pool2d`.
+
+    Parameters
+    ----------
+    dy : ndarray, shape (N, C, H_out, W_out), float32
+        Gradient of the loss with respect to the output.
+    x, kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override
+        The arguments of the forward call; of `x` only the shape is read.
+
+    Returns
+    -------
+    ndarray, shape (N, C, H_in, W_in), float32
+        Each element of `dy`, divided as in the forward pass, is added to the pixels of its window.
+
+    Raises
+    ------
+    ValueError
+        When `dy` does not have the shape of the output.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import convcore.functional as F
+    >>> x = np.zeros((1, 1, 2, 3), np.float32)
+    >>> F.avg_pool2d_backward(np.full((1, 1, 1, 1), 8, np.float32), x, 2)
+    array([[[[2., 2., 0.],
+             [2., 2., 0.]]]], dtype=float32)
+    """
+    op = "avg_pool2d"
+    windows = _windows(op, x, 2, kernel_size, stride, padding)
+    divisor = None if divisor_override is None else to_int(op, "divisor_override", divisor_override)
+    dx: FloatArray = _core.avg_pool2d_backward(
+        op, dy, _shape(op, x), windows, bool(ceil_mode), bool(count_include_pad), divisor
+    )
+    return dx
+
+
+def avg_pool1d(
+    x: FloatArray,
+    kernel_size: IntOrPair,
+    stride: IntOrPair | None = None,
+    padding: Padding = 0,
+    ceil_mode: bool = False,
+    count_include_pad: bool = True,
+) -> FloatArray:
+    """Return the mean of each window of a batch of signals.
+
+    Parameters
+    ----------
+    x : ndarray, shape (N, C, W_in), float32
+        Signals.
+    kernel_size : int
+        Size of the window, in samples.
+    stride : int, optional
+        Step between windows, in samples; `kernel_size` by default.
+    padding : int, pair ``[(before, after)]``, 'valid' or 'same', default 0
+        Samples of value 0 around the signal; at most half the window.
+    ceil_mode : bool, default False
+        Keep a last window that reaches past the padded signal.
+    count_include_pad : bool, default True
+        Count padding in the mean.
+
+    Returns
+    -------
+    ndarray, shape (N, C, W_out), float32
+        W_out as in `avg_pool2d`.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As `avg_pool2d`; `x` must have three dimensions.
+
+    See Also
+    --------
+    avg_pool2d : The same for images.
+    avg_pool1d_backward : The gradient.
+
+    Notes
+    -----
+    Costs one addition per sample of a window.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import convcore.functional as F
+    >>> F.avg_pool1d(np.array([[[1, 3, 2, 0]]], np.float32), 2)
+    array([[[2., 1.]]], dtype=float32)
+    """
+    op = "avg_pool1d"
+    windows = _windows(op, x, 1, kernel_size, stride, padding)
+    y: FloatArray
+    y = _core.avg_pool2d_forward(op, x, windows, bool(ceil_mode), bool(count_include_pad), None)
+    return y
+
+
+def avg_pool1d_backward(
+    dy: FloatArray,
+    x: FloatArray,
+    kernel_size: IntOrPair,
+    stride: IntOrPair | None = None,
+    padding: Padding = 0,
+    ceil_mode: bool = False,
+    count_include_pad: bool = True,
+) -> FloatArray:
+    """Return the gradient of `avg_pool1d`.
+
+    Parameters
+    ----------
+    dy : ndarray, shape (N, C, W_out), float32
+        Gradient of the loss with respect to the output.
+    x, kernel_size, stride, padding, ceil_mode, count_include_pad
+        The arguments of the forward call; of `x` only the shape is read.
+
+    Returns
+    -------
+    ndarray, shape (N, C, W_in), float32
+        Each element of `dy`, divided as in the forward pass, is added to the samples of its window.
+
+    Raises
+    ------
+    ValueError
+        When `dy` does not have the shape of the output.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import convcore.functional as F
+    >>> x = np.zeros((1, 1, 4), np.float32)
+    >>> F.avg_pool1d_backward(np.array([[[2, 4]]], np.float32), x, 2)
+    array([[[1., 1., 2., 2.]]], dtype=float32)
+    """
+    op = "avg_pool1d"
+    windows = _windows(op, x, 1, kernel_size, stride, padding)
+    dx: FloatArray = _core.avg_pool2d_backward(
+        op, dy, _shape(op, x), windows, bool(ceil_mode), bool(count_include_pad), None
+    )
+    return dx
+
+
+# ---- adaptive average ----
+
+
+def _output_size(op: str, output_size: OutputSize) -> list[int | None]:
+    pair = output_size if isinstance(output_size, Sequence) else (output_size, output_size)
+    if len(pair) != 2:
+        raise ValueError(
+            f"{op}: output_size has the wrong length: expected an int or 2 entries (ints or None), "
+            f"got {output_size!r}"
+        )
+    return [None if size is None else to_int(op, "output_size", size) for size in pair]
+
+
+def adaptive_avg_pool2d(x: FloatArray, output_size: OutputSize) -> FloatArray:
+    """Return means over windows that cover a batch of images evenly, for any size of image.
+
+    Parameters
+    ----------
+    x : ndarray, shape (N, C, H_in, W_in), float32
+        Images.
+    output_size : int, None, or pair of them
+        Size of the output, in pixels: one for both axes, or (height, width). None keeps the size
+        of the input.
+
+    Returns
+    -------
+    ndarray, shape (N, C, H_out, W_out), float32
+
+    Raises
+    ------
+    TypeError
+        When `x` is not an array of float32, or `output_size` is not made of ints and None.
+    ValueError
+        When `x` does not have four dimensions or has an empty image, or `output_size` is negative.
+
+    See Also
+    --------
+    adaptive_avg_pool2d_backward : The gradient.
+    avg_pool2d : The same with the window's size given.
+    convcore.nn.AdaptiveAvgPool2d : The same as a layer.
+
+    Notes
+    -----
+    Row i of the output is the mean of the rows ``floor(i * H_in / H_out)`` to
+    ``ceil((i + 1) * H_in / H_out) - 1``, and the same for columns. Costs one addition per pixel of
+    a window. ``output_size=1`` is global average pooling.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import convcore.functional as F
+    >>> x = np.arange(9, dtype=np.float32).reshape(1, 1, 3, 3)
+    >>> F.adaptive_avg_pool2d(x, 1)[0, 0]
+    array([[4.]], dtype=float32)
+    >>> F.adaptive_avg_pool2d(x, (None, 2))[0, 0]
+    array([[0.5, 1.5],
+           [3.5, 4.5],
+           [6.5, 7.5]], dtype=float32)
+    """
+    size = _output_size("adaptive_avg_pool2d", output_size)
+    y: FloatArray = _core.adaptive_avg_pool2d_forward(x, size)
+    return y
+
+
+def adaptive_avg_pool2d_backward(
+    dy: FloatArray, x: FloatArray, output_size: OutputSize
+) -> FloatArray:
+    """Return the gradient of `adaptive_avg_pool2d`.
+
+    Parameters
+    ----------
+    dy : ndarray, shape (N, C, H_out, W_out), float32
+        Gradient of the loss with respect to the output.
+    x, output_size
+        The arguments of the forward call; of `x` only the shape is read.
+
+    Returns
+    -------
+    ndarray, shape (N, C, H_in, W_in), float32
+        Each element of `dy`, divided by the pixels of its window, is added to them.
+
+    Raises
+    ------
+    ValueError
+        When `dy` does not have the shape of the output.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import convcore.functional as F
+    >>> x = np.zeros((1, 1, 2, 2), np.float32)
+    >>> F.adaptive_avg_pool2d_backward(np.full((1, 1, 1, 1), 8, np.float32), x, 1)
+    array([[[[2., 2.],
+             [2., 2.]]]], dtype=float32)
+    """
+    op = "adaptive_avg_pool2d"
+    size = _output_size(op, output_size)
+    dx: FloatArray = _core.adaptive_avg_pool2d_backward(dy, _shape(op, x), size)
+    return dx
