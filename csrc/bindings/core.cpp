@@ -63,6 +63,12 @@ py::array_t<int64_t> random_permutation(uint64_t seed, uint64_t stream, int64_t 
   return out;
 }
 
+// The four numbers at position `block`, as the tests compare them with published ones.
+std::array<uint32_t, 4> philox_block(uint64_t seed, uint64_t stream, uint64_t block) {
+  const Philox r = philox({seed, stream}, block);
+  return {r.value[0], r.value[1], r.value[2], r.value[3]};
+}
+
 }  // namespace
 
 void bind_core(py::module_& m) {
@@ -73,6 +79,7 @@ void bind_core(py::module_& m) {
   m.def("set_num_threads", set_num_threads);
   m.def("memory_stats", memory_stats);
   m.def("release_cache", release_cache);
+  m.def("philox", philox_block);
   m.def("random_uniform", random_uniform);
   m.def("random_permutation", random_permutation);
   m.def("same_padding", same_padding);

@@ -14,4 +14,9 @@ PYBIND11_MODULE(_core, m) {
   convcore::bind_mse_loss(m);
   convcore::bind_softmax(m);
   convcore::bind_max_pool2d(m);
+  convcore::bind_batch_norm(m);
+  convcore::bind_conv2d(m);
+  convcore::bind_dropout(m);
+  convcore::bind_linear(m);
+  convcore::bind_optimizer(m);
 }

@@ -15,5 +15,11 @@ void bind_linear(pybind11::module_&);
 void bind_mse_loss(pybind11::module_&);
 void bind_softmax(pybind11::module_&);
 void bind_max_pool2d(pybind11::module_&);
+void bind_batch_norm(pybind11::module_&);
+void bind_conv2d(pybind11::module_&);
+void bind_core(pybind11::module_&);
+void bind_dropout(pybind11::module_&);
+void bind_linear(pybind11::module_&);
+void bind_optimizer(pybind11::module_&);
 
 }  // namespace convcore

@@ -13,6 +13,11 @@
 #include "ops/mse_loss.h"
 #include "ops/softmax.h"
 #include "ops/max_pool2d.h"
+#include "ops/batch_norm.h"
+#include "ops/conv2d.h"
+#include "ops/dropout.h"
+#include "ops/linear.h"
+#include "ops/optimizer.h"
 
 namespace convcore::cpu {
 
@@ -28,6 +33,11 @@ struct Kernels {
   MseLossKernels mse_loss;
   SoftmaxKernels softmax;
   MaxPool2dKernels max_pool2d;
+  BatchNormKernels batch_norm;
+  Conv2dKernels conv2d;
+  DropoutKernels dropout;
+  LinearKernels linear;
+  OptimizerKernels optimizer;
 };
 
 // The best set this CPU has, at most the one CONVCORE_ISA names ("baseline", "avx2", "avx512"). Chosen at first use.

@@ -16,6 +16,11 @@ LinearKernels linear_kernels();
 MseLossKernels mse_loss_kernels();
 SoftmaxKernels softmax_kernels();
 MaxPool2dKernels max_pool2d_kernels();
+BatchNormKernels batch_norm_kernels();
+Conv2dKernels conv2d_kernels();
+DropoutKernels dropout_kernels();
+LinearKernels linear_kernels();
+OptimizerKernels optimizer_kernels();
 
 Kernels table();
 Kernels table() {
@@ -31,6 +36,11 @@ Kernels table() {
   t.mse_loss = mse_loss_kernels();
   t.softmax = softmax_kernels();
   t.max_pool2d = max_pool2d_kernels();
+  t.batch_norm = batch_norm_kernels();
+  t.conv2d = conv2d_kernels();
+  t.dropout = dropout_kernels();
+  t.linear = linear_kernels();
+  t.optimizer = optimizer_kernels();
   return t;
 }
 

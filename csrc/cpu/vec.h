@@ -203,6 +203,19 @@ CONVCORE_INLINE Vec sums(Vec (&v)[kLanes]) {
   return fold<1>(v[0], v[1]);
 }
 
+// maskz, here and elsewhere: GCC warns about an uninitialised variable inside the plain 512-bit intrinsics.
+CONVCORE_INLINE Vec square_root(Vec v) {
+#if defined(__AVX512F__)
+  return (Vec)_mm512_maskz_sqrt_ps(0xffff, (__m512)v);
+#elif defined(__AVX2__)
+  return (Vec)_mm256_sqrt_ps((__m256)v);
+#else
+  Vec root;
+  for (int i = 0; i < kLanes; i++) root[i] = __builtin_sqrtf(v[i]);
+  return root;
+#endif
+}
+
 // <algorithm> is not for kernel sources (see above).
 template <typename T>
 CONVCORE_INLINE T min_of(T a, T b) { return b < a ? b : a; }

@@ -54,6 +54,15 @@ __all__ = [
     "flatten_backward",
     "leaky_relu",
     "leaky_relu_backward",
+from convcore.functional.dropout import dropout, dropout_backward
+from convcore.functional.linear import linear, linear_backward
+from convcore.functional.normalization import batch_norm, batch_norm_backward
+
+__all__ = [
+    "batch_norm",
+    "batch_norm_backward",
+    "dropout",
+    "dropout_backward",
     "linear",
     "linear_backward",
     "log_softmax",

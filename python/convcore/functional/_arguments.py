@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numbers
 import operator
 from collections.abc import Sequence
 from typing import Union
@@ -28,6 +29,16 @@ def to_int(op: str, name: str, value: object) -> int:
     if not -(2**63) <= number < 2**63:
         raise ValueError(f"{op}: {name} is out of range: expected a 64-bit int, got {number}")
     return number
+
+
+def to_float(op: str, name: str, value: object) -> float:
+    """Return `value` as a float, or raise a TypeError that names the op and the argument."""
+    if isinstance(value, numbers.Real):
+        return float(value)
+    raise TypeError(
+        f"{op}: {name} has the wrong type: expected a number, "
+        f"got {value!r} ({type(value).__name__})"
+    )
 
 
 def to_tuple(op: str, name: str, value: IntOrPair, length: int) -> tuple[int, ...]:

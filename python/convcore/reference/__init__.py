@@ -93,4 +93,18 @@ __all__ = [
     "max_pool1d_backward",
     "max_pool2d",
     "max_pool2d_backward",
+from convcore.reference.dropout import dropout, dropout_backward
+from convcore.reference.linear import linear, linear_backward
+from convcore.reference.normalization import batch_norm, batch_norm_backward
+from convcore.reference.optim import adam_step, sgd_step
+
+__all__ = [
+    "adam_step",
+    "batch_norm",
+    "batch_norm_backward",
+    "dropout",
+    "dropout_backward",
+    "linear",
+    "linear_backward",
+    "sgd_step",
 ]

@@ -1,0 +1,102 @@
+// dropout: y = x * mask / (1 - p), the mask made on the way.
+//
+// Element i takes number i % 4 of Philox block i / 4. A vector holds one counter word of kLanes / 2 blocks, one per
+// 64-bit lane, so that a round is two widening multiplications for all of them: some 3 instructions per element at 512
+// bits. The four words of a block are interleaved back into element order at the end.
+//
+// Source: J. K. Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", SC 2011 (as core/random.h).
+#include "ops/dropout.h"
+
+#include "core/threads.h"
+#include "cpu/vec.h"
+
+#if defined(__SSE2__)
+#include <immintrin.h>
+#endif
+
+namespace convcore::cpu::CONVCORE_ISA {
+
+typedef uint64_t Words __attribute__((vector_size(kLanes * 4)));  // 32-bit words, each in a 64-bit lane
+typedef uint32_t Bits __attribute__((vector_size(kLanes * 4)));
+constexpr int kBlocks = kLanes / 2;      // Philox blocks made at once
+constexpr int64_t kChunk = 4 * kBlocks;  // elements they serve: two vectors
+
+// multiply: the 64-bit products of the lower halves of the lanes; the upper halves are not read.
+// pairs_first, pairs_second: lanes (a0, b0, a1, b1, ...), first and second half, when lane_block says which block a
+// lane holds.
+#if defined(__AVX512F__)
+CONVCORE_INLINE Words multiply(Words a, Words b) { return (Words)_mm512_maskz_mul_epu32(0xff, (__m512i)a, (__m512i)b); }
+CONVCORE_INLINE Words pairs_first(Words a, Words b) {
+  return (Words)_mm512_maskz_unpacklo_epi64(0xff, (__m512i)a, (__m512i)b);
+}
+CONVCORE_INLINE Words pairs_second(Words a, Words b) {
+  return (Words)_mm512_maskz_unpackhi_epi64(0xff, (__m512i)a, (__m512i)b);
+}
+#elif defined(__AVX2__)
+CONVCORE_INLINE Words multiply(Words a, Words b) { return (Words)_mm256_mul_epu32((__m256i)a, (__m256i)b); }
+CONVCORE_INLINE Words pairs_first(Words a, Words b) { return (Words)_mm256_unpacklo_epi64((__m256i)a, (__m256i)b); }
+CONVCORE_INLINE Words pairs_second(Words a, Words b) { return (Words)_mm256_unpackhi_epi64((__m256i)a, (__m256i)b); }
+#else
+#if defined(__SSE2__)
+CONVCORE_INLINE Words multiply(Words a, Words b) { return (Words)_mm_mul_epu32((__m128i)a, (__m128i)b); }
+#else
+CONVCORE_INLINE Words multiply(Words a, Words b) { return (a & 0xffffffffu) * (b & 0xffffffffu); }
+#endif
+CONVCORE_INLINE Words pairs_first(Words a, Words b) { return Words{a[0], b[0]}; }
+CONVCORE_INLINE Words pairs_second(Words a, Words b) { return Words{a[1], b[1]}; }
+#endif
+
+// The unpack instructions pair even lanes in one result and odd lanes in the other: even lanes hold the first blocks.
+constexpr int lane_block(int lane) { return lane / 2 + (lane % 2) * (kBlocks / 2); }
+
+CONVCORE_INLINE Words splat_words(uint64_t s) { return s + Words{}; }
+
+// Two vectors of random bits: those of the elements from 4 * block on.
+CONVCORE_INLINE void philox_chunk(RandomKey key, uint64_t block, Bits* first, Bits* second) {
+  Words position{};
+  for (int lane = 0; lane < kBlocks; lane++) position[lane] = block + uint64_t(lane_block(lane));
+  // The upper halves of the lanes hold remains of the products; multiply does not read them.
+  Words c0 = position, c1 = position >> 32, c2 = splat_words(key.stream), c3 = c2 >> 32;
+  uint32_t k0 = uint32_t(key.seed), k1 = uint32_t(key.seed >> 32);
+  for (int round = 0; round < 10; round++) {
+    const Words a = multiply(c0, splat_words(0xD2511F53u)), b = multiply(c2, splat_words(0xCD9E8D57u));
+    c0 = (b >> 32) ^ c1 ^ splat_words(k0);
+    c1 = b;
+    c2 = (a >> 32) ^ c3 ^ splat_words(k1);
+    c3 = a;
+    k0 += 0x9E3779B9u;
+    k1 += 0xBB67AE85u;
+  }
+  const Words low = splat_words(0xffffffffu), head = (c0 & low) | c1 << 32, tail = (c2 & low) | c3 << 32;
+  *first = (Bits)pairs_first(head, tail);
+  *second = (Bits)pairs_second(head, tail);
+}
+
+CONVCORE_INLINE Vec masked(Vec x, Bits bits, const DropoutMask& mask) {
+  const IntVec kept = (IntVec)(bits >> 8) >= splat_int(mask.threshold);
+  return x * select(kept, splat(mask.scale), Vec{});  // a product, so that NaN stays
+}
+
+static void dropout_apply(int64_t count, const DropoutMask& mask, const float* x, float* y) {
+  parallel_for((count + kChunk - 1) / kChunk, 8 * kChunk, [&](int64_t begin, int64_t end) {
+    for (int64_t chunk = begin; chunk < end; chunk++) {
+      const int64_t i = chunk * kChunk, left = count - i;
+      Bits bits[2];
+      philox_chunk(mask.key, uint64_t(chunk) * kBlocks, &bits[0], &bits[1]);
+      if (left >= kChunk) {
+        store(y + i, masked(load(x + i), bits[0], mask));
+        store(y + i + kLanes, masked(load(x + i + kLanes), bits[1], mask));
+        continue;
+      }
+      for (int64_t half = 0; half < 2; half++) {
+        const int64_t at = half * kLanes, lanes = max_of<int64_t>(0, min_of<int64_t>(kLanes, left - at));
+        if (lanes > 0) store_partial(y + i + at, masked(load_partial(x + i + at, lanes), bits[half], mask), lanes);
+      }
+    }
+  });
+}
+
+DropoutKernels dropout_kernels();
+DropoutKernels dropout_kernels() { return {dropout_apply}; }
+
+}  // namespace convcore::cpu::CONVCORE_ISA

@@ -1,0 +1,36 @@
+// dropout: zeroes each element with probability p, and scales the others so that the mean stays; and its gradient.
+//
+//   y[i] = x[i] * keep[i] / (1 - p)        dx[i] = dy[i] * keep[i] / (1 - p)
+//
+// keep[i] is 0 with probability p, else 1: a pure function of the key and the position i in row-major order, so the
+// backward makes the same mask again instead of storing it. x, y any shape; float32. p = 1 gives zeros. A dropped
+// element is x times 0: NaN and infinity stay NaN, as in torch.
+#pragma once
+#include "core/array.h"
+#include "core/random.h"
+
+namespace convcore {
+
+struct DropoutParams {
+  double p;
+  RandomKey key;
+};
+
+void check_dropout(const char* op, double p);
+Tensor dropout_forward(const Tensor& x, const DropoutParams& params);
+// The shape of x is that of the forward's input.
+Tensor dropout_backward(const Tensor& dy, const Tensor& x, const DropoutParams& params);
+
+namespace cpu {
+// An element is dropped where the upper 24 of its 32 random bits, as an integer, are less than `threshold`.
+struct DropoutMask {
+  RandomKey key;
+  int32_t threshold;  // 0 to 2^24
+  float scale;        // of what is kept
+};
+
+struct DropoutKernels {
+  void (*apply)(int64_t count, const DropoutMask&, const float* x, float* y);
+};
+}  // namespace cpu
+}  // namespace convcore

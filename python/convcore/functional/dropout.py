@@ -1,0 +1,130 @@
+"""Dropout."""
+
+from __future__ import annotations
+
+from convcore import _core
+from convcore.functional._arguments import FloatArray, to_float, to_int
+from convcore.random import next_key
+
+
+def dropout(
+    x: FloatArray,
+    p: float = 0.5,
+    training: bool = True,
+    *,
+    key: tuple[int, int] | None = None,
+) -> FloatArray:
+    """Set each element to 0 with probability `p` and scale the others by ``1 / (1 - p)``.
+
+    Parameters
+    ----------
+    x : ndarray, any shape, float32
+        Input.
+    p : float, default 0.5
+        Probability of a zero, from 0 to 1, dimensionless.
+    training : bool, default True
+        False: return `x` itself.
+    key : convcore.random.RandomKey, optional
+        The stream of random numbers, ``(seed, stream)``. By default the next one of
+        `convcore.manual_seed`. Whoever needs the gradient takes a key first
+        (`convcore.random.next_key`) and hands it to both functions.
+
+    Returns
+    -------
+    ndarray, the shape of `x`, float32
+
+    Raises
+    ------
+    TypeError
+        When `x` is not an array of float32 or `p` is not a number.
+    ValueError
+        When `p` is not a probability or `key` is not one.
+
+    See Also
+    --------
+    dropout_backward : The gradient.
+    convcore.nn.Dropout : The same as a layer.
+
+    Notes
+    -----
+    Element i (in row-major order) is dropped when random number i of the stream, uniform in [0, 1)
+    with 24 bits, is less than `p`: the mask depends on key and position alone. A dropped element is
+    `x` times 0, so NaN stays NaN, as in torch. Costs a quarter of a Philox block per element.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import convcore.functional as F
+    >>> F.dropout(np.ones(8, np.float32), 0.5, key=(0, 0))
+    array([0., 2., 2., 2., 2., 0., 2., 0.], dtype=float32)
+    """
+    p = to_float("dropout", "p", p)
+    if not training:
+        return _core.dropout_identity("dropout", x, p)
+    seed, stream = next_key() if key is None else _checked_key("dropout", key)
+    return _core.dropout_forward(x, p, seed, stream)
+
+
+def dropout_backward(
+    dy: FloatArray,
+    x: FloatArray,
+    p: float = 0.5,
+    training: bool = True,
+    *,
+    key: tuple[int, int] | None = None,
+) -> FloatArray:
+    """Return the gradient of `dropout`.
+
+    Parameters
+    ----------
+    dy : ndarray, the shape of `x`, float32
+        Gradient of the loss with respect to the output.
+    x, p, training
+        The arguments of the forward call.
+    key : convcore.random.RandomKey
+        The key of the forward call, from which the mask is made again. Needed in training when `p`
+        is not 0.
+
+    Returns
+    -------
+    ndarray, the shape of `x`, float32
+        ``dy * mask / (1 - p)``; `dy` itself outside training.
+
+    Raises
+    ------
+    ValueError
+        When `dy` does not have the shape of `x`, when the key is missing, or as for `dropout`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import convcore
+    >>> import convcore.functional as F
+    >>> x, dy = np.ones((2, 3), np.float32), np.ones((2, 3), np.float32)
+    >>> key = convcore.random.next_key()
+    >>> y = F.dropout(x, 0.5, key=key)
+    >>> bool((F.dropout_backward(dy, x, 0.5, key=key) == y).all())
+    True
+    """
+    p = to_float("dropout_backward", "p", p)
+    if not training:
+        return _core.dropout_identity("dropout_backward", dy, p)
+    if key is None and p > 0:
+        raise ValueError(
+            "dropout_backward: key is missing: expected the key of the forward call, got None"
+        )
+    seed, stream = _checked_key("dropout_backward", (0, 0) if key is None else key)
+    return _core.dropout_backward(dy, x, p, seed, stream)
+
+
+def _checked_key(op: str, key: tuple[int, int]) -> tuple[int, int]:
+    try:
+        seed, stream = (to_int(op, "key", part) for part in key)
+        if 0 <= seed < 2**64 and 0 <= stream < 2**64:
+            return seed, stream
+    except (TypeError, ValueError):
+        pass  # not two integers: the same message
+    raise ValueError(
+        f"{op}: key is not a random key: expected (seed, stream), each from 0 to 2**64 - 1, "
+        f"got {key!r}"
+    )

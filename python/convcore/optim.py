@@ -1,0 +1,480 @@
+"""Optimisers with torch's names, arguments, defaults and update rules.
+
+>>> import numpy as np
+>>> from convcore.nn.parameter import Parameter
+>>> from convcore.optim import SGD
+>>> weight = Parameter(np.ones(3, np.float32))
+>>> optimizer = SGD([weight], lr=0.5)
+>>> weight.accumulate_grad(np.array([0, 1, 2], np.float32))
+>>> optimizer.step()
+>>> weight.data
+array([1. , 0.5, 0. ], dtype=float32)
+>>> optimizer.zero_grad()
+>>> optimizer.param_groups[0]["lr"] = 0.1
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping
+from typing import Any, ClassVar
+
+import numpy as np
+
+from convcore import _core
+from convcore.functional._arguments import FloatArray, to_float
+from convcore.nn.parameter import Parameter
+
+#: Parameters, or groups: dicts with "params" and hyper-parameters of their own.
+Params = Iterable[Parameter] | Iterable[dict[str, Any]]
+State = dict[str, Any]
+
+
+class Optimizer(ABC):
+    """What all optimisers share: parameter groups, state, saving.
+
+    Parameters
+    ----------
+    params : iterable of Parameter, or of dict
+        What to optimise. A dict is a group: ``{"params": [...], "lr": 0.1}`` with hyper-parameters
+        that differ from the default.
+    defaults : dict
+        The hyper-parameters of groups that do not set their own.
+
+    Attributes
+    ----------
+    param_groups : list of dict
+        ``"params"`` and every hyper-parameter; read at each step, so that ``"lr"`` may be changed.
+    state : dict
+        For each parameter that was updated, by identity, the arrays that the rule keeps.
+    """
+
+    #: Names of the arrays that the rule keeps for each parameter.
+    _arrays: ClassVar[tuple[str, ...]] = ()
+
+    def __init__(self, params: Params, defaults: dict[str, Any]) -> None:
+        self.defaults = defaults
+        self.param_groups: list[dict[str, Any]] = []
+        self.state: dict[Parameter, State] = {}
+        self._check(defaults)
+        groups = self._to_groups(params)
+        if not groups:
+            raise ValueError(
+                f"{self._name}: params is empty: expected at least one Parameter, got none"
+            )
+        for group in groups:
+            self.add_param_group(group)
+
+    @property
+    def _name(self) -> str:
+        return type(self).__name__
+
+    def add_param_group(self, param_group: dict[str, Any]) -> None:
+        """Optimise more parameters: ``{"params": [...]}`` and the hyper-parameters that differ."""
+        if "params" not in param_group:
+            raise ValueError(
+                f"{self._name}: a parameter group is incomplete: expected the key 'params', "
+                f"got {sorted(param_group)}"
+            )
+        unknown = sorted(param_group.keys() - self.defaults.keys() - {"params"})
+        if unknown:
+            raise ValueError(
+                f"{self._name}: a parameter group has unknown keys: expected some of "
+                f"{sorted(self.defaults)}, got {unknown}"
+            )
+        params = param_group["params"]
+        params = [params] if isinstance(params, Parameter) else list(params)
+        known = {id(p) for group in self.param_groups for p in group["params"]}
+        for p in params:
+            if not isinstance(p, Parameter):
+                raise TypeError(
+                    f"{self._name}: params has a wrong element: expected a Parameter, "
+                    f"got {type(p).__name__}"
+                )
+            if id(p) in known:
+                raise ValueError(
+                    f"{self._name}: params has a repeated element: expected each Parameter once, "
+                    f"got one of shape {p.shape} again"
+                )
+            known.add(id(p))
+        group = {**self.defaults, **param_group, "params": params}
+        self._check(group)
+        self.param_groups.append(group)
+
+    def step(self) -> None:
+        """Update every parameter that has a gradient, in place."""
+        for group in self.param_groups:
+            for p in group["params"]:
+                if p.grad is not None:
+                    self._update(p, p.grad, self.state.setdefault(p, {}), group)
+
+    def zero_grad(self) -> None:
+        """Forget the gradients: each ``grad`` becomes None."""
+        for group in self.param_groups:
+            for p in group["params"]:
+                p.grad = None
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return everything a resumed training needs, as copies.
+
+        Returns
+        -------
+        dict
+            As in torch: ``{"state": {i: {...}}, "param_groups": [{..., "params": [i, ...]}]}``,
+            with parameters numbered through all groups and arrays of NumPy.
+        """
+        index = {p: i for i, p in enumerate(self._all_params())}
+        return {
+            "state": {index[p]: _copied(state) for p, state in self.state.items()},
+            "param_groups": [
+                {**group, "params": [index[p] for p in group["params"]]}
+                for group in self.param_groups
+            ],
+        }
+
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
+        """Go on from what `state_dict` returned, of the same optimiser over the same parameters.
+
+        Arrays are copied. Nothing changes when an error is raised. Settings of torch that convcore
+        does not have are left out as long as they are off.
+
+        Raises
+        ------
+        ValueError
+            When the groups, the parameters in them or the shapes do not match; the message names
+            the place.
+        """
+        groups = self._loaded_groups(state_dict)
+        params = self._all_params()
+        # The saved numbers need not be 0, 1, ...: what counts is their order, as in torch.
+        numbers = [i for group in state_dict["param_groups"] for i in group["params"]]
+        by_number = dict(zip(numbers, params, strict=True))
+        state = {}
+        for i, saved in state_dict["state"].items():
+            if i not in by_number:
+                raise ValueError(
+                    f"{self._name}: state_dict has state for an unknown parameter: expected one of "
+                    f"{numbers}, got {i!r}"
+                )
+            state[by_number[i]] = self._loaded_state(i, by_number[i], saved)
+        self.param_groups, self.state = groups, state
+
+    def _all_params(self) -> list[Parameter]:
+        return [p for group in self.param_groups for p in group["params"]]
+
+    def _to_groups(self, params: Params) -> list[dict[str, Any]]:
+        if isinstance(params, (Parameter, np.ndarray, dict)):
+            raise TypeError(
+                f"{self._name}: params has the wrong type: expected an iterable of Parameter or of "
+                f"dict, got {type(params).__name__}"
+            )
+        items: list[Any] = list(params)
+        if items and all(isinstance(item, dict) for item in items):
+            return items
+        return [{"params": items}] if items else []
+
+    def _loaded_groups(self, state_dict: Mapping[str, Any]) -> list[dict[str, Any]]:
+        missing = {"state", "param_groups"} - state_dict.keys()
+        if missing:
+            raise ValueError(
+                f"{self._name}: state_dict is incomplete: expected the keys 'state' and "
+                f"'param_groups', got {sorted(state_dict)}"
+            )
+        saved_groups = state_dict["param_groups"]
+        if len(saved_groups) != len(self.param_groups):
+            raise ValueError(
+                f"{self._name}: state_dict has the wrong number of parameter groups: "
+                f"expected {len(self.param_groups)}, got {len(saved_groups)}"
+            )
+        groups = []
+        for i, (group, saved) in enumerate(zip(self.param_groups, saved_groups, strict=True)):
+            self._check_saved_group(i, group, saved)
+            values = {name: saved[name] for name in self.defaults}
+            self._check(values)
+            groups.append({**group, **values})
+        return groups
+
+    def _check_saved_group(self, i: int, group: dict[str, Any], saved: Mapping[str, Any]) -> None:
+        missing = sorted({"params", *self.defaults} - saved.keys())
+        if missing:
+            raise ValueError(
+                f"{self._name}: parameter group {i} of state_dict is incomplete: expected the keys "
+                f"{sorted(self.defaults)}, got none for {missing}"
+            )
+        if len(saved["params"]) != len(group["params"]):
+            raise ValueError(
+                f"{self._name}: parameter group {i} of state_dict has the wrong number of "
+                f"parameters: expected {len(group['params'])}, got {len(saved['params'])}"
+            )
+        for name in ("amsgrad", "maximize"):
+            if saved.get(name):
+                raise ValueError(
+                    f"{self._name}: parameter group {i} of state_dict has a setting that convcore "
+                    f"does not know: expected {name}=False, got {saved[name]!r}"
+                )
+
+    def _loaded_state(self, i: object, p: Parameter, saved: Mapping[str, Any]) -> State:
+        state: State = {}
+        for name in self._arrays:
+            value = saved.get(name)
+            if value is None:
+                continue  # torch keeps None for the buffer of SGD without momentum
+            array = np.asarray(value).astype(np.float32, order="C")  # a copy
+            if array.shape != p.shape:
+                raise ValueError(
+                    f"{self._name}: {name} of parameter {i} in state_dict has the wrong shape: "
+                    f"expected {p.shape}, got {array.shape}"
+                )
+            state[name] = array
+        return state
+
+    @abstractmethod
+    def _update(self, p: Parameter, grad: FloatArray, state: State, group: dict[str, Any]) -> None:
+        """Make one step on `p` in place."""
+
+    @abstractmethod
+    def _check(self, group: Mapping[str, Any]) -> None:
+        """Raise for a hyper-parameter that makes no sense."""
+
+    def _expect(self, group: Mapping[str, Any], name: str, high: float = math.inf) -> None:
+        value = to_float(self._name, name, group[name])
+        if not 0 <= value < math.inf or value > high:
+            bounds = "at least 0" if high == math.inf else f"0 to {high:g}"
+            raise ValueError(
+                f"{self._name}: {name} is out of range: expected {bounds}, got {value}"
+            )
+
+    def __repr__(self) -> str:
+        groups = (
+            ", ".join(f"{name}={group[name]!r}" for name in self.defaults)
+            + f", {len(group['params'])} parameters"
+            for group in self.param_groups
+        )
+        return f"{self._name}({'; '.join(groups)})"
+
+
+class SGD(Optimizer):
+    """Stochastic gradient descent, with momentum and weight decay.
+
+    Parameters
+    ----------
+    params : iterable of Parameter, or of dict
+        What to optimise; dicts are groups with hyper-parameters of their own.
+    lr : float, default 1e-3
+        Learning rate, dimensionless.
+    momentum : float, default 0
+        Share of the old direction that is kept.
+    dampening : float, default 0
+        Share of the new gradient that does not enter the direction (not at the first step).
+    weight_decay : float, default 0
+        Share of the parameter that is added to its gradient.
+    nesterov : bool, default False
+        Look one step ahead; needs momentum and no dampening.
+
+    Raises
+    ------
+    ValueError
+        When a hyper-parameter is out of range, or there is no parameter, or one twice.
+
+    Notes
+    -----
+    With g the gradient plus ``weight_decay * param``: ``buffer = g`` at the first step, then
+    ``buffer = momentum * buffer + (1 - dampening) * g``; ``param -= lr * buffer``, with Nesterov
+    ``param -= lr * (g + momentum * buffer)``.
+
+    References
+    ----------
+    I. Sutskever et al., "On the importance of initialization and momentum in deep learning",
+    ICML 2013; in the form that torch.optim.SGD documents.
+    """
+
+    _arrays: ClassVar[tuple[str, ...]] = ("momentum_buffer",)
+
+    def __init__(
+        self,
+        params: Params,
+        lr: float = 1e-3,
+        momentum: float = 0,
+        dampening: float = 0,
+        weight_decay: float = 0,
+        nesterov: bool = False,
+    ) -> None:
+        super().__init__(
+            params,
+            {
+                "lr": lr,
+                "momentum": momentum,
+                "dampening": dampening,
+                "weight_decay": weight_decay,
+                "nesterov": nesterov,
+            },
+        )
+
+    def _check(self, group: Mapping[str, Any]) -> None:
+        for name in ("lr", "momentum", "weight_decay"):
+            self._expect(group, name)
+        to_float("SGD", "dampening", group["dampening"])
+        if group["nesterov"] and (group["momentum"] == 0 or group["dampening"] != 0):
+            raise ValueError(
+                "SGD: nesterov does not fit: expected momentum more than 0 and dampening 0, "
+                f"got momentum={group['momentum']}, dampening={group['dampening']}"
+            )
+
+    def _update(self, p: Parameter, grad: FloatArray, state: State, group: dict[str, Any]) -> None:
+        buffer = state.get("momentum_buffer")
+        first = buffer is None
+        if first and group["momentum"] != 0:
+            buffer = np.empty(p.shape, np.float32)
+        _core.sgd_step(
+            p.data,
+            grad,
+            buffer,
+            group["lr"],
+            group["momentum"],
+            group["dampening"],
+            group["weight_decay"],
+            bool(group["nesterov"]),
+            first,
+        )
+        if buffer is not None:
+            state["momentum_buffer"] = buffer
+
+
+class Adam(Optimizer):
+    """Adam: steps scaled by running means of the gradient and of its square.
+
+    Parameters
+    ----------
+    params : iterable of Parameter, or of dict
+        What to optimise; dicts are groups with hyper-parameters of their own.
+    lr : float, default 1e-3
+        Learning rate, dimensionless.
+    betas : (float, float), default (0.9, 0.999)
+        Share of the old mean that is kept, for the gradient and for its square; less than 1.
+    eps : float, default 1e-8
+        Added to the root of the mean square.
+    weight_decay : float, default 0
+        Share of the parameter that is added to its gradient.
+
+    Raises
+    ------
+    ValueError
+        When a hyper-parameter is out of range, or there is no parameter, or one twice.
+
+    Notes
+    -----
+    With g the gradient plus ``weight_decay * param`` and t the number of the step::
+
+        exp_avg = beta1 * exp_avg + (1 - beta1) * g
+        exp_avg_sq = beta2 * exp_avg_sq + (1 - beta2) * g**2
+        param -= lr * exp_avg / (1 - beta1**t) / (sqrt(exp_avg_sq / (1 - beta2**t)) + eps)
+
+    References
+    ----------
+    D. P. Kingma, J. Ba, "Adam: a method for stochastic optimization", ICLR 2015.
+    """
+
+    _arrays: ClassVar[tuple[str, ...]] = ("exp_avg", "exp_avg_sq")
+    _decoupled: ClassVar[bool] = False
+
+    def __init__(
+        self,
+        params: Params,
+        lr: float = 1e-3,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+        weight_decay: float = 0,
+    ) -> None:
+        super().__init__(
+            params, {"lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay}
+        )
+
+    def _check(self, group: Mapping[str, Any]) -> None:
+        for name in ("lr", "eps", "weight_decay"):
+            self._expect(group, name)
+        betas = group["betas"]
+        if not isinstance(betas, (tuple, list)) or len(betas) != 2:
+            raise TypeError(
+                f"{self._name}: betas has the wrong type: expected two numbers, got {betas!r}"
+            )
+        if not all(0 <= to_float(self._name, "betas", beta) < 1 for beta in betas):
+            raise ValueError(
+                f"{self._name}: betas is out of range: expected two numbers of at least 0 and less "
+                f"than 1, got {tuple(betas)}"
+            )
+
+    def _update(self, p: Parameter, grad: FloatArray, state: State, group: dict[str, Any]) -> None:
+        if not state:
+            state["step"] = 0
+            state["exp_avg"] = np.zeros(p.shape, np.float32)
+            state["exp_avg_sq"] = np.zeros(p.shape, np.float32)
+        step = state["step"] + 1
+        beta1, beta2 = group["betas"]
+        _core.adam_step(
+            p.data,
+            grad,
+            state["exp_avg"],
+            state["exp_avg_sq"],
+            group["lr"],
+            beta1,
+            beta2,
+            group["eps"],
+            group["weight_decay"],
+            self._decoupled,
+            step,
+        )
+        state["step"] = step
+
+    def _loaded_state(self, i: object, p: Parameter, saved: Mapping[str, Any]) -> State:
+        if not saved:
+            return {}
+        missing = sorted({"step", *self._arrays} - saved.keys())
+        if missing:
+            raise ValueError(
+                f"{self._name}: state of parameter {i} in state_dict is incomplete: expected "
+                f"'step', 'exp_avg' and 'exp_avg_sq', got none for {missing}"
+            )
+        return {"step": int(saved["step"]), **super()._loaded_state(i, p, saved)}
+
+
+class AdamW(Adam):
+    """Adam with decoupled weight decay: the parameter shrinks by itself, outside of the means.
+
+    Parameters
+    ----------
+    params : iterable of Parameter, or of dict
+        What to optimise; dicts are groups with hyper-parameters of their own.
+    lr : float, default 1e-3
+        Learning rate, dimensionless.
+    betas : (float, float), default (0.9, 0.999)
+        Share of the old mean that is kept, for the gradient and for its square; less than 1.
+    eps : float, default 1e-8
+        Added to the root of the mean square.
+    weight_decay : float, default 1e-2
+        Before each step the parameter is multiplied by ``1 - lr * weight_decay``.
+
+    See Also
+    --------
+    Adam : The update rule; here g is the plain gradient.
+
+    References
+    ----------
+    I. Loshchilov, F. Hutter, "Decoupled weight decay regularization", ICLR 2019.
+    """
+
+    _decoupled: ClassVar[bool] = True
+
+    def __init__(
+        self,
+        params: Params,
+        lr: float = 1e-3,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+        weight_decay: float = 1e-2,
+    ) -> None:
+        super().__init__(params, lr, betas, eps, weight_decay)
+
+
+def _copied(state: State) -> State:
+    return {k: v.copy() if isinstance(v, np.ndarray) else v for k, v in state.items()}
