@@ -28,7 +28,8 @@ def assert_close(got, want, magnitude, terms, what=""):
     bad = ~(error <= bound)
     assert not bad.any(), (
         f"{what}: {bad.sum()} of {bad.size} elements differ; first at {np.argwhere(bad)[0]}: "
-        f"got {got[bad][0]!r}, want {want[bad][0]!r}, bound {np.broadcast_to(bound, bad.shape)[bad][0]:.3g}"
+        f"got {got[bad][0]!r}, want {want[bad][0]!r}, "
+        f"bound {np.broadcast_to(bound, bad.shape)[bad][0]:.3g}"
     )
 
 

@@ -9,7 +9,7 @@
 
 namespace convcore {
 
-int num_threads();               // threads that parallel_for may use
+int num_threads();                // threads that parallel_for may use
 void set_num_threads(int count);  // throws std::invalid_argument when count < 1
 
 // A reference to a callable `void(int64_t begin, int64_t end)`; no allocation, valid while the callable lives.

@@ -10,7 +10,8 @@ constexpr int64_t kMaxWindow = INT32_MAX;  // keeps every product of two of thes
 }
 
 std::array<int64_t, 2> same_padding(int64_t in, int64_t kernel, int64_t stride, int64_t dilation) {
-  if (stride < 1 || kernel < 1 || dilation < 1) return {0, 0};  // reported by window_output_size
+  for (int64_t number : {kernel, stride, dilation})
+    if (number < 1 || number > kMaxWindow) return {0, 0};  // reported by window_output_size
   const int64_t out = (in + stride - 1) / stride;
   const int64_t total = std::max<int64_t>(0, (out - 1) * stride + dilation * (kernel - 1) + 1 - in);
   return {total / 2, total - total / 2};

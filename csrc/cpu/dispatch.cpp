@@ -57,8 +57,8 @@ Kernels choose() {
     }
   }
   if (!known)
-    throw std::invalid_argument("CONVCORE_ISA is not a known instruction set: expected one of baseline, avx2, avx512, got '" +
-                                cap + "'");
+    throw std::invalid_argument(
+        "CONVCORE_ISA is not a known instruction set: expected one of baseline, avx2, avx512, got '" + cap + "'");
   return best->table();
 }
 

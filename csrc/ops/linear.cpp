@@ -9,8 +9,7 @@ LinearShape infer(const Shape& x, const Shape& w) {
   expect_rank("linear", "w", w, 2, "(out_features, in_features)");
   if (x.empty()) fail("linear", "x has the wrong number of dimensions", "at least 1 (..., in_features)", "0");
   if (x.back() != w[1])
-    fail("linear", "x has the wrong number of features",
-         std::to_string(w[1]) + " (w has shape " + to_string(w) + ")",
+    fail("linear", "x has the wrong number of features", std::to_string(w[1]) + " (w has shape " + to_string(w) + ")",
          std::to_string(x.back()) + " (x has shape " + to_string(x) + ")");
   return {checked_count("linear", "x", Shape(x.begin(), x.end() - 1)), w[1], w[0]};
 }

@@ -41,7 +41,7 @@ def test_linear_forward_matches_reference(size):
 @settings(max_examples=60, deadline=None)
 @given(sizes)
 def test_linear_backward_matches_reference(size):
-    n, i, o = size
+    n, _, o = size
     x, w, b, dy = case(*size)
     grads = F.linear_backward(dy, x, w, b)
     wide = [a.astype(np.float64) for a in (dy, x, w, b)]
@@ -56,9 +56,15 @@ def test_linear_backward_matches_reference(size):
 def test_reference_linear_matches_finite_differences(rng):
     x, w, b, dy = (a.astype(np.float64) for a in case(3, 4, 5))
     dx, dw, db = reference.linear_backward(dy, x, w, b)
-    np.testing.assert_allclose(dx, numeric_gradient(lambda v: reference.linear(v, w, b), x, dy), atol=1e-8)
-    np.testing.assert_allclose(dw, numeric_gradient(lambda v: reference.linear(x, v, b), w, dy), atol=1e-8)
-    np.testing.assert_allclose(db, numeric_gradient(lambda v: reference.linear(x, w, v), b, dy), atol=1e-8)
+    np.testing.assert_allclose(
+        dx, numeric_gradient(lambda v: reference.linear(v, w, b), x, dy), atol=1e-8
+    )
+    np.testing.assert_allclose(
+        dw, numeric_gradient(lambda v: reference.linear(x, v, b), w, dy), atol=1e-8
+    )
+    np.testing.assert_allclose(
+        db, numeric_gradient(lambda v: reference.linear(x, w, v), b, dy), atol=1e-8
+    )
 
 
 def test_linear_backward_is_adjoint():
@@ -132,7 +138,11 @@ def test_linear_passes_nan_through(rng):
             id="list",
         ),
         pytest.param(
-            lambda: (np.zeros((2, 3), np.float32), np.zeros((4, 3), np.float32), np.zeros(3, np.float32)),
+            lambda: (
+                np.zeros((2, 3), np.float32),
+                np.zeros((4, 3), np.float32),
+                np.zeros(3, np.float32),
+            ),
             ValueError,
             "linear: b has the wrong shape: expected (4,) (one value per output feature), got (3,)",
             id="bias",
@@ -146,7 +156,9 @@ def test_linear_rejects(arguments, error, message):
 
 def test_linear_backward_rejects_wrong_dy(rng):
     x, w, _, _ = case(2, 3, 4)
-    with pytest.raises(ValueError, match=re.escape("linear_backward: dy has the wrong shape: expected (2, 4)")):
+    with pytest.raises(
+        ValueError, match=re.escape("linear_backward: dy has the wrong shape: expected (2, 4)")
+    ):
         F.linear_backward(x, x, w)
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import numbers
 import operator
 from collections.abc import Sequence
-from typing import Union
 
 import numpy as np
 import numpy.typing as npt
@@ -13,9 +12,9 @@ import numpy.typing as npt
 from convcore import _core
 
 FloatArray = npt.NDArray[np.float32]
-IntOrPair = Union[int, Sequence[int]]
+IntOrPair = int | Sequence[int]
 #: ``0``, ``(1, 2)``, ``((top, bottom), (left, right))``, ``"valid"`` or ``"same"``.
-Padding = Union[int, str, Sequence[int], Sequence[Sequence[int]]]
+Padding = int | str | Sequence[int] | Sequence[Sequence[int]]
 
 
 def to_int(op: str, name: str, value: object) -> int:
@@ -24,7 +23,8 @@ def to_int(op: str, name: str, value: object) -> int:
         number = operator.index(value)  # type: ignore[arg-type]
     except TypeError:
         raise TypeError(
-            f"{op}: {name} has the wrong type: expected an int, got {value!r} ({type(value).__name__})"
+            f"{op}: {name} has the wrong type: expected an int, "
+            f"got {value!r} ({type(value).__name__})"
         ) from None
     if not -(2**63) <= number < 2**63:
         raise ValueError(f"{op}: {name} is out of range: expected a 64-bit int, got {number}")

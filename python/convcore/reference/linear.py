@@ -9,7 +9,7 @@ from convcore.reference._types import Array
 
 def linear(x: Array, w: Array, b: Array | None = None) -> Array:
     """Return ``y[n, o] = b[o] + sum_i x[n, i] * w[o, i]``."""
-    y = np.einsum("...i,oi->...o", x, w)
+    y: Array = np.einsum("...i,oi->...o", x, w)
     return y if b is None else y + b
 
 

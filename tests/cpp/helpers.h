@@ -1,0 +1,95 @@
+// What the C++ tests of the ops share. The oracle of a test is a naive loop in double precision.
+//
+// These tests walk through the kernels so that the sanitizers see every load and store; the wide search over shapes and
+// arguments is in the Python tests.
+#pragma once
+#include <doctest/doctest.h>
+
+#include <algorithm>
+#include <cmath>
+#include <stdexcept>
+#include <string>
+#include <vector>
+
+#include "core/array.h"
+#include "core/random.h"
+#include "core/threads.h"
+
+namespace convcore::test {
+
+inline Tensor tensor(const Shape& shape, const std::vector<float>& values) {
+  Tensor t = Tensor::empty("test", "values", shape);
+  REQUIRE(t.count() == int64_t(values.size()));
+  std::copy(values.begin(), values.end(), t.data());
+  return t;
+}
+
+// Numbers in [-1, 1), a pure function of the seed.
+inline Tensor random_tensor(const Shape& shape, uint64_t seed) {
+  Tensor t = Tensor::empty("test", "shape", shape);
+  for (int64_t i = 0; i < t.count(); i++) t.data()[i] = 2 * uniform_float(philox({seed, 0}, uint64_t(i)).value[0]) - 1;
+  return t;
+}
+
+// One expected element: a sum, and what its rounding errors are measured against.
+struct Sum {
+  double value = 0, magnitude = 0;
+  int64_t terms = 0;
+  void add(double term) {
+    value += term;
+    magnitude += std::fabs(term);
+    terms++;
+  }
+};
+
+// Holds a float32 result against sums made in double precision. The bound is the one of tests/helpers.py: rounding
+// errors of random sign grow with the square root of the number of terms.
+inline void check_close(const Tensor& got, const Shape& shape, const std::vector<Sum>& want) {
+  REQUIRE(got.given());
+  REQUIRE(to_string(got.shape()) == to_string(shape));
+  REQUIRE(got.count() == int64_t(want.size()));
+  int64_t wrong = 0, first = -1;
+  for (int64_t i = 0; i < got.count(); i++) {
+    const Sum& sum = want[size_t(i)];
+    const double bound = (8 + 2 * std::sqrt(double(sum.terms))) * 0x1p-24 * sum.magnitude + 1e-30;
+    if (std::fabs(got.data()[i] - sum.value) <= bound) continue;  // false for NaN
+    wrong++;
+    if (first < 0) first = i;
+  }
+  if (wrong == 0) return;
+  CAPTURE(wrong);
+  CAPTURE(first);
+  CHECK(double(got.data()[first]) == want[size_t(first)].value);
+}
+
+inline void check_same_bits(const Tensor& got, const Tensor& want) {
+  REQUIRE(got.given() == want.given());
+  if (!got.given()) return;
+  REQUIRE(to_string(got.shape()) == to_string(want.shape()));
+  CHECK(std::equal(got.data(), got.data() + got.count(), want.data()));
+}
+
+// The text of the std::invalid_argument that `f` throws; empty when it throws none.
+template <typename F>
+std::string message_of(F f) {
+  try {
+    f();
+  } catch (const std::invalid_argument& error) {
+    return error.what();
+  }
+  return "";
+}
+
+// Sets the number of threads for one scope.
+class Threads {
+ public:
+  explicit Threads(int count) : before_(num_threads()) { set_num_threads(count); }
+  ~Threads() { set_num_threads(before_); }
+  Threads(const Threads&) = delete;
+  Threads& operator=(const Threads&) = delete;
+
+ private:
+  int before_;
+};
+
+}  // namespace convcore::test
