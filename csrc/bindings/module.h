@@ -5,21 +5,18 @@
 namespace convcore {
 
 void bind_activation(pybind11::module_&);
-void bind_add(pybind11::module_&);
 void bind_adaptive_avg_pool2d(pybind11::module_&);
+void bind_add(pybind11::module_&);
 void bind_avg_pool2d(pybind11::module_&);
-void bind_conv2d(pybind11::module_&);
-void bind_core(pybind11::module_&);
-void bind_cross_entropy(pybind11::module_&);
-void bind_linear(pybind11::module_&);
-void bind_mse_loss(pybind11::module_&);
-void bind_softmax(pybind11::module_&);
-void bind_max_pool2d(pybind11::module_&);
 void bind_batch_norm(pybind11::module_&);
 void bind_conv2d(pybind11::module_&);
 void bind_core(pybind11::module_&);
+void bind_cross_entropy(pybind11::module_&);
 void bind_dropout(pybind11::module_&);
 void bind_linear(pybind11::module_&);
+void bind_max_pool2d(pybind11::module_&);
+void bind_mse_loss(pybind11::module_&);
 void bind_optimizer(pybind11::module_&);
+void bind_softmax(pybind11::module_&);
 
 }  // namespace convcore

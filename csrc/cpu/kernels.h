@@ -4,40 +4,36 @@
 // overwritten, never added to. The kernels of one set live in namespace cpu::<set>; callers see only cpu::kernels().
 #pragma once
 #include "ops/activation.h"
-#include "ops/add.h"
 #include "ops/adaptive_avg_pool2d.h"
+#include "ops/add.h"
 #include "ops/avg_pool2d.h"
-#include "ops/conv2d.h"
-#include "ops/cross_entropy.h"
-#include "ops/linear.h"
-#include "ops/mse_loss.h"
-#include "ops/softmax.h"
-#include "ops/max_pool2d.h"
 #include "ops/batch_norm.h"
 #include "ops/conv2d.h"
+#include "ops/cross_entropy.h"
 #include "ops/dropout.h"
 #include "ops/linear.h"
+#include "ops/max_pool2d.h"
+#include "ops/mse_loss.h"
 #include "ops/optimizer.h"
+#include "ops/softmax.h"
 
 namespace convcore::cpu {
 
 struct Kernels {
   const char* isa;
   ActivationKernels activation;
-  AddKernels add;
   AdaptiveAvgPool2dKernels adaptive_avg_pool2d;
+  AddKernels add;
   AvgPool2dKernels avg_pool2d;
-  Conv2dKernels conv2d;
-  CrossEntropyKernels cross_entropy;
-  LinearKernels linear;
-  MseLossKernels mse_loss;
-  SoftmaxKernels softmax;
-  MaxPool2dKernels max_pool2d;
   BatchNormKernels batch_norm;
   Conv2dKernels conv2d;
+  CrossEntropyKernels cross_entropy;
   DropoutKernels dropout;
   LinearKernels linear;
+  MaxPool2dKernels max_pool2d;
+  MseLossKernels mse_loss;
   OptimizerKernels optimizer;
+  SoftmaxKernels softmax;
 };
 
 // The best set this CPU has, at most the one CONVCORE_ISA names ("baseline", "avx2", "avx512"). Chosen at first use.

@@ -7,40 +7,36 @@
 namespace convcore::cpu::CONVCORE_ISA {
 
 ActivationKernels activation_kernels();
-AddKernels add_kernels();
 AdaptiveAvgPool2dKernels adaptive_avg_pool2d_kernels();
+AddKernels add_kernels();
 AvgPool2dKernels avg_pool2d_kernels();
-Conv2dKernels conv2d_kernels();
-CrossEntropyKernels cross_entropy_kernels();
-LinearKernels linear_kernels();
-MseLossKernels mse_loss_kernels();
-SoftmaxKernels softmax_kernels();
-MaxPool2dKernels max_pool2d_kernels();
 BatchNormKernels batch_norm_kernels();
 Conv2dKernels conv2d_kernels();
+CrossEntropyKernels cross_entropy_kernels();
 DropoutKernels dropout_kernels();
 LinearKernels linear_kernels();
+MaxPool2dKernels max_pool2d_kernels();
+MseLossKernels mse_loss_kernels();
 OptimizerKernels optimizer_kernels();
+SoftmaxKernels softmax_kernels();
 
 Kernels table();
 Kernels table() {
   Kernels t{};
   t.isa = CONVCORE_QUOTE(CONVCORE_ISA);
   t.activation = activation_kernels();
-  t.add = add_kernels();
   t.adaptive_avg_pool2d = adaptive_avg_pool2d_kernels();
+  t.add = add_kernels();
   t.avg_pool2d = avg_pool2d_kernels();
-  t.conv2d = conv2d_kernels();
-  t.cross_entropy = cross_entropy_kernels();
-  t.linear = linear_kernels();
-  t.mse_loss = mse_loss_kernels();
-  t.softmax = softmax_kernels();
-  t.max_pool2d = max_pool2d_kernels();
   t.batch_norm = batch_norm_kernels();
   t.conv2d = conv2d_kernels();
+  t.cross_entropy = cross_entropy_kernels();
   t.dropout = dropout_kernels();
   t.linear = linear_kernels();
+  t.max_pool2d = max_pool2d_kernels();
+  t.mse_loss = mse_loss_kernels();
   t.optimizer = optimizer_kernels();
+  t.softmax = softmax_kernels();
   return t;
 }
 

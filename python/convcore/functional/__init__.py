@@ -6,11 +6,6 @@ Inputs are never copied when they are C-contiguous and never written; the GIL is
 op runs.
 """
 
-from convcore.functional.conv import (
-    conv1d,
-    conv1d_backward,
-    conv2d,
-    conv2d_backward,
 from convcore.functional.activation import (
     leaky_relu,
     leaky_relu_backward,
@@ -21,12 +16,49 @@ from convcore.functional.activation import (
     tanh,
     tanh_backward,
 )
-from convcore.functional.linear import linear, linear_backward
+from convcore.functional.conv import (
+    conv1d,
+    conv1d_backward,
+    conv2d,
+    conv2d_backward,
+)
+from convcore.functional.dropout import (
+    dropout,
+    dropout_backward,
+)
+from convcore.functional.linear import (
+    linear,
+    linear_backward,
+)
 from convcore.functional.loss import (
+    cross_entropy,
+    cross_entropy,
     cross_entropy,
     cross_entropy_backward,
     mse_loss,
     mse_loss_backward,
+)
+from convcore.functional.normalization import (
+    batch_norm,
+    batch_norm,
+    batch_norm,
+    batch_norm_backward,
+)
+from convcore.functional.pooling import (
+    adaptive_avg_pool2d,
+    adaptive_avg_pool2d_backward,
+    avg_pool1d,
+    avg_pool1d_backward,
+    avg_pool2d,
+    avg_pool2d_backward,
+    max_pool1d,
+    max_pool1d,
+    max_pool1d,
+    max_pool1d_backward,
+    max_pool2d,
+    max_pool2d,
+    max_pool2d,
+    max_pool2d_backward,
 )
 from convcore.functional.shape import (
     add,
@@ -42,31 +74,44 @@ from convcore.functional.softmax import (
 )
 
 __all__ = [
+    "adaptive_avg_pool2d",
+    "adaptive_avg_pool2d_backward",
+    "add",
+    "add_backward",
+    "avg_pool1d",
+    "avg_pool1d_backward",
+    "avg_pool2d",
+    "avg_pool2d_backward",
+    "batch_norm",
+    "batch_norm",
+    "batch_norm",
+    "batch_norm_backward",
     "conv1d",
     "conv1d_backward",
     "conv2d",
     "conv2d_backward",
-    "add",
-    "add_backward",
+    "cross_entropy",
+    "cross_entropy",
     "cross_entropy",
     "cross_entropy_backward",
+    "dropout",
+    "dropout_backward",
     "flatten",
     "flatten_backward",
     "leaky_relu",
     "leaky_relu_backward",
-from convcore.functional.dropout import dropout, dropout_backward
-from convcore.functional.linear import linear, linear_backward
-from convcore.functional.normalization import batch_norm, batch_norm_backward
-
-__all__ = [
-    "batch_norm",
-    "batch_norm_backward",
-    "dropout",
-    "dropout_backward",
     "linear",
     "linear_backward",
     "log_softmax",
     "log_softmax_backward",
+    "max_pool1d",
+    "max_pool1d",
+    "max_pool1d",
+    "max_pool1d_backward",
+    "max_pool2d",
+    "max_pool2d",
+    "max_pool2d",
+    "max_pool2d_backward",
     "mse_loss",
     "mse_loss_backward",
     "relu",
@@ -77,30 +122,4 @@ __all__ = [
     "softmax_backward",
     "tanh",
     "tanh_backward",
-from convcore.functional.pooling import (
-    adaptive_avg_pool2d,
-    adaptive_avg_pool2d_backward,
-    avg_pool1d,
-    avg_pool1d_backward,
-    avg_pool2d,
-    avg_pool2d_backward,
-    max_pool1d,
-    max_pool1d_backward,
-    max_pool2d,
-    max_pool2d_backward,
-)
-
-__all__ = [
-    "adaptive_avg_pool2d",
-    "adaptive_avg_pool2d_backward",
-    "avg_pool1d",
-    "avg_pool1d_backward",
-    "avg_pool2d",
-    "avg_pool2d_backward",
-    "linear",
-    "linear_backward",
-    "max_pool1d",
-    "max_pool1d_backward",
-    "max_pool2d",
-    "max_pool2d_backward",
 ]

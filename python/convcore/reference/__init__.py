@@ -5,11 +5,6 @@ functions, and these functions against finite differences. Read one when you wan
 what an op computes.
 """
 
-from convcore.reference.conv import (
-    conv1d,
-    conv1d_backward,
-    conv2d,
-    conv2d_backward,
 from convcore.reference.activation import (
     leaky_relu,
     leaky_relu_backward,
@@ -20,12 +15,47 @@ from convcore.reference.activation import (
     tanh,
     tanh_backward,
 )
-from convcore.reference.linear import linear, linear_backward
+from convcore.reference.conv import (
+    conv1d,
+    conv1d_backward,
+    conv2d,
+    conv2d_backward,
+)
+from convcore.reference.dropout import (
+    dropout,
+    dropout_backward,
+    keep_mask,
+    philox,
+)
+from convcore.reference.linear import (
+    linear,
+    linear_backward,
+)
 from convcore.reference.loss import (
     cross_entropy,
     cross_entropy_backward,
     mse_loss,
     mse_loss_backward,
+)
+from convcore.reference.normalization import (
+    batch_norm,
+    batch_norm_backward,
+)
+from convcore.reference.optim import (
+    adam_step,
+    sgd_step,
+)
+from convcore.reference.pooling import (
+    adaptive_avg_pool2d,
+    adaptive_avg_pool2d_backward,
+    avg_pool1d,
+    avg_pool1d_backward,
+    avg_pool2d,
+    avg_pool2d_backward,
+    max_pool1d,
+    max_pool1d_backward,
+    max_pool2d,
+    max_pool2d_backward,
 )
 from convcore.reference.shape import (
     add,
@@ -41,70 +71,48 @@ from convcore.reference.softmax import (
 )
 
 __all__ = [
+    "adam_step",
+    "adaptive_avg_pool2d",
+    "adaptive_avg_pool2d_backward",
+    "add",
+    "add_backward",
+    "avg_pool1d",
+    "avg_pool1d_backward",
+    "avg_pool2d",
+    "avg_pool2d_backward",
+    "batch_norm",
+    "batch_norm_backward",
     "conv1d",
     "conv1d_backward",
     "conv2d",
     "conv2d_backward",
-    "add",
-    "add_backward",
     "cross_entropy",
     "cross_entropy_backward",
+    "dropout",
+    "dropout_backward",
     "flatten",
     "flatten_backward",
+    "keep_mask",
     "leaky_relu",
     "leaky_relu_backward",
     "linear",
     "linear_backward",
     "log_softmax",
     "log_softmax_backward",
+    "max_pool1d",
+    "max_pool1d_backward",
+    "max_pool2d",
+    "max_pool2d_backward",
     "mse_loss",
     "mse_loss_backward",
+    "philox",
     "relu",
     "relu_backward",
+    "sgd_step",
     "sigmoid",
     "sigmoid_backward",
     "softmax",
     "softmax_backward",
     "tanh",
     "tanh_backward",
-from convcore.reference.pooling import (
-    adaptive_avg_pool2d,
-    adaptive_avg_pool2d_backward,
-    avg_pool1d,
-    avg_pool1d_backward,
-    avg_pool2d,
-    avg_pool2d_backward,
-    max_pool1d,
-    max_pool1d_backward,
-    max_pool2d,
-    max_pool2d_backward,
-)
-
-__all__ = [
-    "adaptive_avg_pool2d",
-    "adaptive_avg_pool2d_backward",
-    "avg_pool1d",
-    "avg_pool1d_backward",
-    "avg_pool2d",
-    "avg_pool2d_backward",
-    "linear",
-    "linear_backward",
-    "max_pool1d",
-    "max_pool1d_backward",
-    "max_pool2d",
-    "max_pool2d_backward",
-from convcore.reference.dropout import dropout, dropout_backward
-from convcore.reference.linear import linear, linear_backward
-from convcore.reference.normalization import batch_norm, batch_norm_backward
-from convcore.reference.optim import adam_step, sgd_step
-
-__all__ = [
-    "adam_step",
-    "batch_norm",
-    "batch_norm_backward",
-    "dropout",
-    "dropout_backward",
-    "linear",
-    "linear_backward",
-    "sgd_step",
 ]
