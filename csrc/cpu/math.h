@@ -92,7 +92,7 @@ CONVCORE_INLINE Vec tanh(Vec x) {
   const Vec near = p * square * x + x;
   const Vec far = splat(1.0f) - splat(2.0f) / (exp(a + a) + 1.0f);
   const IntVec sign = (IntVec)x & IntVec(splat(-0.0f));
-  return select(a < splat(0.625f), near, (Vec)((IntVec)far | sign));
+  return (Vec)((IntVec)select(a < splat(0.625f), near, far) | sign);  // the sign of -0, too
 }
 
 }  // namespace convcore::cpu::CONVCORE_ISA
