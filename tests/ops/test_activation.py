@@ -133,7 +133,10 @@ def test_activation_backward_from_the_saved_output_is_the_same_bits(name):
 @every_op
 def test_activation_accepts_strided_and_read_only_arrays(name):
     x, dy = case((6, 10))
-    want = forward(name)(np.ascontiguousarray(x.T)), backward(name)(np.ascontiguousarray(dy.T), x.T.copy())
+    want = (
+        forward(name)(np.ascontiguousarray(x.T)),
+        backward(name)(np.ascontiguousarray(dy.T), x.T.copy()),
+    )
     x.flags.writeable = False
     np.testing.assert_array_equal(forward(name)(x.T), want[0])
     np.testing.assert_array_equal(backward(name)(dy.T, x.T), want[1])
@@ -153,8 +156,18 @@ def test_activation_passes_nan_through(name):
 @pytest.mark.parametrize(
     ("x", "error", "message"),
     [
-        pytest.param([1.0], TypeError, "x is not an array: expected a numpy.ndarray of float32, got list", id="list"),
-        pytest.param(np.zeros(3), TypeError, "x has the wrong dtype: expected float32, got float64", id="dtype"),
+        pytest.param(
+            [1.0],
+            TypeError,
+            "x is not an array: expected a numpy.ndarray of float32, got list",
+            id="list",
+        ),
+        pytest.param(
+            np.zeros(3),
+            TypeError,
+            "x has the wrong dtype: expected float32, got float64",
+            id="dtype",
+        ),
     ],
 )
 def test_activation_rejects(name, x, error, message):
@@ -165,7 +178,10 @@ def test_activation_rejects(name, x, error, message):
 @every_op
 def test_activation_backward_rejects_wrong_dy(name):
     dy, x = np.zeros((2, 3), np.float32), np.zeros((3, 2), np.float32)
-    message = f"{name}_backward: dy has the wrong shape: expected (3, 2) (the shape of the output), got (2, 3)"
+    message = (
+        f"{name}_backward: dy has the wrong shape: "
+        "expected (3, 2) (the shape of the output), got (2, 3)"
+    )
     with pytest.raises(ValueError, match=re.escape(message)):
         backward(name)(dy, x)
 
@@ -173,7 +189,10 @@ def test_activation_backward_rejects_wrong_dy(name):
 @pytest.mark.parametrize("name", FROM_OUTPUT)
 def test_activation_backward_rejects_wrong_saved(name):
     dy, saved = np.zeros((3, 2), np.float32), np.zeros((2, 3), np.float32)
-    message = f"{name}_backward: saved has the wrong shape: expected (3, 2) (the shape of the output), got (2, 3)"
+    message = (
+        f"{name}_backward: saved has the wrong shape: "
+        "expected (3, 2) (the shape of the output), got (2, 3)"
+    )
     with pytest.raises(ValueError, match=re.escape(message)):
         backward(name)(dy, dy, saved=saved)
 

@@ -39,8 +39,12 @@ def test_add_backward_gives_dy_without_a_copy():
 def test_reference_add_matches_finite_differences():
     a, b, dy = (v.astype(np.float64) for v in case(2, 3))
     da, db = reference.add_backward(dy, a, b)
-    np.testing.assert_allclose(da, numeric_gradient(lambda v: reference.add(v, b), a, dy), atol=1e-8)
-    np.testing.assert_allclose(db, numeric_gradient(lambda v: reference.add(a, v), b, dy), atol=1e-8)
+    np.testing.assert_allclose(
+        da, numeric_gradient(lambda v: reference.add(v, b), a, dy), atol=1e-8
+    )
+    np.testing.assert_allclose(
+        db, numeric_gradient(lambda v: reference.add(a, v), b, dy), atol=1e-8
+    )
 
 
 def test_add_backward_is_adjoint():
@@ -72,12 +76,17 @@ def test_add_passes_nan_through():
 def test_add_rejects():
     a = np.zeros((2, 3), np.float32)
     with pytest.raises(
-        ValueError, match=re.escape("add: b has the wrong shape: expected (2, 3) (the shape of a), got (3,)")
+        ValueError,
+        match=re.escape("add: b has the wrong shape: expected (2, 3) (the shape of a), got (3,)"),
     ):
         F.add(a, a[0])
-    with pytest.raises(TypeError, match="add: b has the wrong dtype: expected float32, got float64"):
+    with pytest.raises(
+        TypeError, match="add: b has the wrong dtype: expected float32, got float64"
+    ):
         F.add(a, a.astype(np.float64))
-    with pytest.raises(TypeError, match=r"add: a is not an array: expected a numpy.ndarray of float32, got float"):
+    with pytest.raises(
+        TypeError, match=r"add: a is not an array: expected a numpy.ndarray of float32, got float"
+    ):
         F.add(1.0, a)
 
 
@@ -85,10 +94,15 @@ def test_add_backward_rejects():
     a = np.zeros((2, 3), np.float32)
     with pytest.raises(
         ValueError,
-        match=re.escape("add_backward: dy has the wrong shape: expected (2, 3) (the shape of the output), got (3, 2)"),
+        match=re.escape(
+            "add_backward: dy has the wrong shape: "
+            "expected (2, 3) (the shape of the output), got (3, 2)"
+        ),
     ):
         F.add_backward(a.T, a, a)
-    with pytest.raises(ValueError, match=re.escape("add_backward: b has the wrong shape: expected (2, 3)")):
+    with pytest.raises(
+        ValueError, match=re.escape("add_backward: b has the wrong shape: expected (2, 3)")
+    ):
         F.add_backward(a, a, a.T)
 
 

@@ -44,7 +44,9 @@ def class_axis(x):
 def spread(x):
     """1 + max |x - max x| over the classes: its eps is the rounding error of the exponents."""
     axis = class_axis(x)
-    return 1.0 + (x.max(axis=axis, keepdims=True) - x.min(axis=axis, keepdims=True)).astype(np.float64)
+    return 1.0 + (x.max(axis=axis, keepdims=True) - x.min(axis=axis, keepdims=True)).astype(
+        np.float64
+    )
 
 
 @settings(max_examples=120, deadline=None)
@@ -60,7 +62,9 @@ def test_cross_entropy_forward_matches_reference(case_of):
         assert np.isnan(want)
     else:
         magnitude = {"none": each, "sum": each.sum(), "mean": each.max(initial=0)}
-        assert_close(np.asarray(loss), want, magnitude[options["reduction"]], x.shape[class_axis(x)])
+        assert_close(
+            np.asarray(loss), want, magnitude[options["reduction"]], x.shape[class_axis(x)]
+        )
 
 
 @settings(max_examples=120, deadline=None)
@@ -69,13 +73,22 @@ def test_cross_entropy_backward_matches_reference(case_of):
     x, target, options = case_of
     none = options["reduction"] == "none"
     dy = floats(np.random.default_rng(1), *target.shape) if none else np.float32(-1.7)
-    want = reference.cross_entropy_backward(np.asarray(dy, np.float64), x.astype(np.float64), target, **options)
+    want = reference.cross_entropy_backward(
+        np.asarray(dy, np.float64), x.astype(np.float64), target, **options
+    )
     got = F.cross_entropy_backward(dy, x, target, **options)
-    counted = max(1, (target != options["ignore_index"]).sum()) if options["reduction"] == "mean" else 1
+    counted = (
+        max(1, (target != options["ignore_index"]).sum()) if options["reduction"] == "mean" else 1
+    )
     scale = np.abs(np.expand_dims(np.broadcast_to(dy, target.shape), class_axis(x))) / counted
     # p - q cancels: the error is that of p, not of the difference.
     p = reference.softmax(x.astype(np.float64), class_axis(x))
-    assert_close(got, want, scale * (spread(x) * p + np.abs(want / np.maximum(scale, 1e-30))), x.shape[class_axis(x)])
+    assert_close(
+        got,
+        want,
+        scale * (spread(x) * p + np.abs(want / np.maximum(scale, 1e-30))),
+        x.shape[class_axis(x)],
+    )
 
 
 @every_reduction
@@ -204,14 +217,16 @@ LABELS = np.zeros(4, np.int64)
             (LOGITS, np.array([0, 1, 2, 10])),
             {},
             ValueError,
-            "target has a label out of range: expected 0 to 9 (or ignore_index = -100), got 10 at position 3",
+            "target has a label out of range: "
+            "expected 0 to 9 (or ignore_index = -100), got 10 at position 3",
             id="label",
         ),
         pytest.param(
             (LOGITS, np.array([0, -1, 2, 10])),
             {"ignore_index": 255},
             ValueError,
-            "target has a label out of range: expected 0 to 9 (or ignore_index = 255), got -1 at position 1",
+            "target has a label out of range: "
+            "expected 0 to 9 (or ignore_index = 255), got -1 at position 1",
             id="negative_label",
         ),
         pytest.param(
@@ -246,7 +261,8 @@ LABELS = np.zeros(4, np.int64)
             (LOGITS, np.array([0, 0, 0, 2**63], np.uint64)),
             {},
             ValueError,
-            "target has a value that is too large: expected 64-bit integers, got 0 ... 9223372036854775808",
+            "target has a value that is too large: "
+            "expected 64-bit integers, got 0 ... 9223372036854775808",
             id="huge_label",
         ),
         pytest.param(
@@ -267,7 +283,8 @@ LABELS = np.zeros(4, np.int64)
             (np.zeros((4, 0), np.float32), LABELS),
             {},
             ValueError,
-            "x has the wrong number of classes: expected 1 to 2147483647, got 0 (x has shape (4, 0))",
+            "x has the wrong number of classes: "
+            "expected 1 to 2147483647, got 0 (x has shape (4, 0))",
             id="no_classes",
         ),
         pytest.param(
@@ -310,13 +327,19 @@ def test_cross_entropy_rejects(arguments, options, error, message):
 def test_cross_entropy_backward_rejects_wrong_dy_and_saved():
     with pytest.raises(
         ValueError,
-        match=re.escape("cross_entropy_backward: dy has the wrong shape: expected () (the shape of the loss), got (4,)"),
+        match=re.escape(
+            "cross_entropy_backward: dy has the wrong shape: "
+            "expected () (the shape of the loss), got (4,)"
+        ),
     ):
         F.cross_entropy_backward(np.ones(4, np.float32), LOGITS, LABELS)
     with pytest.raises(ValueError, match=re.escape("dy has the wrong shape: expected (4,)")):
         F.cross_entropy_backward(1.0, LOGITS, LABELS, reduction="none")
     with pytest.raises(
-        ValueError, match=re.escape("saved has the wrong shape: expected (4, 10) (the shape of x), got (10, 4)")
+        ValueError,
+        match=re.escape(
+            "saved has the wrong shape: expected (4, 10) (the shape of x), got (10, 4)"
+        ),
     ):
         F.cross_entropy_backward(1.0, LOGITS, LABELS, saved=LOGITS.T)
 

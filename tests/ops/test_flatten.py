@@ -57,25 +57,41 @@ X = np.zeros((2, 3, 4), np.float32)
     ("arguments", "error", "message"),
     [
         pytest.param(
-            (X, 3), ValueError, "start_dim is out of range: expected -3 to 2 (x has shape (2, 3, 4)), got 3", id="start"
+            (X, 3),
+            ValueError,
+            "start_dim is out of range: expected -3 to 2 (x has shape (2, 3, 4)), got 3",
+            id="start",
         ),
         pytest.param(
-            (X, 0, -4), ValueError, "end_dim is out of range: expected -3 to 2 (x has shape (2, 3, 4)), got -4", id="end"
+            (X, 0, -4),
+            ValueError,
+            "end_dim is out of range: expected -3 to 2 (x has shape (2, 3, 4)), got -4",
+            id="end",
         ),
         pytest.param(
             (X, 2, 1),
             ValueError,
-            "start_dim comes after end_dim: expected start_dim <= end_dim, got 2 and 1 (x has shape (2, 3, 4))",
+            "start_dim comes after end_dim: "
+            "expected start_dim <= end_dim, got 2 and 1 (x has shape (2, 3, 4))",
             id="order",
         ),
-        pytest.param((X, 1.5), TypeError, "start_dim has the wrong type: expected an int, got 1.5", id="float"),
         pytest.param(
-            ([1.0],), TypeError, "x is not an array: expected a numpy.ndarray of float32, got list", id="list"
+            (X, 1.5),
+            TypeError,
+            "start_dim has the wrong type: expected an int, got 1.5",
+            id="float",
+        ),
+        pytest.param(
+            ([1.0],),
+            TypeError,
+            "x is not an array: expected a numpy.ndarray of float32, got list",
+            id="list",
         ),
         pytest.param(
             (X.astype(np.float64),),
             TypeError,
-            "x has the wrong dtype: expected float32, got float64 (convert it with .astype(numpy.float32))",
+            "x has the wrong dtype: "
+            "expected float32, got float64 (convert it with .astype(numpy.float32))",
             id="dtype",
         ),
     ],
@@ -88,7 +104,10 @@ def test_flatten_rejects(arguments, error, message):
 
 
 def test_flatten_backward_rejects_wrong_dy():
-    message = "flatten_backward: dy has the wrong shape: expected (2, 12) (the shape of the output), got (2, 3, 4)"
+    message = (
+        "flatten_backward: dy has the wrong shape: "
+        "expected (2, 12) (the shape of the output), got (2, 3, 4)"
+    )
     with pytest.raises(ValueError, match=re.escape(message)):
         F.flatten_backward(X, X, 1)
 

@@ -28,7 +28,9 @@ def case(shape, reduction, seed=0):
 @given(shapes, st.sampled_from(REDUCTIONS))
 def test_mse_loss_forward_matches_reference(shape, reduction):
     _, x, target = case(shape, reduction)
-    want = np.asarray(reference.mse_loss(x.astype(np.float64), target.astype(np.float64), reduction))
+    want = np.asarray(
+        reference.mse_loss(x.astype(np.float64), target.astype(np.float64), reduction)
+    )
     got = np.asarray(F.mse_loss(x, target, reduction))
     if reduction == "mean" and x.size == 0:
         assert np.isnan(got)
@@ -41,7 +43,9 @@ def test_mse_loss_forward_matches_reference(shape, reduction):
 @given(shapes, st.sampled_from(REDUCTIONS))
 def test_mse_loss_backward_matches_reference(shape, reduction):
     dy, x, target = case(shape, reduction)
-    wants = reference.mse_loss_backward(*(np.asarray(a, np.float64) for a in (dy, x, target)), reduction)
+    wants = reference.mse_loss_backward(
+        *(np.asarray(a, np.float64) for a in (dy, x, target)), reduction
+    )
     for got, want in zip(F.mse_loss_backward(dy, x, target, reduction), wants, strict=True):
         assert_close(got, want, want, 1)
 
@@ -54,7 +58,9 @@ def test_reference_mse_loss_matches_finite_differences(reduction):
         dx, numeric_gradient(lambda v: reference.mse_loss(v, target, reduction), x, dy), atol=1e-8
     )
     np.testing.assert_allclose(
-        dtarget, numeric_gradient(lambda v: reference.mse_loss(x, v, reduction), target, dy), atol=1e-8
+        dtarget,
+        numeric_gradient(lambda v: reference.mse_loss(x, v, reduction), target, dy),
+        atol=1e-8,
     )
 
 
@@ -117,10 +123,16 @@ X = np.zeros((4, 3), np.float32)
     ("arguments", "error", "message"),
     [
         pytest.param(
-            (X, X.T), ValueError, "target has the wrong shape: expected (4, 3) (the shape of x), got (3, 4)", id="shape"
+            (X, X.T),
+            ValueError,
+            "target has the wrong shape: expected (4, 3) (the shape of x), got (3, 4)",
+            id="shape",
         ),
         pytest.param(
-            (X, X.astype(int)), TypeError, "target has the wrong dtype: expected float32, got int64", id="dtype"
+            (X, X.astype(int)),
+            TypeError,
+            "target has the wrong dtype: expected float32, got int64",
+            id="dtype",
         ),
         pytest.param(
             (X, X, "avg"),
@@ -138,7 +150,9 @@ def test_mse_loss_rejects(arguments, error, message):
 
 
 def test_mse_loss_backward_rejects_wrong_dy():
-    message = "mse_loss_backward: dy has the wrong shape: expected () (the shape of the loss), got (4, 3)"
+    message = (
+        "mse_loss_backward: dy has the wrong shape: expected () (the shape of the loss), got (4, 3)"
+    )
     with pytest.raises(ValueError, match=re.escape(message)):
         F.mse_loss_backward(X, X, X)
     with pytest.raises(ValueError, match=re.escape("dy has the wrong shape: expected (4, 3)")):

@@ -37,7 +37,7 @@ def case(shape, seed=0):
 
 
 def spread(x, dim):
-    """1 + |x - max|: the exponent is a rounded difference, so exp has that times eps in relative error."""
+    """Return 1 + |x - max|: exp of that rounded difference has so many eps of relative error."""
     return 1 + np.abs(x - x.max(axis=dim, keepdims=True, initial=-np.inf)).astype(np.float64)
 
 
@@ -49,7 +49,9 @@ def test_softmax_forward_matches_reference(name, case_of):
     x, _ = case(shape)
     want = getattr(reference, name)(x.astype(np.float64), dim)
     # The logarithm of the sum, at most 1 + log C, rounds like the difference that it is taken from.
-    magnitude = spread(x, dim) * (want if name == "softmax" else 1) + (name == "log_softmax") * np.abs(want)
+    magnitude = spread(x, dim) * (want if name == "softmax" else 1) + (
+        name == "log_softmax"
+    ) * np.abs(want)
     assert_close(forward(name)(x, dim), want, magnitude, shape[dim], name)
 
 
@@ -84,7 +86,9 @@ def test_softmax_does_not_overflow():
     want = reference.softmax(x.astype(np.float64))
     np.testing.assert_allclose(F.softmax(x), want, rtol=1e-6)
     np.testing.assert_allclose(F.softmax(x.T, 0), want.T, rtol=1e-6)
-    np.testing.assert_allclose(F.log_softmax(x), reference.log_softmax(x.astype(np.float64)), rtol=1e-6)
+    np.testing.assert_allclose(
+        F.log_softmax(x), reference.log_softmax(x.astype(np.float64)), rtol=1e-6
+    )
 
 
 def test_softmax_is_one_for_a_single_element():
@@ -156,9 +160,13 @@ def test_softmax_rejects_dim_out_of_range(name, dim):
 @every_op
 def test_softmax_rejects_wrong_types(name):
     x = np.zeros((2, 3), np.float32)
-    with pytest.raises(TypeError, match=f"{name}: x has the wrong dtype: expected float32, got int64"):
+    with pytest.raises(
+        TypeError, match=f"{name}: x has the wrong dtype: expected float32, got int64"
+    ):
         forward(name)(np.zeros(3, np.int64))
-    with pytest.raises(TypeError, match=f"{name}: dim has the wrong type: expected an int, got 1.5"):
+    with pytest.raises(
+        TypeError, match=f"{name}: dim has the wrong type: expected an int, got 1.5"
+    ):
         forward(name)(x, 1.5)
     with pytest.raises(TypeError, match=f"{name}_backward: x is not an array: .* got NoneType"):
         backward(name)(x, None)

@@ -25,7 +25,8 @@ def log_softmax(x: Array, dim: int = -1) -> Array:
     if x.size == 0:
         return x.copy()
     z: Array = x - x.max(axis=dim, keepdims=True)
-    return z - np.log(np.exp(z).sum(axis=dim, keepdims=True))
+    log_sum: Array = np.log(np.exp(z).sum(axis=dim, keepdims=True))
+    return z - log_sum
 
 
 def log_softmax_backward(dy: Array, x: Array, dim: int = -1) -> Array:
