@@ -23,10 +23,11 @@ def softmax_backward(dy: Array, x: Array, dim: int = -1) -> Array:
 def log_softmax(x: Array, dim: int = -1) -> Array:
     """Return ``x - log(sum(exp(x)))`` along `dim`."""
     if x.size == 0:
-        return x.copy()
+        return np.zeros(x.shape)
     z: Array = x - x.max(axis=dim, keepdims=True)
     log_sum: Array = np.log(np.exp(z).sum(axis=dim, keepdims=True))
-    return z - log_sum
+    y: Array = z - log_sum
+    return y
 
 
 def log_softmax_backward(dy: Array, x: Array, dim: int = -1) -> Array:
