@@ -125,8 +125,9 @@ CONVCORE_INLINE Vec load_every_second(const float* p, int64_t count) {
     const Vec low = load(p), high = load(p + kLanes - 1);
     return CONVCORE_SHUFFLE(low, high, CONVCORE_EVEN_THEN_ODD_LANES);
   }
-  const int64_t read = 2 * count - 1, in_low = read < kLanes ? read : kLanes;
-  const Vec low = load_partial(p, in_low), high = load_partial(p + in_low, read - in_low);
+  const int64_t read = 2 * count - 1;
+  if (read <= kLanes) return CONVCORE_SHUFFLE(load_partial(p, read), Vec{}, CONVCORE_EVEN_LANES);
+  const Vec low = load(p), high = load_partial(p + kLanes, read - kLanes);
   return CONVCORE_SHUFFLE(low, high, CONVCORE_EVEN_LANES);
 }
 
@@ -138,9 +139,9 @@ CONVCORE_INLINE void store_interleaved(float* p, Vec even, Vec odd, int64_t coun
     store(p + kLanes, high);
     return;
   }
-  const int64_t in_low = 2 * count < kLanes ? 2 * count : kLanes;
-  store_partial(p, low, in_low);
-  store_partial(p + in_low, high, 2 * count - in_low);
+  if (2 * count <= kLanes) return store_partial(p, low, 2 * count);
+  store(p, low);
+  store_partial(p + kLanes, high, 2 * count - kLanes);
 }
 
 // Whether any lane of a mask is set.
