@@ -65,7 +65,7 @@ def _max_pool(
 ) -> Any:
     # Layers call _core themselves and keep its int32 indices: half the memory.
     y, indices = _core.max_pool2d_forward(op, x, windows, bool(ceil_mode), bool(return_indices))
-    return (y, indices.astype(np.int64)) if return_indices else y
+    return y if indices is None else (y, indices.astype(np.int64))
 
 
 def _max_pool_backward(
