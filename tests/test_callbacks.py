@@ -174,8 +174,14 @@ def test_callback_rejects_a_metric_that_is_not_recorded(make):
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: EarlyStopping(patience=-1), "EarlyStopping: patience is out of range: expected at least 0, got -1"),
-        (lambda: EarlyStopping(mode="up"), "EarlyStopping: mode is not known: expected 'auto', 'min', 'max', got 'up'"),
+        (
+            lambda: EarlyStopping(patience=-1),
+            "EarlyStopping: patience is out of range: expected at least 0, got -1",
+        ),
+        (
+            lambda: EarlyStopping(mode="up"),
+            "EarlyStopping: mode is not known: expected 'auto', 'min', 'max', got 'up'",
+        ),
         (lambda: EarlyStopping(min_delta=-1), "EarlyStopping: min_delta is out of range"),
         (lambda: ModelCheckpoint("x", mode="up"), "ModelCheckpoint: mode is not known"),
     ],
@@ -189,13 +195,18 @@ def test_model_checkpoint_saves_each_epoch(tmp_path):
     path = tmp_path / "net-{epoch:02d}-{val_loss:.1f}.safetensors"
     model = compiled()
     run(model, [3.0, 2.0], ModelCheckpoint(path))
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["net-01-3.0.safetensors", "net-02-2.0.safetensors"]
+    assert sorted(p.name for p in tmp_path.iterdir()) == [
+        "net-01-3.0.safetensors",
+        "net-02-2.0.safetensors",
+    ]
     last = convcore.load(tmp_path / "net-02-2.0.safetensors")
     np.testing.assert_array_equal(last[0].weight.data, model[0].weight.data)
 
 
 def test_model_checkpoint_saves_the_best_only(tmp_path):
-    run(compiled(), [3.0, 1.0, 2.0, 0.5], ModelCheckpoint(tmp_path / "{epoch}", save_best_only=True))
+    run(
+        compiled(), [3.0, 1.0, 2.0, 0.5], ModelCheckpoint(tmp_path / "{epoch}", save_best_only=True)
+    )
     assert sorted(p.name for p in tmp_path.iterdir()) == ["1", "2", "4"]
 
 

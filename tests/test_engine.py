@@ -45,7 +45,7 @@ def assert_equal_weights(a, b):
         np.testing.assert_array_equal(one, other)
 
 
-# ---- fit -----------------------------------------------------------------------------------------------
+# ---- fit -----------------------------------------------------------------------------------------
 
 
 def test_fit_learns_and_records():
@@ -255,7 +255,7 @@ def test_residual_is_a_model():
     assert model.fit(x, y, verbose=0).epoch == [0]
 
 
-# ---- Ctrl-C --------------------------------------------------------------------------------------------
+# ---- Ctrl-C --------------------------------------------------------------------------------------
 
 
 class InterruptingReLU(nn.ReLU):
@@ -313,7 +313,7 @@ def test_ctrl_c_in_a_program_with_a_handler_of_its_own():
     assert seen == [1]
 
 
-# ---- progress ------------------------------------------------------------------------------------------
+# ---- progress ------------------------------------------------------------------------------------
 
 
 class Terminal(io.StringIO):
@@ -361,7 +361,7 @@ def test_fit_is_silent_with_verbose_0(capsys):
     assert capsys.readouterr() == ("", "")
 
 
-# ---- predict -------------------------------------------------------------------------------------------
+# ---- predict -------------------------------------------------------------------------------------
 
 
 def test_predict_is_the_network_in_evaluation(rng):
@@ -376,7 +376,7 @@ def test_predict_is_the_network_in_evaluation(rng):
     assert model.training
 
 
-# ---- History -------------------------------------------------------------------------------------------
+# ---- History -------------------------------------------------------------------------------------
 
 
 def test_history_goes_to_json_and_back():
@@ -392,7 +392,7 @@ def test_history_goes_to_json_and_back():
     assert repr(History()) == "History(0 epochs)"
 
 
-# ---- errors --------------------------------------------------------------------------------------------
+# ---- errors --------------------------------------------------------------------------------------
 
 
 def test_verbs_need_compile():
@@ -486,8 +486,18 @@ X, Y = blobs(10)
 @pytest.mark.parametrize(
     ("arguments", "error", "message"),
     [
-        pytest.param((X.tolist(), Y), TypeError, "fit: x is not an array: expected a numpy.ndarray, got list", id="x_list"),
-        pytest.param((X, Y.tolist()), TypeError, "fit: y is not an array: expected a numpy.ndarray, got list", id="y_list"),
+        pytest.param(
+            (X.tolist(), Y),
+            TypeError,
+            "fit: x is not an array: expected a numpy.ndarray, got list",
+            id="x_list",
+        ),
+        pytest.param(
+            (X, Y.tolist()),
+            TypeError,
+            "fit: y is not an array: expected a numpy.ndarray, got list",
+            id="y_list",
+        ),
         pytest.param(
             (X.astype(np.float64), Y),
             TypeError,
@@ -507,7 +517,12 @@ X, Y = blobs(10)
             "and y of shape (9,)",
             id="lengths",
         ),
-        pytest.param((X[:0], Y[:0]), ValueError, "fit: x has no samples: expected at least 1, got 0", id="empty"),
+        pytest.param(
+            (X[:0], Y[:0]),
+            ValueError,
+            "fit: x has no samples: expected at least 1, got 0",
+            id="empty",
+        ),
         pytest.param(
             (X[:, :5], Y),
             ValueError,
@@ -528,10 +543,16 @@ X, Y = blobs(10)
             id="y_shape",
         ),
         pytest.param(
-            (X, Y, 1, 0), ValueError, "fit: batch_size is out of range: expected at least 1, got 0", id="batch_size"
+            (X, Y, 1, 0),
+            ValueError,
+            "fit: batch_size is out of range: expected at least 1, got 0",
+            id="batch_size",
         ),
         pytest.param(
-            (X, Y, 1.5), TypeError, "fit: epochs has the wrong type: expected an int, got 1.5 (float)", id="epochs"
+            (X, Y, 1.5),
+            TypeError,
+            "fit: epochs has the wrong type: expected an int, got 1.5 (float)",
+            id="epochs",
         ),
         pytest.param(
             (X, Y, 1, 4, X),
@@ -576,7 +597,10 @@ def test_fit_rejects_before_training(arguments, error, message):
 
 def test_fit_rejects_targets_that_do_not_fit_mse():
     model = compiled(loss="mse")
-    with pytest.raises(TypeError, match=re.escape("fit: y has the wrong dtype: expected float32 (values for MSELoss)")):
+    with pytest.raises(
+        TypeError,
+        match=re.escape("fit: y has the wrong dtype: expected float32 (values for MSELoss)"),
+    ):
         model.fit(X, Y)
     with pytest.raises(ValueError, match=re.escape("fit: y has the wrong shape: expected (10, 3)")):
         model.fit(X, X)
@@ -590,7 +614,7 @@ def test_fit_rejects_class_labels_for_an_output_without_classes():
         model.fit(X, Y)
 
 
-# ---- summary -------------------------------------------------------------------------------------------
+# ---- summary -------------------------------------------------------------------------------------
 
 
 def test_summary_of_a_residual_network():
@@ -598,7 +622,9 @@ def test_summary_of_a_residual_network():
         nn.Conv2d(3, 8, 3, stride=2, padding=1, bias=False),
         nn.BatchNorm2d(8),
         nn.Residual(
-            nn.Sequential(nn.Conv2d(8, 8, 3, padding=1), nn.ReLU(), nn.Conv2d(8, 8, 3, padding=2, dilation=2)),
+            nn.Sequential(
+                nn.Conv2d(8, 8, 3, padding=1), nn.ReLU(), nn.Conv2d(8, 8, 3, padding=2, dilation=2)
+            ),
         ),
         nn.AdaptiveAvgPool2d(1),
         nn.Flatten(),
@@ -631,14 +657,28 @@ def test_summary_prints_a_table(capsys):
     model[0].weight.requires_grad = False
     model.summary((6,))
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0].split() == ["layer", "output", "shape", "parameters", "multiply-adds", "receptive", "field"]
+    assert lines[0].split() == [
+        "layer",
+        "output",
+        "shape",
+        "parameters",
+        "multiply-adds",
+        "receptive",
+        "field",
+    ]
     assert lines[2].split() == ["0", "Linear", "16", "112", "96"]
-    assert lines[-1] == "input 6, output 3; 163 parameters (67 trainable), 144 multiply-adds per sample"
+    assert (
+        lines[-1]
+        == "input 6, output 3; 163 parameters (67 trainable), 144 multiply-adds per sample"
+    )
 
 
 def test_summary_of_a_sequence_network():
     model = nn.Sequential(nn.Conv1d(2, 4, 5, stride=2), nn.MaxPool1d(2))
-    assert [row.receptive_field for row in model.summary((2, 20), print_fn=None).rows] == [(5,), (7,)]
+    assert [row.receptive_field for row in model.summary((2, 20), print_fn=None).rows] == [
+        (5,),
+        (7,),
+    ]
 
 
 def test_summary_names_the_layer_that_does_not_fit():
@@ -649,15 +689,25 @@ def test_summary_names_the_layer_that_does_not_fit():
     )
     with pytest.raises(ValueError, match=re.escape(message)):
         model.summary((1, 8, 8))
-    with pytest.raises(ValueError, match=re.escape("summary: layer '1' (Residual) does not fit its input")):
+    with pytest.raises(
+        ValueError, match=re.escape("summary: layer '1' (Residual) does not fit its input")
+    ):
         model.summary((1, 12, 12))
 
 
 @pytest.mark.parametrize(
     ("shape", "error", "message"),
     [
-        ((6.0,), TypeError, "summary: input_shape has the wrong type: expected an int, got 6.0 (float)"),
-        ((-6,), ValueError, "summary: input_shape has a negative size: expected sizes of at least 0, got (-6,)"),
+        (
+            (6.0,),
+            TypeError,
+            "summary: input_shape has the wrong type: expected an int, got 6.0 (float)",
+        ),
+        (
+            (-6,),
+            ValueError,
+            "summary: input_shape has a negative size: expected sizes of at least 0, got (-6,)",
+        ),
     ],
 )
 def test_summary_rejects(shape, error, message):

@@ -23,7 +23,9 @@ def test_lenet5_has_the_parameters_of_the_paper_with_ten_classes():
     assert [row.receptive_field[0] for row in summary.rows][:6] == [5, 5, 6, 14, 14, 16]
 
 
-@pytest.mark.parametrize(("size", "channels", "classes"), [(28, 1, 10), (32, 3, 100), (12, 1, 2), (29, 2, 3)])
+@pytest.mark.parametrize(
+    ("size", "channels", "classes"), [(28, 1, 10), (32, 3, 100), (12, 1, 2), (29, 2, 3)]
+)
 def test_lenet5_fits_its_images(rng, size, channels, classes):
     model = models.lenet5(num_classes=classes, in_channels=channels, image_size=size)
     assert model.predict(floats(rng, 2, channels, size, size)).shape == (2, classes)
@@ -47,14 +49,18 @@ def test_models_are_created_by_name():
     assert repr(models.create("lenet5", num_classes=3)) == repr(models.lenet5(3))
     with pytest.raises(ValueError, match=re.escape("got 'lenet' (did you mean 'lenet5'?)")):
         models.create("lenet")
-    with pytest.raises(ValueError, match="create: name is not known: expected one of 'lenet5', got 'vgg'"):
+    with pytest.raises(
+        ValueError, match="create: name is not known: expected one of 'lenet5', got 'vgg'"
+    ):
         models.create("vgg")
 
 
 def test_a_model_saves_and_loads(tmp_path, rng):
     model, x = models.lenet5(), floats(rng, 4, 1, 28, 28)
     model.save(tmp_path / "lenet5.safetensors")
-    np.testing.assert_array_equal(convcore.load(tmp_path / "lenet5.safetensors").predict(x), model.predict(x))
+    np.testing.assert_array_equal(
+        convcore.load(tmp_path / "lenet5.safetensors").predict(x), model.predict(x)
+    )
 
 
 @pytest.mark.torch
@@ -90,7 +96,9 @@ def test_lenet5_gradients_match_torch_by_name(torch, rng):
     for name, parameter in theirs.named_parameters():
         gradient = dict(ours.named_parameters())[name].grad
         scale = parameter.grad.abs().max().item()
-        np.testing.assert_allclose(gradient, parameter.grad.numpy(), rtol=1e-3, atol=1e-4 * scale, err_msg=name)
+        np.testing.assert_allclose(
+            gradient, parameter.grad.numpy(), rtol=1e-3, atol=1e-4 * scale, err_msg=name
+        )
 
 
 def test_import_of_convcore_imports_nothing_heavy():
@@ -100,7 +108,9 @@ def test_import_of_convcore_imports_nothing_heavy():
         "print(convcore.nn.Linear.__name__, convcore.Model.__name__, convcore.load.__name__); "
         "print('lenet5' in dir(convcore.models), 'load' in dir(convcore))"
     )
-    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    result = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
     assert result.stdout.split("\n")[:3] == ["[]", "Linear Model load", "True True"]
 
 

@@ -10,9 +10,7 @@ namespace {
   throw py::type_error(std::string(op) + ": " + name + " " + what + ": expected " + expected + ", got " + got);
 }
 
-std::string type_name(py::handle object) {
-  return py::str(py::type::of(object).attr("__name__"));
-}
+std::string type_name(py::handle object) { return py::str(py::type::of(object).attr("__name__")); }
 
 // The object itself when it is an ndarray, a view of it when it speaks DLPack (torch, JAX, CuPy on the host).
 py::array as_ndarray(const char* op, const char* name, const char* dtype, py::handle object) {
@@ -110,11 +108,7 @@ Arg<float> inout_arg(const char* op, const char* name, py::handle object) {
   return view<float>(array);
 }
 
-py::object to_numpy(const Tensor& array) {
-  return wrap(array);
-}
-py::object to_numpy(const IndexArray& array) {
-  return wrap(array);
-}
+py::object to_numpy(const Tensor& array) { return wrap(array); }
+py::object to_numpy(const IndexArray& array) { return wrap(array); }
 
 }  // namespace convcore

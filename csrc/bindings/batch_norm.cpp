@@ -29,24 +29,23 @@ void bind_batch_norm(py::module_& m) {
     }
     return py::make_tuple(to_numpy(result.y), to_numpy(result.saved.mean), to_numpy(result.saved.rstd));
   });
-  m.def("batch_norm_backward",
-        [](py::object dy, py::object x, py::object running_mean, py::object running_var, py::object weight,
-           bool training, double momentum, double eps, py::object saved_mean, py::object saved_rstd, bool need_dx,
-           bool need_dweight, bool need_dbias) {
-          const auto dya = tensor_arg("batch_norm_backward", "dy", dy), xa = tensor_arg("batch_norm", "x", x);
-          const auto mean = optional_tensor_arg("batch_norm", "running_mean", running_mean);
-          const auto var = optional_tensor_arg("batch_norm", "running_var", running_var);
-          const auto wa = optional_tensor_arg("batch_norm", "weight", weight);
-          const auto sm = optional_tensor_arg("batch_norm_backward", "saved mean", saved_mean);
-          const auto sr = optional_tensor_arg("batch_norm_backward", "saved rstd", saved_rstd);
-          BatchNormGrads grads;
-          {
-            py::gil_scoped_release release;
-            grads = batch_norm_backward(dya.array, xa.array, mean.array, var.array, wa.array, {training, momentum, eps},
-                                        {sm.array, sr.array}, need_dx, need_dweight, need_dbias);
-          }
-          return py::make_tuple(to_numpy(grads.dx), to_numpy(grads.dweight), to_numpy(grads.dbias));
-        });
+  m.def("batch_norm_backward", [](py::object dy, py::object x, py::object running_mean, py::object running_var,
+                                  py::object weight, bool training, double momentum, double eps, py::object saved_mean,
+                                  py::object saved_rstd, bool need_dx, bool need_dweight, bool need_dbias) {
+    const auto dya = tensor_arg("batch_norm_backward", "dy", dy), xa = tensor_arg("batch_norm", "x", x);
+    const auto mean = optional_tensor_arg("batch_norm", "running_mean", running_mean);
+    const auto var = optional_tensor_arg("batch_norm", "running_var", running_var);
+    const auto wa = optional_tensor_arg("batch_norm", "weight", weight);
+    const auto sm = optional_tensor_arg("batch_norm_backward", "saved mean", saved_mean);
+    const auto sr = optional_tensor_arg("batch_norm_backward", "saved rstd", saved_rstd);
+    BatchNormGrads grads;
+    {
+      py::gil_scoped_release release;
+      grads = batch_norm_backward(dya.array, xa.array, mean.array, var.array, wa.array, {training, momentum, eps},
+                                  {sm.array, sr.array}, need_dx, need_dweight, need_dbias);
+    }
+    return py::make_tuple(to_numpy(grads.dx), to_numpy(grads.dweight), to_numpy(grads.dbias));
+  });
 }
 
 }  // namespace convcore

@@ -3,13 +3,13 @@
 
 PYBIND11_MODULE(_core, m) {
   m.doc() = "Compiled core of convcore. The documented interface is convcore.functional.";
-  convcore::bind_core(m);
   convcore::bind_activation(m);
   convcore::bind_adaptive_avg_pool2d(m);
   convcore::bind_add(m);
   convcore::bind_avg_pool2d(m);
   convcore::bind_batch_norm(m);
   convcore::bind_conv2d(m);
+  convcore::bind_core(m);
   convcore::bind_cross_entropy(m);
   convcore::bind_dropout(m);
   convcore::bind_linear(m);

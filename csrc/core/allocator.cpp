@@ -31,6 +31,7 @@ bool poison() {
 
 // Sizes are rounded up to one of eight steps per power of two, so that nearly equal requests share blocks.
 size_t size_class(size_t bytes) {
+  if (bytes == 0) return kAlignment;
   size_t step = kAlignment;
   while (step * 16 < bytes) step *= 2;
   return (bytes + step - 1) / step * step;
@@ -54,27 +55,10 @@ Cache& cache() {
   return *instance;
 }
 
-void give_back(void* block, size_t bytes) {
-  Cache& c = cache();
-  {
-    std::lock_guard<std::mutex> lock(c.mutex);
-    c.stats.live_bytes -= bytes;
-    if (c.stats.cached_bytes + bytes <= kMaxCachedBytes) {
-      c.free_blocks[bytes].push_back(block);
-      CONVCORE_FORBID(block, bytes);
-      c.stats.cached_bytes += bytes;
-      return;
-    }
-  }
-  CONVCORE_PERMIT(block, bytes);
-  std::free(block);
-}
-
-}  // namespace
-
-std::shared_ptr<void> allocate(size_t requested) {
+// A block of size_class(requested) bytes.
+void* take(size_t requested) {
   if (requested > SIZE_MAX / 2) throw std::bad_alloc();
-  const size_t bytes = size_class(requested ? requested : 1);
+  const size_t bytes = size_class(requested);
   Cache& c = cache();
   void* block = nullptr;
   {
@@ -93,12 +77,37 @@ std::shared_ptr<void> allocate(size_t requested) {
     c.stats.live_bytes += bytes;
     c.stats.system_requests += fresh;
   }
-  std::shared_ptr<void> owner(block, [bytes](void* p) { give_back(p, bytes); });
   CONVCORE_PERMIT(block, requested);
   CONVCORE_FORBID(static_cast<char*>(block) + requested, bytes - requested);
   if (poison()) std::memset(block, 0xFF, requested);  // every float a NaN
-  return owner;
+  return block;
 }
+
+void give_back(void* block, size_t bytes) {
+  Cache& c = cache();
+  {
+    std::lock_guard<std::mutex> lock(c.mutex);
+    c.stats.live_bytes -= bytes;
+    if (c.stats.cached_bytes + bytes <= kMaxCachedBytes) {
+      c.free_blocks[bytes].push_back(block);
+      CONVCORE_FORBID(block, bytes);
+      c.stats.cached_bytes += bytes;
+      return;
+    }
+  }
+  CONVCORE_PERMIT(block, bytes);
+  std::free(block);
+}
+
+}  // namespace
+
+std::shared_ptr<void> allocate(size_t bytes) {
+  return std::shared_ptr<void>(take(bytes), [bytes](void* p) { give_back(p, size_class(bytes)); });
+}
+
+ScratchBlock::ScratchBlock(size_t bytes) : data_(take(bytes)), bytes_(size_class(bytes)) {}
+ScratchBlock::~ScratchBlock() { give_back(data_, bytes_); }
+void* ScratchBlock::data() const { return data_; }
 
 AllocatorStats allocator_stats() {
   Cache& c = cache();

@@ -17,6 +17,21 @@ constexpr size_t kMaxCachedBytes = size_t(1) << 30;  // blocks beyond this go ba
 // A block of at least `bytes`; freed to the cache with its last owner. Throws std::bad_alloc.
 std::shared_ptr<void> allocate(size_t bytes);
 
+// The same for the time of one call, for kernels: none of its code is inline, so a kernel source compiled for a newer
+// CPU does not emit a copy of it (see cpu/vec.h).
+class ScratchBlock {
+ public:
+  explicit ScratchBlock(size_t bytes);
+  ~ScratchBlock();
+  ScratchBlock(const ScratchBlock&) = delete;
+  ScratchBlock& operator=(const ScratchBlock&) = delete;
+  void* data() const;
+
+ private:
+  void* data_;
+  size_t bytes_;
+};
+
 struct AllocatorStats {
   size_t live_bytes;       // handed out now
   size_t cached_bytes;     // kept for later

@@ -11,7 +11,7 @@
 
 namespace convcore::cpu::CONVCORE_ISA {
 
-struct Span {  // a window along one axis
+struct Span {          // a window along one axis
   int64_t begin, end;  // its pixels on the input
   int64_t padded;      // number of its pixels on the padded input
 };
@@ -110,6 +110,8 @@ static void avg_pool2d_backward(const AvgPool2dShape& s, const float* dy, float*
 }
 
 AvgPool2dKernels avg_pool2d_kernels();
-AvgPool2dKernels avg_pool2d_kernels() { return {avg_pool2d_forward, avg_pool2d_backward}; }
+AvgPool2dKernels avg_pool2d_kernels() {
+  return {avg_pool2d_forward, avg_pool2d_backward};
+}
 
 }  // namespace convcore::cpu::CONVCORE_ISA

@@ -82,8 +82,7 @@ static void sum_planes(const BatchNormShape& s, const float* a, const float* b, 
     const float *pa = a + (n * s.c + c) * s.plane, *pb = b + (n * s.c + c) * s.plane;
     int64_t i = 0;
     for (; i + kLanes <= s.plane; i += kLanes) sums.add(load(pa + i), load(pb + i));
-    if (i < s.plane)
-      sums.add(load_padded(pa + i, s.plane - i, splat(a0)), load_padded(pb + i, s.plane - i, splat(b0)));
+    if (i < s.plane) sums.add(load_padded(pa + i, s.plane - i, splat(a0)), load_padded(pb + i, s.plane - i, splat(b0)));
   }
   *first = sum(sums.first);
   *second = sum(sums.second);
@@ -191,8 +190,7 @@ static void batch_norm_normalize(const BatchNormShape& s, const float* x, const 
                                  const float* weight, const float* bias, float* y) {
   if (s.plane == 1)
     return parallel_for(s.n, 4 * s.c, [&](int64_t begin, int64_t end) {
-      for (int64_t n = begin; n < end; n++)
-        normalize_row(s.c, x + n * s.c, mean, rstd, weight, bias, y + n * s.c);
+      for (int64_t n = begin; n < end; n++) normalize_row(s.c, x + n * s.c, mean, rstd, weight, bias, y + n * s.c);
     });
   parallel_for(s.n * s.c, 4 * s.plane, [&](int64_t begin, int64_t end) {
     for (int64_t plane = begin; plane < end; plane++) {
@@ -231,7 +229,8 @@ static void backward_plane(const InputGradient& g, int64_t c, int64_t count, con
     store(dx + i, input_gradient(load(dy + i), load(x + i), mean, scale, center, slope));
   if (i < count) {
     const int64_t lanes = count - i;
-    const Vec tail = input_gradient(load_partial(dy + i, lanes), load_partial(x + i, lanes), mean, scale, center, slope);
+    const Vec tail =
+        input_gradient(load_partial(dy + i, lanes), load_partial(x + i, lanes), mean, scale, center, slope);
     store_partial(dx + i, tail, lanes);
   }
 }
@@ -240,10 +239,10 @@ static void backward_row(const InputGradient& g, int64_t count, const float* dy,
   for (int64_t c = 0; c < count; c += kLanes) {
     const int64_t lanes = min_of<int64_t>(kLanes, count - c);
     const Vec gradient = load_partial(dy + c, lanes), scale = load_partial(g.scale + c, lanes);
-    const Vec value = g.training ? input_gradient(gradient, load_partial(x + c, lanes), load_partial(g.mean + c, lanes),
-                                                  scale, load_partial(g.center + c, lanes),
-                                                  load_partial(g.slope + c, lanes))
-                                 : gradient * scale;
+    const Vec value = g.training
+                          ? input_gradient(gradient, load_partial(x + c, lanes), load_partial(g.mean + c, lanes), scale,
+                                           load_partial(g.center + c, lanes), load_partial(g.slope + c, lanes))
+                          : gradient * scale;
     store_partial(dx + c, value, lanes);
   }
 }

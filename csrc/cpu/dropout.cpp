@@ -18,16 +18,14 @@ namespace convcore::cpu::CONVCORE_ISA {
 
 typedef uint64_t Words __attribute__((vector_size(kLanes * 4)));  // 32-bit words, each in a 64-bit lane
 typedef uint32_t Bits __attribute__((vector_size(kLanes * 4)));
-constexpr int kBlocks = kLanes / 2;       // Philox blocks made at once
+constexpr int kBlocks = kLanes / 2;      // Philox blocks made at once
 constexpr int64_t kChunk = 4 * kBlocks;  // elements they serve: two vectors
 
 // multiply: the 64-bit products of the lower halves of the lanes; the upper halves are not read.
 // pairs_first, pairs_second: lanes (a0, b0, a1, b1, ...), first and second half, when lane_block says which block a
 // lane holds.
 #if defined(__AVX512F__)
-CONVCORE_INLINE Words multiply(Words a, Words b) {
-  return (Words)_mm512_maskz_mul_epu32(0xff, (__m512i)a, (__m512i)b);
-}
+CONVCORE_INLINE Words multiply(Words a, Words b) { return (Words)_mm512_maskz_mul_epu32(0xff, (__m512i)a, (__m512i)b); }
 CONVCORE_INLINE Words pairs_first(Words a, Words b) {
   return (Words)_mm512_maskz_unpacklo_epi64(0xff, (__m512i)a, (__m512i)b);
 }
@@ -55,7 +53,7 @@ CONVCORE_INLINE Words splat_words(uint64_t s) { return s + Words{}; }
 
 // Two vectors of random bits: those of the elements from 4 * block on.
 CONVCORE_INLINE void philox_chunk(RandomKey key, uint64_t block, Bits* first, Bits* second) {
-  Words position;
+  Words position{};
   for (int lane = 0; lane < kBlocks; lane++) position[lane] = block + uint64_t(lane_block(lane));
   // The upper halves of the lanes hold remains of the products; multiply does not read them.
   Words c0 = position, c1 = position >> 32, c2 = splat_words(key.stream), c3 = c2 >> 32;

@@ -1,7 +1,7 @@
 // Matrix product by packed panels of B and register tiles (cpu/tile.h).
 //
 // C is cut into tasks of one column panel (kTileVecs vectors wide) by kRowChunk rows. A task walks k in blocks of
-// kDepth: it packs the panel of B, kDepth rows of panel-width floats (64 KiB at most: it stays in L2 and is read from
+// kDepth: it packs the panel of B, kDepth rows of panel-width floats (32 KiB at most: it stays in L1 and is read from
 // there once per kTileRows rows), then runs the tiles. A is read in place, one broadcast at a time.
 //
 // Source of the blocking: K. Goto, R. van de Geijn, "Anatomy of high-performance matrix multiplication", TOMS 34 (2008).
@@ -15,7 +15,7 @@ namespace convcore::cpu::CONVCORE_ISA {
 namespace {
 
 constexpr int64_t kPanel = kTileVecs * kLanes;
-constexpr int64_t kDepth = 256;
+constexpr int64_t kDepth = 128;
 constexpr int64_t kRowChunk = 96;  // packing a panel costs about 1 / kRowChunk of the products made with it
 
 typedef float Vec4 __attribute__((vector_size(16)));

@@ -52,8 +52,9 @@ CONVCORE_INLINE Vec exp(Vec x) {
 
 // log(x) = e ln 2 + log(1 + m) with sqrt(1/2) <= 1 + m < sqrt(2).
 CONVCORE_INLINE Vec log(Vec x) {
-  const IntVec tiny = x < splat(1.17549435e-38f);                            // denormals are scaled up by 2^23 first
-  const IntVec bits = (IntVec)select(tiny, x * 8388608.0f, x) - 0x3F3504F3;  // 0x3F3504F3: sqrt(1/2)
+  const Vec a = abs(x);
+  const IntVec tiny = a < splat(1.17549435e-38f);                            // denormals are scaled up by 2^23 first
+  const IntVec bits = (IntVec)select(tiny, a * 8388608.0f, a) - 0x3F3504F3;  // 0x3F3504F3: sqrt(1/2)
   const IntVec exponent = (bits >> 23) - (tiny & 23);
   const Vec e = __builtin_convertvector(exponent, Vec);
   const Vec m = (Vec)((bits & 0x007FFFFF) + 0x3F3504F3) - 1.0f;
@@ -92,7 +93,7 @@ CONVCORE_INLINE Vec tanh(Vec x) {
   const Vec near = p * square * x + x;
   const Vec far = splat(1.0f) - splat(2.0f) / (exp(a + a) + 1.0f);
   const IntVec sign = (IntVec)x & IntVec(splat(-0.0f));
-  return select(a < splat(0.625f), near, (Vec)((IntVec)far | sign));
+  return (Vec)((IntVec)select(a < splat(0.625f), near, far) | sign);  // the sign of -0, too
 }
 
 }  // namespace convcore::cpu::CONVCORE_ISA

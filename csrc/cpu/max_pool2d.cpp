@@ -167,8 +167,8 @@ static bool max_pool2d_backward(const Pool2dShape& s, const float* dy, const int
       const float* dy_plane = dy + plane * out;
       const int32_t* index_plane = indices + plane * out;
       float* dx_plane = dx + plane * in;
-      good &= pairs ? scatter_to_pairs(s, dy_plane, index_plane, dx_plane)
-                    : scatter(s, dy_plane, index_plane, dx_plane);
+      good &=
+          pairs ? scatter_to_pairs(s, dy_plane, index_plane, dx_plane) : scatter(s, dy_plane, index_plane, dx_plane);
     }
     if (!good) __atomic_store_n(&bad, true, __ATOMIC_RELAXED);
   });
@@ -176,6 +176,8 @@ static bool max_pool2d_backward(const Pool2dShape& s, const float* dy, const int
 }
 
 MaxPool2dKernels max_pool2d_kernels();
-MaxPool2dKernels max_pool2d_kernels() { return {max_pool2d_forward, max_pool2d_backward}; }
+MaxPool2dKernels max_pool2d_kernels() {
+  return {max_pool2d_forward, max_pool2d_backward};
+}
 
 }  // namespace convcore::cpu::CONVCORE_ISA

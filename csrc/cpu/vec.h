@@ -125,8 +125,9 @@ CONVCORE_INLINE Vec load_every_second(const float* p, int64_t count) {
     const Vec low = load(p), high = load(p + kLanes - 1);
     return CONVCORE_SHUFFLE(low, high, CONVCORE_EVEN_THEN_ODD_LANES);
   }
-  const int64_t read = 2 * count - 1, in_low = read < kLanes ? read : kLanes;
-  const Vec low = load_partial(p, in_low), high = load_partial(p + in_low, read - in_low);
+  const int64_t read = 2 * count - 1;
+  if (read <= kLanes) return CONVCORE_SHUFFLE(load_partial(p, read), Vec{}, CONVCORE_EVEN_LANES);
+  const Vec low = load(p), high = load_partial(p + kLanes, read - kLanes);
   return CONVCORE_SHUFFLE(low, high, CONVCORE_EVEN_LANES);
 }
 
@@ -138,9 +139,9 @@ CONVCORE_INLINE void store_interleaved(float* p, Vec even, Vec odd, int64_t coun
     store(p + kLanes, high);
     return;
   }
-  const int64_t in_low = 2 * count < kLanes ? 2 * count : kLanes;
-  store_partial(p, low, in_low);
-  store_partial(p + in_low, high, 2 * count - in_low);
+  if (2 * count <= kLanes) return store_partial(p, low, 2 * count);
+  store(p, low);
+  store_partial(p + kLanes, high, 2 * count - kLanes);
 }
 
 // Whether any lane of a mask is set.
@@ -158,6 +159,49 @@ CONVCORE_INLINE float sum(Vec v) {
   for (int half = kLanes / 2; half > 0; half /= 2)
     for (int i = 0; i < half; i++) lanes[i] += lanes[i + half];
   return lanes[0];
+}
+
+// Halving step of `sums`: adds the two halves of every segment of 2 * half lanes in the 2 * kLanes lanes of a and b.
+#if defined(__AVX2__) || defined(__AVX512F__)
+struct FoldLanes {
+  int32_t first[kLanes], second[kLanes];
+};
+constexpr FoldLanes fold_lanes(int half) {
+  FoldLanes lanes{};
+  for (int l = 0, i = 0; l < 2 * kLanes; l++)
+    if (l % (2 * half) < half) {
+      lanes.first[i] = l;
+      lanes.second[i++] = l + half;
+    }
+  return lanes;
+}
+template <int half>
+CONVCORE_INLINE Vec fold(Vec a, Vec b) {
+  static constexpr FoldLanes lanes = fold_lanes(half);
+  return __builtin_shuffle(a, b, load_int(lanes.first)) + __builtin_shuffle(a, b, load_int(lanes.second));
+}
+#else
+template <int half>
+CONVCORE_INLINE Vec fold(Vec a, Vec b) {
+  if constexpr (half == 2) return __builtin_shuffle(a, b, IntVec{0, 1, 4, 5}) + __builtin_shuffle(a, b, IntVec{2, 3, 6, 7});
+  return __builtin_shuffle(a, b, IntVec{0, 2, 4, 6}) + __builtin_shuffle(a, b, IntVec{1, 3, 5, 7});
+}
+#endif
+
+// Lane i of the result is the sum of the lanes of v[i]: kLanes sums for about 3 instructions each. v is used up.
+CONVCORE_INLINE Vec sums(Vec (&v)[kLanes]) {
+  if constexpr (kLanes >= 16) {
+#pragma GCC unroll 8
+    for (int i = 0; i < kLanes / 2; i++) v[i] = fold<kLanes / 2>(v[2 * i], v[2 * i + 1]);
+  }
+  constexpr int eighth = kLanes >= 16 ? 8 : kLanes;  // vectors left
+  if constexpr (kLanes >= 8) {
+#pragma GCC unroll 8
+    for (int i = 0; i < eighth / 2; i++) v[i] = fold<4>(v[2 * i], v[2 * i + 1]);
+  }
+#pragma GCC unroll 8
+  for (int i = 0; i < 2; i++) v[i] = fold<2>(v[2 * i], v[2 * i + 1]);
+  return fold<1>(v[0], v[1]);
 }
 
 // maskz, here and elsewhere: GCC warns about an uninitialised variable inside the plain 512-bit intrinsics.

@@ -1,6 +1,6 @@
 // max_pool2d: the largest value in each window, and its gradient.
 //
-//   y[n,c,i,j] = max over r,s with a pixel: x[n, c, i*stride_h - pad_h + r*dilation_h, j*stride_w - pad_w + s*dilation_w]
+//   y[n,c,i,j] = max_{r,s} x[n, c, i*stride_h - pad_h + r*dilation_h, j*stride_w - pad_w + s*dilation_w]
 //   indices[n,c,i,j] = h * W_in + w of that pixel
 //   dx[n,c,h,w] = sum of dy over the outputs whose index is (h, w)
 //

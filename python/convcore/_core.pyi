@@ -9,9 +9,101 @@ import numpy.typing as npt
 
 from convcore.functional._arguments import FloatArray
 
-def build_info() -> dict[str, Any]: ...
-def conv2d_backward(
+IntArray = npt.NDArray[np.integer[Any]]
+
+def adam_step(
+    param: FloatArray,
+    grad: FloatArray,
+    exp_avg: FloatArray,
+    exp_avg_sq: FloatArray,
+    lr: float,
+    beta1: float,
+    beta2: float,
+    eps: float,
+    weight_decay: float,
+    decoupled: bool,
+    step: int,
+    /,
+) -> None: ...
+def adaptive_avg_pool2d_backward(
+    dy: FloatArray, x_shape: Sequence[int], output_size: Sequence[int | None], /
+) -> FloatArray: ...
+def adaptive_avg_pool2d_forward(
+    x: FloatArray, output_size: Sequence[int | None], /
+) -> FloatArray: ...
+def add_backward(dy: FloatArray, a: FloatArray, b: FloatArray, /) -> FloatArray: ...
+def add_forward(a: FloatArray, b: FloatArray, /) -> FloatArray: ...
+def avg_pool2d_backward(
     op: str,
+    dy: FloatArray,
+    x_shape: Sequence[int],
+    windows: Sequence[Sequence[int]],
+    ceil_mode: bool,
+    count_include_pad: bool,
+    divisor_override: int | None,
+    /,
+) -> FloatArray: ...
+def avg_pool2d_forward(
+    op: str,
+    x: FloatArray,
+    windows: Sequence[Sequence[int]],
+    ceil_mode: bool,
+    count_include_pad: bool,
+    divisor_override: int | None,
+    /,
+) -> FloatArray: ...
+def batch_norm_backward(
+    dy: FloatArray,
+    x: FloatArray,
+    running_mean: FloatArray | None,
+    running_var: FloatArray | None,
+    weight: FloatArray | None,
+    training: bool,
+    momentum: float,
+    eps: float,
+    saved_mean: FloatArray | None,
+    saved_rstd: FloatArray | None,
+    need_dx: bool,
+    need_dweight: bool,
+    need_dbias: bool,
+    /,
+) -> tuple[FloatArray | None, FloatArray | None, FloatArray | None]: ...
+def batch_norm_forward(
+    x: FloatArray,
+    running_mean: FloatArray | None,
+    running_var: FloatArray | None,
+    weight: FloatArray | None,
+    bias: FloatArray | None,
+    training: bool,
+    momentum: float,
+    eps: float,
+    /,
+) -> tuple[FloatArray, FloatArray, FloatArray]: ...
+def build_info() -> dict[str, Any]: ...
+def conv1d_backward(
+    dy: FloatArray,
+    x: FloatArray,
+    w: FloatArray,
+    stride: Sequence[int],
+    padding: Sequence[int],
+    dilation: Sequence[int],
+    groups: int,
+    need_dx: bool,
+    need_dw: bool,
+    need_db: bool,
+    /,
+) -> tuple[FloatArray | None, FloatArray | None, FloatArray | None]: ...
+def conv1d_forward(
+    x: FloatArray,
+    w: FloatArray,
+    b: FloatArray | None,
+    stride: Sequence[int],
+    padding: Sequence[int],
+    dilation: Sequence[int],
+    groups: int,
+    /,
+) -> FloatArray: ...
+def conv2d_backward(
     dy: FloatArray,
     x: FloatArray,
     w: FloatArray,
@@ -25,7 +117,6 @@ def conv2d_backward(
     /,
 ) -> tuple[FloatArray | None, FloatArray | None, FloatArray | None]: ...
 def conv2d_forward(
-    op: str,
     x: FloatArray,
     w: FloatArray,
     b: FloatArray | None,
@@ -35,7 +126,35 @@ def conv2d_forward(
     groups: int,
     /,
 ) -> FloatArray: ...
+def cross_entropy_backward(
+    dy: object,
+    x: FloatArray,
+    target: object,
+    ignore_index: int,
+    reduction: str,
+    label_smoothing: float,
+    saved: FloatArray | None,
+    /,
+) -> FloatArray: ...
+def cross_entropy_forward(
+    x: FloatArray,
+    target: object,
+    ignore_index: int,
+    reduction: str,
+    label_smoothing: float,
+    need_gradient: bool,
+    /,
+) -> tuple[FloatArray, FloatArray | None]: ...
+def dropout_backward(
+    dy: FloatArray, x: FloatArray, p: float, seed: int, stream: int, /
+) -> FloatArray: ...
+def dropout_forward(x: FloatArray, p: float, seed: int, stream: int, /) -> FloatArray: ...
+def dropout_identity(op: str, x: FloatArray, p: float, /) -> FloatArray: ...
 def isa() -> str: ...
+def leaky_relu_backward(
+    dy: FloatArray, x: FloatArray | None, saved: FloatArray | None, negative_slope: float, /
+) -> FloatArray: ...
+def leaky_relu_forward(x: FloatArray, negative_slope: float, /) -> FloatArray: ...
 def linear_backward(
     dy: FloatArray,
     x: FloatArray,
@@ -46,16 +165,72 @@ def linear_backward(
     /,
 ) -> tuple[FloatArray | None, FloatArray | None, FloatArray | None]: ...
 def linear_forward(x: FloatArray, w: FloatArray, b: FloatArray | None, /) -> FloatArray: ...
+def log_softmax_backward(
+    dy: FloatArray, x: FloatArray | None, dim: int, saved: FloatArray | None, /
+) -> FloatArray: ...
+def log_softmax_forward(x: FloatArray, dim: int, /) -> FloatArray: ...
+def max_pool2d_backward(
+    op: str,
+    dy: FloatArray,
+    x_shape: Sequence[int],
+    x: FloatArray | None,
+    indices: IntArray | None,
+    windows: Sequence[Sequence[int]],
+    ceil_mode: bool,
+    /,
+) -> FloatArray: ...
+def max_pool2d_forward(
+    op: str, x: FloatArray, windows: Sequence[Sequence[int]], ceil_mode: bool, need_indices: bool, /
+) -> tuple[FloatArray, npt.NDArray[np.int32] | None]: ...
 def memory_stats() -> dict[str, int]: ...
+def mse_loss_backward(
+    dy: object,
+    x: FloatArray,
+    target: FloatArray,
+    reduction: str,
+    need_dx: bool,
+    need_dtarget: bool,
+    /,
+) -> tuple[FloatArray | None, FloatArray | None]: ...
+def mse_loss_forward(x: FloatArray, target: FloatArray, reduction: str, /) -> FloatArray: ...
 def num_threads() -> int: ...
+def philox(seed: int, stream: int, block: int, /) -> list[int]: ...
 def random_permutation(seed: int, stream: int, n: int, /) -> npt.NDArray[np.int64]: ...
 def random_uniform(
     seed: int, stream: int, shape: Sequence[int], low: float, high: float, /
 ) -> FloatArray: ...
 def reachable_isas() -> str: ...
 def release_cache() -> None: ...
+def relu_backward(
+    dy: FloatArray, x: FloatArray | None, saved: FloatArray | None, negative_slope: float, /
+) -> FloatArray: ...
+def relu_forward(x: FloatArray, negative_slope: float, /) -> FloatArray: ...
 def same_padding(in_: int, kernel: int, stride: int, dilation: int, /) -> list[int]: ...
 def set_num_threads(count: int, /) -> None: ...
+def sgd_step(
+    param: FloatArray,
+    grad: FloatArray,
+    momentum_buffer: FloatArray | None,
+    lr: float,
+    momentum: float,
+    dampening: float,
+    weight_decay: float,
+    nesterov: bool,
+    first_step: bool,
+    /,
+) -> None: ...
+def sigmoid_backward(
+    dy: FloatArray, x: FloatArray | None, saved: FloatArray | None, negative_slope: float, /
+) -> FloatArray: ...
+def sigmoid_forward(x: FloatArray, negative_slope: float, /) -> FloatArray: ...
+def softmax_backward(
+    dy: FloatArray, x: FloatArray | None, dim: int, saved: FloatArray | None, /
+) -> FloatArray: ...
+def softmax_forward(x: FloatArray, dim: int, /) -> FloatArray: ...
+def tanh_backward(
+    dy: FloatArray, x: FloatArray | None, saved: FloatArray | None, negative_slope: float, /
+) -> FloatArray: ...
+def tanh_forward(x: FloatArray, negative_slope: float, /) -> FloatArray: ...
 def window_output_size(
     op: str,
     axis: str,

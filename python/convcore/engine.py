@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from types import FrameType
-from typing import TYPE_CHECKING, Any, TypeVar, Union
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
@@ -33,7 +33,7 @@ else:
     _Base = object  # a mixin: the classes that use it are modules
 
 AnyArray = np.ndarray[Any, Any]
-Metric = Union[str, Callable[[FloatArray, AnyArray], float]]
+Metric = str | Callable[[FloatArray, AnyArray], float]
 Optimizer = Any
 T = TypeVar("T")
 
@@ -337,7 +337,7 @@ class Model(_Base):
                 result[start : start + batch_size] = self(x[start : start + batch_size])
         return result
 
-    # ---- summary, save -----------------------------------------------------------------------------
+    # ---- summary, save ---------------------------------------------------------------------------
 
     def summary(
         self, input_shape: Sequence[int], print_fn: Callable[[str], Any] | None = print
@@ -374,9 +374,7 @@ class Model(_Base):
 
         save(self, path)
 
-    def load_weights(
-        self, path: str | os.PathLike[str], strict: bool = True
-    ) -> IncompatibleKeys:
+    def load_weights(self, path: str | os.PathLike[str], strict: bool = True) -> IncompatibleKeys:
         """Read the weights from a safetensors file, also one that torch's users wrote.
 
         Raises
@@ -388,7 +386,7 @@ class Model(_Base):
 
         return load_weights(self, path, strict)
 
-    # ---- checks of data ----------------------------------------------------------------------------
+    # ---- checks of data --------------------------------------------------------------------------
 
     def _check_data(self, owner: str, x: object, y: object) -> tuple[FloatArray, AnyArray]:
         """Return x and y, contiguous, when they fit each other, the network and the loss."""
@@ -411,7 +409,7 @@ class Model(_Base):
         return trace(owner, self, x_shape[1:])[0]
 
 
-# ---- pieces of compile -----------------------------------------------------------------------------
+# ---- pieces of compile ---------------------------------------------------------------------------
 
 
 def _lookup(owner: str, what: str, name: str, known: dict[str, T]) -> T:
@@ -480,7 +478,7 @@ def _name_metrics(
     return named
 
 
-# ---- pieces of fit ---------------------------------------------------------------------------------
+# ---- pieces of fit -------------------------------------------------------------------------------
 
 
 class _Averages:
@@ -548,6 +546,7 @@ class _Hooks:
         from convcore.callbacks import Callback
 
         self._callbacks = list(callbacks)
+        self._begun: list[Callback] = []
         for callback in self._callbacks:
             if not isinstance(callback, Callback):
                 raise TypeError(
@@ -565,9 +564,10 @@ class _Hooks:
     def train_begin(self) -> None:
         for callback in self._callbacks:
             callback.on_train_begin()
+            self._begun.append(callback)
 
     def train_end(self) -> None:
-        for callback in self._callbacks:
+        for callback in self._begun:
             callback.on_train_end()
 
     def epoch_begin(self, epoch: int) -> None:
@@ -624,7 +624,7 @@ def _speed(logs: dict[str, float]) -> str:
     return f"{logs['seconds']:.1f} s, {logs['images_per_second']:,.0f} images/s"
 
 
-# ---- checks of arguments ---------------------------------------------------------------------------
+# ---- checks of arguments -------------------------------------------------------------------------
 
 
 def _count(owner: str, name: str, value: object, low: int = 1, high: int | None = None) -> int:

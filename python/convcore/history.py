@@ -45,7 +45,7 @@ class History:
         content: dict[str, Any] = json.loads(text)
         history = cls()
         history.epoch = [int(e) for e in content["epoch"]]
-        history.history = {k: [float(v) for v in values] for k, values in content["history"].items()}
+        history.history = {k: list(map(float, v)) for k, v in content["history"].items()}
         return history
 
     def __repr__(self) -> str:

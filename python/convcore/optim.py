@@ -18,16 +18,16 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
-from typing import Any, ClassVar, Union
+from typing import Any, ClassVar
 
 import numpy as np
 
 from convcore import _core
-from convcore.functional._arguments import to_float
+from convcore.functional._arguments import FloatArray, to_float
 from convcore.nn.parameter import Parameter
 
 #: Parameters, or groups: dicts with "params" and hyper-parameters of their own.
-Params = Union[Iterable[Parameter], Iterable[dict[str, Any]]]
+Params = Iterable[Parameter] | Iterable[dict[str, Any]]
 State = dict[str, Any]
 
 
@@ -107,7 +107,7 @@ class Optimizer(ABC):
         for group in self.param_groups:
             for p in group["params"]:
                 if p.grad is not None:
-                    self._update(p, self.state.setdefault(p, {}), group)
+                    self._update(p, p.grad, self.state.setdefault(p, {}), group)
 
     def zero_grad(self) -> None:
         """Forget the gradients: each ``grad`` becomes None."""
@@ -220,7 +220,7 @@ class Optimizer(ABC):
             value = saved.get(name)
             if value is None:
                 continue  # torch keeps None for the buffer of SGD without momentum
-            array = np.array(value, np.float32)
+            array = np.asarray(value).astype(np.float32, order="C")  # a copy
             if array.shape != p.shape:
                 raise ValueError(
                     f"{self._name}: {name} of parameter {i} in state_dict has the wrong shape: "
@@ -230,8 +230,8 @@ class Optimizer(ABC):
         return state
 
     @abstractmethod
-    def _update(self, p: Parameter, state: State, group: dict[str, Any]) -> None:
-        """Make one step on `p`."""
+    def _update(self, p: Parameter, grad: FloatArray, state: State, group: dict[str, Any]) -> None:
+        """Make one step on `p` in place."""
 
     @abstractmethod
     def _check(self, group: Mapping[str, Any]) -> None:
@@ -321,21 +321,24 @@ class SGD(Optimizer):
                 f"got momentum={group['momentum']}, dampening={group['dampening']}"
             )
 
-    def _update(self, p: Parameter, state: State, group: dict[str, Any]) -> None:
-        first = "momentum_buffer" not in state
-        if group["momentum"] != 0 and first:
-            state["momentum_buffer"] = np.empty(p.shape, np.float32)
+    def _update(self, p: Parameter, grad: FloatArray, state: State, group: dict[str, Any]) -> None:
+        buffer = state.get("momentum_buffer")
+        first = buffer is None
+        if first and group["momentum"] != 0:
+            buffer = np.empty(p.shape, np.float32)
         _core.sgd_step(
             p.data,
-            p.grad,
-            state.get("momentum_buffer"),
+            grad,
+            buffer,
             group["lr"],
             group["momentum"],
             group["dampening"],
             group["weight_decay"],
-            group["nesterov"],
+            bool(group["nesterov"]),
             first,
         )
+        if buffer is not None:
+            state["momentum_buffer"] = buffer
 
 
 class Adam(Optimizer):
@@ -401,16 +404,16 @@ class Adam(Optimizer):
                 f"than 1, got {tuple(betas)}"
             )
 
-    def _update(self, p: Parameter, state: State, group: dict[str, Any]) -> None:
+    def _update(self, p: Parameter, grad: FloatArray, state: State, group: dict[str, Any]) -> None:
         if not state:
             state["step"] = 0
             state["exp_avg"] = np.zeros(p.shape, np.float32)
             state["exp_avg_sq"] = np.zeros(p.shape, np.float32)
-        state["step"] += 1
+        step = state["step"] + 1
         beta1, beta2 = group["betas"]
         _core.adam_step(
             p.data,
-            p.grad,
+            grad,
             state["exp_avg"],
             state["exp_avg_sq"],
             group["lr"],
@@ -419,8 +422,9 @@ class Adam(Optimizer):
             group["eps"],
             group["weight_decay"],
             self._decoupled,
-            state["step"],
+            step,
         )
+        state["step"] = step
 
     def _loaded_state(self, i: object, p: Parameter, saved: Mapping[str, Any]) -> State:
         if not saved:

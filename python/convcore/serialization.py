@@ -24,13 +24,12 @@ if TYPE_CHECKING:
     from convcore.nn.module import IncompatibleKeys, Module
 
 AnyArray = np.ndarray[Any, Any]
-PathLike = "str | os.PathLike[str]"
 
 METADATA_KEY = "convcore"
 CHECKPOINT_NAME = "checkpoint.safetensors"
 
 
-# ---- models ----------------------------------------------------------------------------------------
+# ---- models --------------------------------------------------------------------------------------
 
 
 def save(model: Module, path: str | os.PathLike[str]) -> None:
@@ -149,11 +148,11 @@ def _decode(value: Any) -> Any:
     return {name: _decode(inner) for name, inner in value.items()}
 
 
-# ---- checkpoints -----------------------------------------------------------------------------------
+# ---- checkpoints ---------------------------------------------------------------------------------
 
 
 class Checkpoint(NamedTuple):
-    """What `load_checkpoint` returns: ``model.fit(..., initial_epoch=checkpoint.epoch)`` goes on."""
+    """Where a training stood; ``model.fit(..., initial_epoch=checkpoint.epoch)`` goes on."""
 
     epoch: int
     history: History
@@ -235,7 +234,9 @@ def load_checkpoint(directory: str | os.PathLike[str], model: Module, optimizer:
         model.load_state_dict(before)
         optimizer.load_state_dict(optimizer_before)
         what = f"it has no {error}" if isinstance(error, KeyError) else str(error)
-        raise ValueError(f"load_checkpoint: {str(path)!r} is no fitting checkpoint: {what}") from error
+        raise ValueError(
+            f"load_checkpoint: {str(path)!r} is no fitting checkpoint: {what}"
+        ) from error
     return result
 
 
@@ -262,7 +263,7 @@ def _unpack(packed: dict[str, Any], tensors: dict[str, AnyArray]) -> Any:
     return content
 
 
-# ---- files -----------------------------------------------------------------------------------------
+# ---- files ---------------------------------------------------------------------------------------
 
 
 def _write(

@@ -204,7 +204,7 @@ def trace(owner: str, model: Module, input_shape: Shape) -> tuple[Shape, list[Ro
     return y.shape, tracer.rows
 
 
-class in_mode:  # noqa: N801 (reads as a statement)
+class in_mode:
     """Within a ``with`` block, all modules are in training or evaluation mode; then as before."""
 
     def __init__(self, model: Module, training: bool) -> None:

@@ -57,6 +57,20 @@ TEST_CASE("allocator_stats counts bytes, and release_cache empties the cache") {
   CHECK(allocator_stats().cached_bytes == 0);
 }
 
+TEST_CASE("ScratchBlock lives for one scope and comes from the same cache") {
+  const size_t live = allocator_stats().live_bytes;
+  const void* address = nullptr;
+  {
+    ScratchBlock scratch(5000);
+    CHECK(aligned(scratch.data()));
+    CHECK(allocator_stats().live_bytes > live);
+    std::memset(scratch.data(), 1, 5000);
+    address = scratch.data();
+  }
+  CHECK(allocator_stats().live_bytes == live);
+  CHECK(allocate(5000).get() == address);
+}
+
 TEST_CASE("impossible sizes are std::bad_alloc") {
   CHECK_THROWS_AS(allocate(SIZE_MAX), std::bad_alloc);
   CHECK_THROWS_AS(allocate(size_t(1) << 60), std::bad_alloc);

@@ -33,8 +33,16 @@ LAYERS = {
         (3, 4, 9, 8),
         (3, 6, 5, 8),
     ),
-    "conv2d_pairs": (lambda: nn.Conv2d(4, 6, 3, padding=((1, 0), (2, 1))), (3, 4, 9, 8), (3, 6, 8, 9)),
-    "conv2d_no_bias": (lambda: nn.Conv2d(4, 6, 3, bias=False, padding="same"), (3, 4, 9, 8), (3, 6, 9, 8)),
+    "conv2d_pairs": (
+        lambda: nn.Conv2d(4, 6, 3, padding=((1, 0), (2, 1))),
+        (3, 4, 9, 8),
+        (3, 6, 8, 9),
+    ),
+    "conv2d_no_bias": (
+        lambda: nn.Conv2d(4, 6, 3, bias=False, padding="same"),
+        (3, 4, 9, 8),
+        (3, 6, 9, 8),
+    ),
     "max_pool1d": (lambda: nn.MaxPool1d(2), (3, 4, 9), (3, 4, 4)),
     "max_pool2d": (lambda: nn.MaxPool2d(3, 2, 1, ceil_mode=True), (3, 4, 9, 8), (3, 4, 5, 5)),
     "avg_pool1d": (lambda: nn.AvgPool1d(2), (3, 4, 9), (3, 4, 4)),
@@ -161,7 +169,7 @@ def test_layer_is_rebuilt_from_its_description(case):
     np.testing.assert_array_equal(again.eval()(x), layer.eval()(x))
 
 
-# ---- against the functions ---------------------------------------------------------------------------
+# ---- against the functions -----------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("bias", [True, False])
@@ -203,7 +211,11 @@ PLAIN = {
     "max_pool1d": (lambda: nn.MaxPool1d(3, 2, 1), (3, 2, 1), (3, 4, 9)),
     "max_pool2d": (lambda: nn.MaxPool2d(3, 2, 1, 2), (3, 2, 1, 2), (3, 4, 9, 8)),
     "avg_pool1d": (lambda: nn.AvgPool1d(3, 2, 1, True, False), (3, 2, 1, True, False), (3, 4, 9)),
-    "avg_pool2d": (lambda: nn.AvgPool2d(3, 2, 1, True, False, 5), (3, 2, 1, True, False, 5), (3, 4, 9, 8)),
+    "avg_pool2d": (
+        lambda: nn.AvgPool2d(3, 2, 1, True, False, 5),
+        (3, 2, 1, True, False, 5),
+        (3, 4, 9, 8),
+    ),
     "adaptive_avg_pool2d": (lambda: nn.AdaptiveAvgPool2d((2, 3)), ((2, 3),), (3, 4, 9, 8)),
     "relu": (lambda: nn.ReLU(), (), (3, 9)),
     "leaky_relu": (lambda: nn.LeakyReLU(-0.3), (-0.3,), (3, 9)),
@@ -289,7 +301,7 @@ def test_relu_layer_passes_nan_through():
     assert np.isnan(layer(np.array([np.nan], np.float32))).all()
 
 
-# ---- initialisation ------------------------------------------------------------------------------------
+# ---- initialisation ------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -319,7 +331,7 @@ def test_layer_initialisation_repeats_with_the_seed():
     assert (first != other).all()
 
 
-# ---- arguments -----------------------------------------------------------------------------------------
+# ---- arguments -----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -491,7 +503,7 @@ def test_a_failed_forward_keeps_nothing(rng):
         layer.backward(floats(rng, 2, 4))
 
 
-# ---- torch ---------------------------------------------------------------------------------------------
+# ---- torch ---------------------------------------------------------------------------------------
 
 
 @pytest.mark.torch
@@ -551,7 +563,10 @@ def test_state_dict_and_initial_ranges_are_those_of_torch(torch):
 @pytest.mark.torch
 def test_batch_norm_layer_matches_torch_over_several_steps(torch, rng):
     for momentum in (0.1, None):
-        ours, theirs = nn.BatchNorm2d(3, momentum=momentum), torch.nn.BatchNorm2d(3, momentum=momentum)
+        ours, theirs = (
+            nn.BatchNorm2d(3, momentum=momentum),
+            torch.nn.BatchNorm2d(3, momentum=momentum),
+        )
         for _ in range(3):
             x, dy = floats(rng, 4, 3, 5, 5), floats(rng, 4, 3, 5, 5)
             tx = torch.tensor(x, requires_grad=True)
@@ -560,7 +575,9 @@ def test_batch_norm_layer_matches_torch_over_several_steps(torch, rng):
             np.testing.assert_allclose(ours(x), ty.detach().numpy(), rtol=1e-4, atol=1e-5)
             np.testing.assert_allclose(ours.backward(dy), tx.grad.numpy(), rtol=1e-4, atol=1e-5)
         for name, array in ours.state_dict().items():
-            np.testing.assert_allclose(array, theirs.state_dict()[name].numpy(), rtol=1e-5, atol=1e-6)
+            np.testing.assert_allclose(
+                array, theirs.state_dict()[name].numpy(), rtol=1e-5, atol=1e-6
+            )
         for name, parameter in ours.named_parameters():
             want = dict(theirs.named_parameters())[name].grad.numpy()
             np.testing.assert_allclose(parameter.grad, want, rtol=1e-4, atol=1e-4)

@@ -18,7 +18,9 @@ def network():
     return nn.Sequential(
         nn.Linear(4, 6),
         nn.BatchNorm1d(6),
-        nn.Residual(nn.Sequential(nn.Linear(6, 6), nn.ReLU()), shortcut=nn.Linear(6, 6, bias=False)),
+        nn.Residual(
+            nn.Sequential(nn.Linear(6, 6), nn.ReLU()), shortcut=nn.Linear(6, 6, bias=False)
+        ),
         nn.Linear(6, 2),
     )
 
@@ -42,7 +44,9 @@ KEYS = [
 def test_state_dict_has_nested_names_in_order():
     model = network()
     assert list(model.state_dict()) == KEYS
-    assert [n for n, _ in model.named_parameters()] == [k for k in KEYS if "running" not in k and "num" not in k]
+    assert [n for n, _ in model.named_parameters()] == [
+        k for k in KEYS if "running" not in k and "num" not in k
+    ]
     assert [n for n, _ in model.named_buffers()] == KEYS[4:7]
     assert len(list(model.buffers())) == 3
     assert [n for n, _ in model.named_modules()][:4] == ["", "0", "1", "2"]
@@ -105,7 +109,9 @@ def test_load_state_dict_names_everything_wrong_and_changes_nothing():
 
 def test_load_state_dict_not_strict_returns_what_did_not_match():
     model = nn.Linear(2, 3)
-    keys = model.load_state_dict({"weight": np.ones((3, 2), np.float32), "w": np.ones(1)}, strict=False)
+    keys = model.load_state_dict(
+        {"weight": np.ones((3, 2), np.float32), "w": np.ones(1)}, strict=False
+    )
     assert keys.missing_keys == ["bias"]
     assert keys.unexpected_keys == ["w"]
     assert (model.weight.data == 1).all()
@@ -163,7 +169,7 @@ def test_a_network_can_be_copied_and_pickled(again, rng):
     assert (model[0].weight.data != 0).any()
 
 
-# ---- Sequential ------------------------------------------------------------------------------------------
+# ---- Sequential ----------------------------------------------------------------------------------
 
 
 def test_sequential_is_indexed_sliced_and_iterated():
@@ -213,7 +219,7 @@ def test_sequential_stops_before_layers_without_parameters(rng):
         model[1].backward(floats(rng, 3, 6))
 
 
-# ---- Residual --------------------------------------------------------------------------------------------
+# ---- Residual ------------------------------------------------------------------------------------
 
 
 def test_residual_adds_the_shortcut_in_both_directions(rng):
@@ -224,7 +230,12 @@ def test_residual_adds_the_shortcut_in_both_directions(rng):
     np.testing.assert_allclose(
         block.backward(dy), dy @ body.weight.data + dy @ shortcut.weight.data, rtol=1e-5, atol=1e-6
     )
-    assert list(block.state_dict()) == ["body.weight", "body.bias", "shortcut.weight", "shortcut.bias"]
+    assert list(block.state_dict()) == [
+        "body.weight",
+        "body.bias",
+        "shortcut.weight",
+        "shortcut.bias",
+    ]
 
 
 def test_residual_without_shortcut_adds_the_input(rng):

@@ -1,0 +1,216 @@
+"""relu, leaky_relu, tanh, sigmoid: forward and backward."""
+
+from __future__ import annotations
+
+import re
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import convcore.functional as F
+from convcore import reference
+from helpers import (
+    EPS32,
+    assert_close,
+    assert_same_bits_at_any_thread_count,
+    floats,
+    numeric_gradient,
+)
+
+NAMES = ["relu", "leaky_relu", "tanh", "sigmoid"]
+FROM_OUTPUT = ["relu", "tanh", "sigmoid"]  # those whose backward takes saved=
+
+every_op = pytest.mark.parametrize("name", NAMES)
+shapes = st.lists(st.integers(0, 20), min_size=0, max_size=3)
+
+
+def forward(name):
+    return getattr(F, name)
+
+
+def backward(name):
+    return getattr(F, f"{name}_backward")
+
+
+def case(shape, seed=0):
+    rng = np.random.default_rng(seed)
+    return np.asarray(3 * floats(rng, *shape)), floats(rng, *shape)
+
+
+@every_op
+@settings(max_examples=40, deadline=None)
+@given(shape=shapes)
+def test_activation_forward_matches_reference(name, shape):
+    x, _ = case(shape)
+    want = getattr(reference, name)(x.astype(np.float64))
+    assert_close(forward(name)(x), want, want, 1, name)
+
+
+@every_op
+@settings(max_examples=40, deadline=None)
+@given(shape=shapes)
+def test_activation_backward_matches_reference(name, shape):
+    x, dy = case(shape)
+    want = getattr(reference, f"{name}_backward")(dy.astype(np.float64), x.astype(np.float64))
+    # 1 - y rounds with an absolute error of eps: relative to dy * y, not to the product with 1 - y.
+    factor = {"tanh": 1.0, "sigmoid": reference.sigmoid(x.astype(np.float64))}.get(name)
+    magnitude = want if factor is None else dy * factor
+    assert_close(backward(name)(dy, x), want, magnitude, 1, name)
+
+
+def test_relu_is_exact(rng):
+    x, dy = case((7, 13))
+    np.testing.assert_array_equal(F.relu(x), np.maximum(x, 0))
+    np.testing.assert_array_equal(F.relu_backward(dy, x), dy * (x > 0))
+
+
+def test_relu_backward_is_zero_at_zero():
+    x = np.array([0.0, -0.0], np.float32)
+    assert F.relu_backward(np.ones(2, np.float32), x).tolist() == [0, 0]
+    assert F.leaky_relu_backward(np.ones(2, np.float32), x, 0.25).tolist() == [0.25, 0.25]
+
+
+@pytest.mark.parametrize(("name", "ulps"), [("tanh", 1.4), ("sigmoid", 2.4)])
+def test_activation_forward_is_accurate_in_every_binade(name, ulps):
+    x = np.concatenate(
+        [
+            sign * np.linspace(2.0**e, 2.0 ** (e + 1), 500, dtype=np.float32)
+            for e in range(-126, 8)
+            for sign in (1, -1)
+        ]
+    )
+    want = getattr(reference, name)(x.astype(np.float64))
+    spacing = np.maximum(np.spacing(np.abs(want).astype(np.float32)), 2.0**-149)
+    assert (np.abs(forward(name)(x) - want) / spacing).max() <= ulps
+
+
+@pytest.mark.parametrize("name", ["tanh", "sigmoid"])
+def test_activation_handles_the_ends_of_the_range(name):
+    inf = np.inf
+    x = np.array([-inf, -3e38, -200, -95, -1e-45, -0.0, 0.0, 1e-45, 95, 200, 3e38, inf], np.float32)
+    y = forward(name)(x)
+    np.testing.assert_allclose(
+        y, getattr(reference, name)(x.astype(np.float64)), rtol=4 * EPS32, atol=2.0**-149
+    )
+    if name == "tanh":
+        assert np.signbit(y).tolist() == np.signbit(x).tolist()
+
+
+@every_op
+def test_reference_activation_matches_finite_differences(name, rng):
+    x, dy = (a.astype(np.float64) for a in case((3, 5)))
+    got = getattr(reference, f"{name}_backward")(dy, x)
+    np.testing.assert_allclose(got, numeric_gradient(getattr(reference, name), x, dy), atol=1e-8)
+
+
+@every_op
+def test_activation_is_the_same_bits_at_any_thread_count(name):
+    x, dy = case((300, 1001))
+    assert_same_bits_at_any_thread_count(lambda: forward(name)(x))
+    assert_same_bits_at_any_thread_count(lambda: backward(name)(dy, x))
+
+
+@every_op
+def test_activation_bits_do_not_depend_on_the_position(name):
+    x, dy = case((67,))
+    y, dx = forward(name)(x), backward(name)(dy, x)
+    for i in range(x.size):
+        assert forward(name)(x[i:]).tobytes() == y[i:].tobytes()
+        assert backward(name)(dy[i:], x[i:]).tobytes() == dx[i:].tobytes()
+
+
+@pytest.mark.parametrize("name", FROM_OUTPUT)
+def test_activation_backward_from_the_saved_output_is_the_same_bits(name):
+    x, dy = case((5, 33))
+    y = forward(name)(x)
+    want = backward(name)(dy, x).tobytes()
+    assert backward(name)(dy, x, saved=y).tobytes() == want
+    assert backward(name)(dy, None, saved=y).tobytes() == want
+
+
+@every_op
+def test_activation_accepts_strided_and_read_only_arrays(name):
+    x, dy = case((6, 10))
+    want = (
+        forward(name)(np.ascontiguousarray(x.T)),
+        backward(name)(np.ascontiguousarray(dy.T), x.T.copy()),
+    )
+    x.flags.writeable = False
+    np.testing.assert_array_equal(forward(name)(x.T), want[0])
+    np.testing.assert_array_equal(backward(name)(dy.T, x.T), want[1])
+
+
+@every_op
+def test_activation_passes_nan_through(name):
+    x, dy = case((40,))
+    x[[3, 39]] = np.nan
+    assert np.flatnonzero(np.isnan(forward(name)(x))).tolist() == [3, 39]
+    dy[7] = np.nan
+    x[7] = 1
+    assert np.isnan(backward(name)(dy, x)[7])
+
+
+@every_op
+@pytest.mark.parametrize(
+    ("x", "error", "message"),
+    [
+        pytest.param(
+            [1.0],
+            TypeError,
+            "x is not an array: expected a numpy.ndarray of float32, got list",
+            id="list",
+        ),
+        pytest.param(
+            np.zeros(3),
+            TypeError,
+            "x has the wrong dtype: expected float32, got float64",
+            id="dtype",
+        ),
+    ],
+)
+def test_activation_rejects(name, x, error, message):
+    with pytest.raises(error, match=re.escape(f"{name}: {message}")):
+        forward(name)(x)
+
+
+@every_op
+def test_activation_backward_rejects_wrong_dy(name):
+    dy, x = np.zeros((2, 3), np.float32), np.zeros((3, 2), np.float32)
+    message = (
+        f"{name}_backward: dy has the wrong shape: "
+        "expected (3, 2) (the shape of the output), got (2, 3)"
+    )
+    with pytest.raises(ValueError, match=re.escape(message)):
+        backward(name)(dy, x)
+
+
+@pytest.mark.parametrize("name", FROM_OUTPUT)
+def test_activation_backward_rejects_wrong_saved(name):
+    dy, saved = np.zeros((3, 2), np.float32), np.zeros((2, 3), np.float32)
+    message = (
+        f"{name}_backward: saved has the wrong shape: "
+        "expected (3, 2) (the shape of the output), got (2, 3)"
+    )
+    with pytest.raises(ValueError, match=re.escape(message)):
+        backward(name)(dy, dy, saved=saved)
+
+
+@pytest.mark.parametrize("name", FROM_OUTPUT)
+def test_activation_backward_rejects_neither_x_nor_saved(name):
+    with pytest.raises(TypeError, match=f"{name}_backward: x is not an array: .* got NoneType"):
+        backward(name)(np.zeros(3, np.float32), None)
+
+
+@pytest.mark.torch
+@every_op
+def test_activation_matches_torch(name, torch):
+    x, dy = case((9, 11))
+    x[0, :7] = [0.0, -0.0, np.nan, np.inf, -np.inf, 1e-40, 50]
+    tx = torch.tensor(x, requires_grad=True)
+    function = getattr(torch.nn.functional if name == "leaky_relu" else torch, name)
+    ty = function(tx)
+    ty.backward(torch.tensor(dy))
+    np.testing.assert_allclose(forward(name)(x), ty.detach().numpy(), rtol=1e-6, atol=1e-40)
+    np.testing.assert_allclose(backward(name)(dy, x), tx.grad.numpy(), rtol=1e-5, atol=1e-6)

@@ -22,15 +22,28 @@ from convcore.functional.conv import (
     conv2d,
     conv2d_backward,
 )
-from convcore.functional.dropout import dropout, dropout_backward
-from convcore.functional.linear import linear, linear_backward
+from convcore.functional.dropout import (
+    dropout,
+    dropout_backward,
+)
+from convcore.functional.linear import (
+    linear,
+    linear_backward,
+)
 from convcore.functional.loss import (
+    cross_entropy,
+    cross_entropy,
     cross_entropy,
     cross_entropy_backward,
     mse_loss,
     mse_loss_backward,
 )
-from convcore.functional.normalization import batch_norm, batch_norm_backward
+from convcore.functional.normalization import (
+    batch_norm,
+    batch_norm,
+    batch_norm,
+    batch_norm_backward,
+)
 from convcore.functional.pooling import (
     adaptive_avg_pool2d,
     adaptive_avg_pool2d_backward,
@@ -39,7 +52,11 @@ from convcore.functional.pooling import (
     avg_pool2d,
     avg_pool2d_backward,
     max_pool1d,
+    max_pool1d,
+    max_pool1d,
     max_pool1d_backward,
+    max_pool2d,
+    max_pool2d,
     max_pool2d,
     max_pool2d_backward,
 )
@@ -66,11 +83,15 @@ __all__ = [
     "avg_pool2d",
     "avg_pool2d_backward",
     "batch_norm",
+    "batch_norm",
+    "batch_norm",
     "batch_norm_backward",
     "conv1d",
     "conv1d_backward",
     "conv2d",
     "conv2d_backward",
+    "cross_entropy",
+    "cross_entropy",
     "cross_entropy",
     "cross_entropy_backward",
     "dropout",
@@ -84,7 +105,11 @@ __all__ = [
     "log_softmax",
     "log_softmax_backward",
     "max_pool1d",
+    "max_pool1d",
+    "max_pool1d",
     "max_pool1d_backward",
+    "max_pool2d",
+    "max_pool2d",
     "max_pool2d",
     "max_pool2d_backward",
     "mse_loss",

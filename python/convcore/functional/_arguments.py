@@ -36,7 +36,8 @@ def to_float(op: str, name: str, value: object) -> float:
     if isinstance(value, numbers.Real):
         return float(value)
     raise TypeError(
-        f"{op}: {name} has the wrong type: expected a number, got {value!r} ({type(value).__name__})"
+        f"{op}: {name} has the wrong type: expected a number, "
+        f"got {value!r} ({type(value).__name__})"
     )
 
 

@@ -56,7 +56,7 @@ def dropout(
     >>> import numpy as np
     >>> import convcore.functional as F
     >>> F.dropout(np.ones(8, np.float32), 0.5, key=(0, 0))
-    array([0., 2., 2., 2., 2., 2., 2., 0.], dtype=float32)
+    array([0., 2., 2., 2., 2., 0., 2., 0.], dtype=float32)
     """
     p = to_float("dropout", "p", p)
     if not training:
@@ -125,5 +125,6 @@ def _checked_key(op: str, key: tuple[int, int]) -> tuple[int, int]:
     except (TypeError, ValueError):
         pass  # not two integers: the same message
     raise ValueError(
-        f"{op}: key is not a random key: expected (seed, stream), each from 0 to 2**64 - 1, got {key!r}"
+        f"{op}: key is not a random key: expected (seed, stream), each from 0 to 2**64 - 1, "
+        f"got {key!r}"
     )

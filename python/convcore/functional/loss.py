@@ -122,8 +122,8 @@ def cross_entropy(
         float(label_smoothing),
         return_gradient,
     )
-    loss = loss[()] if loss.ndim == 0 else loss
-    return (loss, gradient) if return_gradient else loss
+    value = loss[()] if loss.ndim == 0 else loss
+    return value if gradient is None else (value, gradient)
 
 
 def cross_entropy_backward(

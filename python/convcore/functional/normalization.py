@@ -197,9 +197,11 @@ def batch_norm_backward(
     >>> dy = np.array([[1, 0], [3, 0]], np.float32)
     >>> dx, dweight, dbias = F.batch_norm_backward(
     ...     dy, x, None, None, weight, bias, training=True, eps=1e-12)
-    >>> dx, dweight, dbias
-    (array([[0., 0.],
-           [0., 0.]], dtype=float32), array([2., 0.], dtype=float32), array([4., 0.], dtype=float32))
+    >>> dx
+    array([[0., 0.],
+           [0., 0.]], dtype=float32)
+    >>> dweight, dbias
+    (array([2., 0.], dtype=float32), array([4., 0.], dtype=float32))
     """
     mean, rstd = (None, None) if saved is None else saved
     return _core.batch_norm_backward(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Literal, overload
 
 import numpy as np
@@ -20,6 +21,8 @@ from convcore.functional._arguments import (
 
 IndexArray = npt.NDArray[np.int64]
 IntArray = npt.NDArray[Any]
+#: One size or (height, width); None keeps the size of the input.
+OutputSize = int | Sequence[int | None] | None
 #: Per spatial axis: kernel size, stride, padding before, padding after, dilation.
 Windows = list[tuple[int, ...]]
 
@@ -62,7 +65,7 @@ def _max_pool(
 ) -> Any:
     # Layers call _core themselves and keep its int32 indices: half the memory.
     y, indices = _core.max_pool2d_forward(op, x, windows, bool(ceil_mode), bool(return_indices))
-    return (y, indices.astype(np.int64)) if return_indices else y
+    return y if indices is None else (y, indices.astype(np.int64))
 
 
 def _max_pool_backward(
@@ -593,9 +596,8 @@ def avg_pool1d_backward(
 # ---- adaptive average ----
 
 
-def _output_size(op: str, output_size: object) -> list[int | None]:
-    is_pair = isinstance(output_size, (tuple, list))
-    pair = list(output_size) if is_pair else [output_size, output_size]  # type: ignore[call-overload]
+def _output_size(op: str, output_size: OutputSize) -> list[int | None]:
+    pair = output_size if isinstance(output_size, Sequence) else (output_size, output_size)
     if len(pair) != 2:
         raise ValueError(
             f"{op}: output_size has the wrong length: expected an int or 2 entries (ints or None), "
@@ -604,9 +606,7 @@ def _output_size(op: str, output_size: object) -> list[int | None]:
     return [None if size is None else to_int(op, "output_size", size) for size in pair]
 
 
-def adaptive_avg_pool2d(
-    x: FloatArray, output_size: int | None | tuple[int | None, int | None]
-) -> FloatArray:
+def adaptive_avg_pool2d(x: FloatArray, output_size: OutputSize) -> FloatArray:
     """Return means over windows that cover a batch of images evenly, for any size of image.
 
     Parameters
@@ -658,7 +658,7 @@ def adaptive_avg_pool2d(
 
 
 def adaptive_avg_pool2d_backward(
-    dy: FloatArray, x: FloatArray, output_size: int | None | tuple[int | None, int | None]
+    dy: FloatArray, x: FloatArray, output_size: OutputSize
 ) -> FloatArray:
     """Return the gradient of `adaptive_avg_pool2d`.
 

@@ -52,5 +52,5 @@ def padding_form(layer: str, padding: Padding, axes: int) -> Padding:
                 f"{layer}: padding has the wrong length: expected {axes} pairs (before, after), "
                 f"got {padding!r}"
             )
-        return tuple(integers(layer, "padding", p, 2, low=0) for p in padding)  # type: ignore[arg-type]
+        return tuple(integers(layer, "padding", p, 2, low=0) for p in padding)
     return integers(layer, "padding", padding, axes, low=0)  # type: ignore[arg-type]

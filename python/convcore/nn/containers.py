@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any, Union, overload
+from typing import Any, overload
 
 import convcore.functional as F
 from convcore.engine import Model
 from convcore.functional._arguments import FloatArray
 from convcore.nn.module import Module
 
-Layers = Union[Module, Mapping[str, Module]]
+Layers = Module | Mapping[str, Module]
 
 
 class Sequential(Model, Module):

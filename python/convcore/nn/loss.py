@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import numpy as np
@@ -32,6 +31,7 @@ class Loss:
         self._gradient: FloatArray | None = None
 
     def __call__(self, y: FloatArray, target: AnyArray) -> Any:
+        """Return the loss; the same as `forward`."""
         return self.forward(y, target)
 
     def forward(self, y: FloatArray, target: AnyArray) -> Any:
@@ -111,9 +111,7 @@ class CrossEntropyLoss(Loss):
 
     def forward(self, y: FloatArray, target: AnyArray) -> Any:
         """Return the loss of the logits `y`, shape (N, C, ...), for the classes `target`."""
-        loss, self._gradient = F.cross_entropy(
-            y, target, **self._arguments(), return_gradient=True
-        )
+        loss, self._gradient = F.cross_entropy(y, target, **self._arguments(), return_gradient=True)
         return _plain(loss)
 
     def evaluate(self, y: FloatArray, target: AnyArray) -> Any:
@@ -185,9 +183,7 @@ class MSELoss(Loss):
         """Return the loss of `y` for `target` of the same shape."""
         loss = F.mse_loss(y, target, self.reduction)
         ones = np.ones_like(loss)  # the gradient of each value that was returned
-        self._gradient, _ = F.mse_loss_backward(
-            ones, y, target, self.reduction, need_dtarget=False
-        )
+        self._gradient, _ = F.mse_loss_backward(ones, y, target, self.reduction, need_dtarget=False)
         return _plain(loss)
 
     def evaluate(self, y: FloatArray, target: AnyArray) -> Any:
@@ -212,7 +208,6 @@ class MSELoss(Loss):
         return "MSELoss()" if self.reduction == "mean" else f"MSELoss(reduction={self.reduction!r})"
 
 
-
-def _plain(loss: AnyArray) -> Any:
+def _plain(loss: Any) -> Any:
     """Return a reduced loss as a float, the others as they are."""
-    return float(loss) if loss.ndim == 0 else loss
+    return float(loss) if np.ndim(loss) == 0 else loss

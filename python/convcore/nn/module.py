@@ -64,9 +64,10 @@ class Module:
     _buffer_names: tuple[str, ...] = ()
     _kept: Any = None
 
-    # ---- the two directions ---------------------------------------------------------------------
+    # ---- the two directions ----------------------------------------------------------------------
 
     def __call__(self, x: FloatArray) -> FloatArray:
+        """Return the output for `x`, by way of `forward`."""
         observer = _observed.observer
         if observer is None:
             return self.forward(x)

@@ -14,6 +14,10 @@ from convcore.nn.module import AnyArray, Module
 from convcore.nn.parameter import Parameter
 
 
+#: running_mean, running_var, weight, bias
+_Arrays = tuple[FloatArray | None, FloatArray | None, FloatArray | None, FloatArray | None]
+
+
 class _BatchNorm(Module):
     """What BatchNorm1d and BatchNorm2d share."""
 
@@ -52,12 +56,9 @@ class _BatchNorm(Module):
             self._keep()
             # Without running statistics those of the batch are used, in training or not.
             use_batch = self.running_mean is None
-            y: FloatArray = F.batch_norm(x, *self._arguments(), use_batch, 0.0, self.eps)
-            return y
+            return F.batch_norm(x, *self._arrays(), use_batch, 0.0, self.eps)
         momentum = self._momentum_of_this_batch()
-        y, saved = F.batch_norm(
-            x, *self._arguments(), True, momentum, self.eps, return_saved=True
-        )
+        y, saved = F.batch_norm(x, *self._arrays(), True, momentum, self.eps, return_saved=True)
         if self.num_batches_tracked is not None:
             self.num_batches_tracked += 1
         self._keep(x, saved)
@@ -67,11 +68,10 @@ class _BatchNorm(Module):
         """Add the gradients of weight and bias; return dx."""
         x, saved = self._take()
         weight, bias = self.weight, self.bias
-        dx: FloatArray | None
         dx, dweight, dbias = F.batch_norm_backward(
             dy,
             x,
-            *self._arguments(),
+            *self._arrays(),
             True,
             0.0,
             self.eps,
@@ -84,7 +84,7 @@ class _BatchNorm(Module):
         accumulate(bias, dbias)
         return dx
 
-    def _arguments(self) -> tuple[FloatArray | None, ...]:
+    def _arrays(self) -> _Arrays:
         weight, bias = self.weight, self.bias
         return (
             self.running_mean,

@@ -8,7 +8,7 @@ from convcore.functional._arguments import FloatArray
 
 
 def _checked(value: object) -> FloatArray:
-    """Return `value` as a C-contiguous, writeable array of float32, copied only when it is not one."""
+    """Return `value`, or a copy when it is not C-contiguous and writeable."""
     if not isinstance(value, np.ndarray):
         raise TypeError(
             "Parameter: data is not an array: expected a numpy.ndarray of float32, "

@@ -39,9 +39,7 @@ class _Pool(Module):
             to_tuple(name, what, getattr(self, what), self._axes)
             for what in ("kernel_size", "stride", "dilation")
         )
-        return tuple(
-            (d * (k - 1) + 1, s) for k, s, d in zip(kernel, stride, dilation, strict=True)
-        )
+        return tuple((d * (k - 1) + 1, s) for k, s, d in zip(kernel, stride, dilation, strict=True))
 
 
 def _plain(value: IntOrPair) -> IntOrPair:

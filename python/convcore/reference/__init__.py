@@ -21,16 +21,30 @@ from convcore.reference.conv import (
     conv2d,
     conv2d_backward,
 )
-from convcore.reference.dropout import dropout, dropout_backward
-from convcore.reference.linear import linear, linear_backward
+from convcore.reference.dropout import (
+    dropout,
+    dropout_backward,
+    keep_mask,
+    philox,
+)
+from convcore.reference.linear import (
+    linear,
+    linear_backward,
+)
 from convcore.reference.loss import (
     cross_entropy,
     cross_entropy_backward,
     mse_loss,
     mse_loss_backward,
 )
-from convcore.reference.normalization import batch_norm, batch_norm_backward
-from convcore.reference.optim import adam_step, sgd_step
+from convcore.reference.normalization import (
+    batch_norm,
+    batch_norm_backward,
+)
+from convcore.reference.optim import (
+    adam_step,
+    sgd_step,
+)
 from convcore.reference.pooling import (
     adaptive_avg_pool2d,
     adaptive_avg_pool2d_backward,
@@ -78,6 +92,7 @@ __all__ = [
     "dropout_backward",
     "flatten",
     "flatten_backward",
+    "keep_mask",
     "leaky_relu",
     "leaky_relu_backward",
     "linear",
@@ -90,6 +105,7 @@ __all__ = [
     "max_pool2d_backward",
     "mse_loss",
     "mse_loss_backward",
+    "philox",
     "relu",
     "relu_backward",
     "sgd_step",

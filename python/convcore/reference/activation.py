@@ -34,13 +34,15 @@ def tanh(x: Array) -> Array:
 
 def tanh_backward(dy: Array, x: Array) -> Array:
     """Return ``dy * (1 - tanh(x)**2)``."""
-    return dy * (1 - np.tanh(x) ** 2)
+    dx: Array = dy * (1 - np.tanh(x) ** 2)
+    return dx
 
 
 def sigmoid(x: Array) -> Array:
     """Return ``1 / (1 + exp(-x))``, written so that exp cannot overflow."""
     small = np.exp(-np.abs(x))
-    return np.where(x > 0, 1.0, small) / (1 + small)
+    y: Array = np.where(x > 0, 1.0, small) / (1 + small)
+    return y
 
 
 def sigmoid_backward(dy: Array, x: Array) -> Array:

@@ -52,7 +52,8 @@ def cross_entropy_backward(
 
 def _logits(x: Array, sample: tuple[int, ...]) -> Array:
     """View the C logits of one sample: the class dimension comes after the first of the sample."""
-    return x[(*sample[:1], slice(None), *sample[1:])] if sample else x
+    index: tuple[int | slice, ...] = (*sample[:1], slice(None), *sample[1:])
+    return x[index] if sample else x
 
 
 def _wanted(classes: int, label: int, label_smoothing: float) -> Array:

@@ -65,7 +65,8 @@ def _statistics(
     channel: Array, c: int, running_mean: Array | None, running_var: Array | None, training: bool
 ) -> tuple[float, float]:
     if not training:
-        assert running_mean is not None and running_var is not None
+        assert running_mean is not None, "needed outside training"
+        assert running_var is not None, "needed outside training"
         return float(running_mean[c]), float(running_var[c])
     if channel.size == 0:
         return 0.0, 0.0

@@ -28,8 +28,8 @@ class _Axis:
         self.size = size
         steps = (size + before + self.after - extent) / stride
         out = (math.ceil(steps) if ceil_mode else math.floor(steps)) + 1
-        if ceil_mode and (out - 1) * stride >= size + before:  # begins in the padding after the input
-            out -= 1
+        if ceil_mode and (out - 1) * stride >= size + before:
+            out -= 1  # it would begin in the padding after the input
         self.positions: Positions = [
             [i * stride - before + r * dilation for r in range(kernel)] for i in range(out)
         ]
@@ -43,11 +43,15 @@ class _Axis:
         return sum(p < self.size + self.after for p in self.positions[i])
 
 
+def _is_pair(value: Any) -> bool:
+    return isinstance(value, Sequence) and not isinstance(value, str)
+
+
 def _axes(
     x: Array, kernel_size: Any, stride: Any, padding: Any, dilation: Any, ceil_mode: bool
 ) -> tuple[_Axis, _Axis]:
     def pair(value: Any) -> Any:
-        return value if isinstance(value, Sequence) and not isinstance(value, str) else (value,) * 2
+        return value if _is_pair(value) else (value, value)
 
     stride = kernel_size if stride is None else stride
     arguments = zip(
@@ -69,7 +73,7 @@ def _outputs(h: _Axis, w: _Axis) -> Iterator[tuple[int, int]]:
 
 def _lift(value: Any, height: Any) -> tuple[Any, Any]:
     """Return a 1-D argument as the 2-D one for images of one row."""
-    return (height, value[0] if isinstance(value, Sequence) and not isinstance(value, str) else value)
+    return height, value[0] if _is_pair(value) else value
 
 
 # ---- max ----
