@@ -164,7 +164,8 @@ def test_early_stopping_knows_that_accuracy_shall_rise():
 @pytest.mark.parametrize("make", [EarlyStopping, lambda: ModelCheckpoint("x", monitor="val_loss")])
 def test_callback_rejects_a_metric_that_is_not_recorded(make):
     message = (
-        "monitor is not recorded: expected one of 'loss', 'accuracy', 'seconds', 'images_per_second', "
+        "monitor is not recorded: expected one of 'loss', 'accuracy', 'seconds', "
+        "'images_per_second', "
         "got 'val_loss' (pass validation_data to fit)"
     )
     with pytest.raises(ValueError, match=re.escape(message)):

@@ -104,7 +104,8 @@ def test_lenet5_gradients_match_torch_by_name(torch, rng):
 def test_import_of_convcore_imports_nothing_heavy():
     code = (
         "import sys, convcore; "
-        "print([m for m in ('tqdm', 'safetensors', 'convcore.nn', 'convcore.engine') if m in sys.modules]); "
+        "print([m for m in ('tqdm', 'safetensors', 'convcore.nn', 'convcore.engine') if m in "
+        "sys.modules]); "
         "print(convcore.nn.Linear.__name__, convcore.Model.__name__, convcore.load.__name__); "
         "print('lenet5' in dir(convcore.models), 'load' in dir(convcore))"
     )

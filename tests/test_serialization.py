@@ -73,7 +73,7 @@ def test_save_keeps_scalars_and_strided_parameters(tmp_path):
 
 def test_load_weights_reads_files_without_architecture(tmp_path):
     model, path = network(), tmp_path / "weights.safetensors"
-    save_file({name: array for name, array in model.state_dict().items()}, path)
+    save_file(model.state_dict(), path)
     other = network()
     assert other.load_weights(path) == ([], [])
     np.testing.assert_array_equal(other.predict(X), model.predict(X))
@@ -87,7 +87,7 @@ def test_load_weights_names_what_does_not_fit(tmp_path):
     save_file({"weight": np.zeros((2, 2), np.float32)}, path)
     model = nn.Sequential(nn.Linear(2, 2))
     with pytest.raises(
-        ValueError, match="(?s)load_weights: .*missing keys: expected '0.weight'"
+        ValueError, match=r"(?s)load_weights: .*missing keys: expected '0.weight'"
     ) as caught:
         model.load_weights(path)
     assert str(path) in str(caught.value)
@@ -144,7 +144,7 @@ def test_missing_files_are_named(tmp_path):
         convcore.load(path)
     with pytest.raises(FileNotFoundError, match="load_checkpoint: there is no file"):
         serialization.load_checkpoint(tmp_path, network(), None)
-    with pytest.raises(FileNotFoundError, match="save: the folder of .* does not exist"):
+    with pytest.raises(FileNotFoundError, match=r"save: the folder of .* does not exist"):
         network().save(tmp_path / "no" / "where")
 
 

@@ -382,7 +382,8 @@ def test_layer_initialisation_repeats_with_the_seed():
         pytest.param(
             lambda: nn.Conv2d(4, 6, 3, groups=4),
             ValueError,
-            "Conv2d: out_channels cannot be divided into groups: expected a multiple of groups = 4, got 6",
+            "Conv2d: out_channels cannot be divided into groups: expected a multiple of groups "
+            "= 4, got 6",
             id="conv2d_groups",
         ),
         pytest.param(
@@ -412,7 +413,8 @@ def test_layer_initialisation_repeats_with_the_seed():
         pytest.param(
             lambda: nn.AdaptiveAvgPool2d((1, 2, 3)),
             ValueError,
-            "AdaptiveAvgPool2d: output_size has the wrong length: expected an int or 2 ints, got (1, 2, 3)",
+            "AdaptiveAvgPool2d: output_size has the wrong length: expected an int or 2 ints, "
+            "got (1, 2, 3)",
             id="adaptive_length",
         ),
         pytest.param(
@@ -461,7 +463,8 @@ def test_layer_initialisation_repeats_with_the_seed():
         pytest.param(
             lambda: nn.Residual(nn.Linear(3, 4))(np.zeros((2, 3), np.float32)),
             ValueError,
-            "Residual: body and shortcut return different shapes: expected the body's (2, 4), got (2, 3)",
+            "Residual: body and shortcut return different shapes: expected the body's (2, 4), "
+            "got (2, 3)",
             id="residual_shapes",
         ),
         pytest.param(

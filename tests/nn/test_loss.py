@@ -71,7 +71,8 @@ def test_loss_repr_shows_what_is_not_the_default():
         pytest.param(
             lambda: nn.CrossEntropyLoss(label_smoothing=2),
             ValueError,
-            "CrossEntropyLoss: label_smoothing is out of range: expected a number from 0 to 1, got 2",
+            "CrossEntropyLoss: label_smoothing is out of range: expected a number from 0 to 1, "
+            "got 2",
             id="smoothing",
         ),
         pytest.param(
