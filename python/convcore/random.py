@@ -10,6 +10,9 @@ from __future__ import annotations
 import threading
 from typing import NamedTuple
 
+import numpy as np
+import numpy.typing as npt
+
 from convcore import _core
 from convcore.functional._arguments import FloatArray
 
@@ -63,3 +66,9 @@ def uniform(shape: tuple[int, ...], low: float, high: float) -> FloatArray:
     """Draw float32 numbers uniform in [low, high)."""
     key = next_key()
     return _core.random_uniform(key.seed, key.stream, shape, low, high)
+
+
+def permutation(count: int) -> npt.NDArray[np.int64]:
+    """Draw the numbers 0 to `count` - 1 in random order."""
+    key = next_key()
+    return _core.random_permutation(key.seed, key.stream, count)

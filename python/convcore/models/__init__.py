@@ -1,0 +1,37 @@
+"""Networks by name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from convcore.engine import _lookup
+from convcore.models.lenet import lenet5
+from convcore.nn.containers import Sequential
+
+_MODELS: dict[str, Callable[..., Sequential]] = {"lenet5": lenet5}
+
+__all__ = ["create", "lenet5", "names"]
+
+
+def names() -> list[str]:
+    """Return the names that `create` knows.
+
+    Examples
+    --------
+    >>> from convcore import models
+    >>> models.names()
+    ['lenet5']
+    """
+    return sorted(_MODELS)
+
+
+def create(name: str, **arguments: Any) -> Sequential:
+    """Return the network of that name; `arguments` go to its function.
+
+    Raises
+    ------
+    ValueError
+        When the name is not known; names the nearest one.
+    """
+    return _lookup("create", "name", name, _MODELS)(**arguments)

@@ -1,0 +1,58 @@
+"""LeNet-5."""
+
+from __future__ import annotations
+
+from convcore.nn import _checks as check
+from convcore.nn.activation import ReLU
+from convcore.nn.containers import Sequential
+from convcore.nn.conv import Conv2d
+from convcore.nn.flatten import Flatten
+from convcore.nn.linear import Linear
+from convcore.nn.pooling import MaxPool2d
+
+
+def lenet5(num_classes: int = 10, in_channels: int = 1, image_size: int = 28) -> Sequential:
+    """Return LeNet-5 with ReLU and max pooling.
+
+    Parameters
+    ----------
+    num_classes : int, default 10
+    in_channels : int, default 1
+    image_size : int, default 28
+        Rows and columns of the images, in pixels; at least 12.
+
+    Returns
+    -------
+    Sequential
+        61,706 parameters with the default arguments.
+
+    References
+    ----------
+    LeCun, Bottou, Bengio and Haffner, "Gradient-based learning applied to document recognition",
+    Proceedings of the IEEE, 1998.
+
+    Examples
+    --------
+    >>> from convcore import models
+    >>> model = models.lenet5()
+    >>> sum(p.data.size for p in model.parameters())
+    61706
+    """
+    num_classes = check.integer("lenet5", "num_classes", num_classes)
+    in_channels = check.integer("lenet5", "in_channels", in_channels)
+    image_size = check.integer("lenet5", "image_size", image_size, low=12)
+    side = (image_size // 2 - 4) // 2  # after pool, convolution without padding, pool
+    return Sequential(
+        Conv2d(in_channels, 6, 5, padding=2),
+        ReLU(),
+        MaxPool2d(2),
+        Conv2d(6, 16, 5),
+        ReLU(),
+        MaxPool2d(2),
+        Flatten(),
+        Linear(16 * side * side, 120),
+        ReLU(),
+        Linear(120, 84),
+        ReLU(),
+        Linear(84, num_classes),
+    )

@@ -1,0 +1,43 @@
+"""Layers with parameters: torch's names, arguments, initialisation and state_dict keys."""
+
+from convcore.nn.activation import LeakyReLU, LogSoftmax, ReLU, Sigmoid, Softmax, Tanh
+from convcore.nn.containers import Residual, Sequential
+from convcore.nn.conv import Conv1d, Conv2d
+from convcore.nn.dropout import Dropout
+from convcore.nn.flatten import Flatten
+from convcore.nn.linear import Dense, Identity, Linear
+from convcore.nn.loss import CrossEntropyLoss, Loss, MSELoss
+from convcore.nn.module import Module
+from convcore.nn.normalization import BatchNorm1d, BatchNorm2d
+from convcore.nn.parameter import Parameter
+from convcore.nn.pooling import AdaptiveAvgPool2d, AvgPool1d, AvgPool2d, MaxPool1d, MaxPool2d
+
+__all__ = [
+    "AdaptiveAvgPool2d",
+    "AvgPool1d",
+    "AvgPool2d",
+    "BatchNorm1d",
+    "BatchNorm2d",
+    "Conv1d",
+    "Conv2d",
+    "CrossEntropyLoss",
+    "Dense",
+    "Dropout",
+    "Flatten",
+    "Identity",
+    "LeakyReLU",
+    "Linear",
+    "LogSoftmax",
+    "Loss",
+    "MSELoss",
+    "MaxPool1d",
+    "MaxPool2d",
+    "Module",
+    "Parameter",
+    "ReLU",
+    "Residual",
+    "Sequential",
+    "Sigmoid",
+    "Softmax",
+    "Tanh",
+]

@@ -1,0 +1,165 @@
+"""Networks made of layers: one after another, and around a shortcut."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any, overload
+
+import convcore.functional as F
+from convcore.engine import Model
+from convcore.functional._arguments import FloatArray
+from convcore.nn.module import Module
+
+Layers = Module | Mapping[str, Module]
+
+
+class Sequential(Model, Module):
+    """Layers one after another.
+
+    Parameters
+    ----------
+    *layers : Module
+        In order, named ``"0"``, ``"1"``, ...; or one mapping from names to modules.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from convcore import nn
+    >>> model = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 2))
+    >>> model(np.zeros((3, 4), np.float32)).shape
+    (3, 2)
+    >>> list(model.state_dict())
+    ['0.weight', '0.bias', '2.weight', '2.bias']
+    >>> model[1]
+    ReLU()
+    """
+
+    def __init__(self, *layers: Layers) -> None:
+        if len(layers) == 1 and isinstance(layers[0], Mapping):
+            named = list(layers[0].items())
+        else:
+            named = [(str(i), layer) for i, layer in enumerate(layers)]  # type: ignore[misc]
+        for name, layer in named:
+            self._add(name, layer)
+
+    def _add(self, name: str, layer: Module) -> None:
+        if not isinstance(name, str) or not name or "." in name or hasattr(self, name):
+            raise ValueError(
+                "Sequential: the name of a layer cannot be used: expected a string without dots "
+                f"that is neither taken nor an attribute of Sequential, got {name!r}"
+            )
+        setattr(self, name, _expect_module("Sequential", f"layer {name!r}", layer))
+
+    def forward(self, x: FloatArray) -> FloatArray:
+        """Send `x` through all layers."""
+        for layer in self.children():
+            x = layer(x)
+        return x
+
+    def backward(self, dy: FloatArray, need_dx: bool = True) -> FloatArray | None:
+        """Send `dy` back through all layers; without `need_dx` as far as there are parameters."""
+        layers = list(self.children())
+        stop = 0 if need_dx else _first_with_parameters(layers)
+        gradient: FloatArray | None = dy
+        for i in range(len(layers) - 1, stop - 1, -1):
+            assert gradient is not None  # only the last call of this loop may leave it out
+            gradient = layers[i].backward(gradient, need_dx=need_dx or i > stop)
+        for layer in layers[:stop]:
+            layer.forget()
+        return gradient if need_dx else None
+
+    def append(self, layer: Module) -> Sequential:
+        """Add a layer to the end, named by its index, and return the network."""
+        index = len(self)
+        while hasattr(self, str(index)):  # a slice keeps the names that its layers had
+            index += 1
+        self._add(str(index), layer)
+        return self
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self.children())
+
+    def __iter__(self) -> Iterator[Module]:
+        return self.children()
+
+    @overload
+    def __getitem__(self, index: int) -> Module: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequential: ...
+    def __getitem__(self, index: int | slice) -> Module | Sequential:
+        """Return a layer, or a network of some of the layers, which keep their names."""
+        named = list(self.named_children())
+        if isinstance(index, slice):
+            return Sequential(dict(named[index]))
+        return named[index][1]
+
+    def __setitem__(self, index: int, layer: Module) -> None:
+        name = list(self.named_children())[index][0]
+        setattr(self, name, _expect_module("Sequential", f"layer {name!r}", layer))
+
+    def config(self) -> dict[str, Any]:
+        """Return the layers by name."""
+        return {"layers": dict(self.named_children())}
+
+
+class Residual(Model, Module):
+    """A body with a shortcut around it, ``y = body(x) + shortcut(x)``.
+
+    Parameters
+    ----------
+    body : Module
+    shortcut : Module, optional
+        The default is the identity; its output has the shape of the body's.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from convcore import nn
+    >>> block = nn.Residual(nn.Sequential(nn.Linear(4, 4), nn.ReLU()))
+    >>> block(np.zeros((3, 4), np.float32)).shape
+    (3, 4)
+    >>> list(block.state_dict())
+    ['body.0.weight', 'body.0.bias']
+    """
+
+    def __init__(self, body: Module, shortcut: Module | None = None) -> None:
+        self.body = _expect_module("Residual", "body", body)
+        self.shortcut = None
+        if shortcut is not None:
+            self.shortcut = _expect_module("Residual", "shortcut", shortcut)
+
+    def forward(self, x: FloatArray) -> FloatArray:
+        """Return ``body(x) + shortcut(x)``."""
+        main = self.body(x)
+        side = x if self.shortcut is None else self.shortcut(x)
+        if main.shape != side.shape:
+            raise ValueError(
+                "Residual: body and shortcut return different shapes: expected the body's "
+                f"{main.shape}, got {side.shape} from the shortcut"
+            )
+        return F.add(main, side)
+
+    def backward(self, dy: FloatArray, need_dx: bool = True) -> FloatArray | None:
+        """Send `dy` back through both branches and add what arrives."""
+        dmain = self.body.backward(dy, need_dx=need_dx)
+        dside = dy
+        if self.shortcut is not None:
+            dside = self.shortcut.backward(dy, need_dx=need_dx)  # type: ignore[assignment]
+        return None if dmain is None else F.add(dmain, dside)
+
+
+def _expect_module(owner: str, name: str, value: object) -> Module:
+    if not isinstance(value, Module):
+        raise TypeError(
+            f"{owner}: {name} is not a module: expected a convcore.nn.Module, "
+            f"got {type(value).__name__}"
+        )
+    return value
+
+
+def _first_with_parameters(layers: list[Module]) -> int:
+    """Return the index of the first layer that has a trainable parameter."""
+    for i, layer in enumerate(layers):
+        if any(p.requires_grad for p in layer.parameters()):
+            return i
+    return len(layers)

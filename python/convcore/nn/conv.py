@@ -1,0 +1,179 @@
+"""Convolutions."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import convcore.functional as F
+from convcore.functional._arguments import FloatArray, IntOrPair, Padding
+from convcore.nn import _checks as check
+from convcore.nn.linear import accumulate, weight_and_bias
+from convcore.nn.module import Module
+
+
+class _Conv(Module):
+    """What Conv1d and Conv2d share."""
+
+    _axes: int
+    _forward: Any
+    _backward: Any
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: IntOrPair,
+        stride: IntOrPair = 1,
+        padding: Padding = 0,
+        dilation: IntOrPair = 1,
+        groups: int = 1,
+        bias: bool = True,
+        padding_mode: str = "zeros",
+    ) -> None:
+        name = type(self).__name__
+        self.in_channels = check.integer(name, "in_channels", in_channels)
+        self.out_channels = check.integer(name, "out_channels", out_channels)
+        self.kernel_size = check.integers(name, "kernel_size", kernel_size, self._axes)
+        self.stride = check.integers(name, "stride", stride, self._axes)
+        self.padding = check.padding_form(name, padding, self._axes)
+        self.dilation = check.integers(name, "dilation", dilation, self._axes)
+        self.groups = check.integer(name, "groups", groups)
+        self.padding_mode = check.choice(name, "padding_mode", padding_mode, ("zeros",))
+        for channels in ("in_channels", "out_channels"):
+            if getattr(self, channels) % self.groups:
+                raise ValueError(
+                    f"{name}: {channels} cannot be divided into groups: expected a multiple of "
+                    f"groups = {self.groups}, got {getattr(self, channels)}"
+                )
+        shape = (self.out_channels, self.in_channels // self.groups, *self.kernel_size)
+        self.weight, self.bias = weight_and_bias(shape, bias)
+
+    def forward(self, x: FloatArray) -> FloatArray:
+        """Return the cross-correlation of `x` with the weight, plus the bias."""
+        y: FloatArray = self._forward(
+            x,
+            self.weight.data,
+            None if self.bias is None else self.bias.data,
+            self.stride,
+            self.padding,
+            self.dilation,
+            self.groups,
+        )
+        self._keep(x)
+        return y
+
+    def backward(self, dy: FloatArray, need_dx: bool = True) -> FloatArray | None:
+        """Add the gradients of weight and bias; return dx."""
+        (x,) = self._take()
+        weight, bias = self.weight, self.bias
+        dx: FloatArray | None
+        dx, dw, db = self._backward(
+            dy,
+            x,
+            weight.data,
+            None if bias is None else bias.data,
+            self.stride,
+            self.padding,
+            self.dilation,
+            self.groups,
+            need_dx=need_dx,
+            need_dw=weight.requires_grad,
+            need_db=bias is not None and bias.requires_grad,
+        )
+        accumulate(weight, dw)
+        accumulate(bias, db)
+        return dx
+
+    def multiply_adds(self, x_shape: tuple[int, ...], y_shape: tuple[int, ...]) -> int:
+        """Return the multiply-adds for one sample."""
+        return math.prod(y_shape) * math.prod(self.weight.shape[1:])
+
+    def window(self) -> tuple[tuple[int, int], ...]:
+        """Return extent and stride per axis."""
+        extents = (d * (k - 1) + 1 for k, d in zip(self.kernel_size, self.dilation, strict=True))
+        return tuple(zip(extents, self.stride, strict=True))
+
+    def extra_repr(self) -> str:
+        """Return the arguments that are not the default, as torch does."""
+        text = f"{self.in_channels}, {self.out_channels}, kernel_size={self.kernel_size}"
+        text += f", stride={self.stride}"
+        if self.padding != (0,) * self._axes:
+            text += f", padding={self.padding}"
+        if self.dilation != (1,) * self._axes:
+            text += f", dilation={self.dilation}"
+        if self.groups != 1:
+            text += f", groups={self.groups}"
+        return text if self.bias is not None else text + ", bias=False"
+
+
+class Conv1d(_Conv):
+    """Cross-correlation of sequences.
+
+    Parameters
+    ----------
+    in_channels, out_channels : int
+    kernel_size : int
+        In samples.
+    stride : int, default 1
+    padding : int, pair (before, after) in a tuple, 'valid' or 'same', default 0
+        Zeros on both ends, in samples.
+    dilation : int, default 1
+    groups : int, default 1
+        Divides both numbers of channels.
+    bias : bool, default True
+    padding_mode : {'zeros'}
+
+    Attributes
+    ----------
+    weight : Parameter, shape (out_channels, in_channels // groups, kernel_size)
+    bias : Parameter, shape (out_channels,), or None
+
+    See Also
+    --------
+    convcore.functional.conv1d : The shapes and the mathematics.
+    """
+
+    _axes = 1
+    _forward = staticmethod(F.conv1d)
+    _backward = staticmethod(F.conv1d_backward)
+
+
+class Conv2d(_Conv):
+    """Cross-correlation of images.
+
+    Parameters
+    ----------
+    in_channels, out_channels : int
+    kernel_size : int or pair of int
+        In pixels.
+    stride : int or pair of int, default 1
+    padding : int, pair of int, pairs (before, after), 'valid' or 'same', default 0
+        Zeros on all sides, in pixels.
+    dilation : int or pair of int, default 1
+    groups : int, default 1
+        Divides both numbers of channels.
+    bias : bool, default True
+    padding_mode : {'zeros'}
+
+    Attributes
+    ----------
+    weight : Parameter, shape (out_channels, in_channels // groups, KH, KW)
+    bias : Parameter, shape (out_channels,), or None
+
+    See Also
+    --------
+    convcore.functional.conv2d : The shapes and the mathematics.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from convcore import nn
+    >>> layer = nn.Conv2d(1, 6, 5, padding=2)
+    >>> layer(np.zeros((8, 1, 28, 28), np.float32)).shape
+    (8, 6, 28, 28)
+    """
+
+    _axes = 2
+    _forward = staticmethod(F.conv2d)
+    _backward = staticmethod(F.conv2d_backward)

@@ -1,0 +1,230 @@
+"""Callbacks: when they run, stopping early, keeping the best, saving."""
+
+from __future__ import annotations
+
+import re
+
+import numpy as np
+import pytest
+
+import convcore
+from convcore import nn, optim
+from convcore.callbacks import Callback, EarlyStopping, ModelCheckpoint, TrainingCheckpoint
+
+X = np.random.default_rng(0).standard_normal((40, 4)).astype(np.float32)
+Y = (X.sum(axis=1) > 0).astype(np.int64)
+
+
+def compiled(lr=0.05):
+    convcore.manual_seed(0)
+    model = nn.Sequential(nn.Linear(4, 2))
+    model.compile(optimizer=lambda p: optim.SGD(p, lr=lr))
+    return model
+
+
+class Script(Callback):
+    """Puts values of its own into the logs, before the callbacks that stand after it."""
+
+    def __init__(self, values):
+        self.values = values
+
+    def on_epoch_end(self, epoch, logs):
+        logs["val_loss"] = self.values[epoch]
+
+
+def run(model, values, *callbacks, **arguments):
+    return model.fit(
+        X,
+        Y,
+        epochs=len(values),
+        validation_data=(X, Y),
+        callbacks=[Script(values), *callbacks],
+        verbose=0,
+        **arguments,
+    )
+
+
+def test_callbacks_run_in_order():
+    events = []
+
+    class Record(Callback):
+        def on_train_begin(self):
+            events.append(("train_begin", self.params["epochs"], self.params["samples"]))
+
+        def on_train_end(self):
+            events.append(("train_end",))
+
+        def on_epoch_begin(self, epoch):
+            events.append(("epoch_begin", epoch))
+
+        def on_epoch_end(self, epoch, logs):
+            events.append(("epoch_end", epoch, sorted(logs)))
+
+        def on_batch_end(self, batch, logs):
+            events.append(("batch_end", batch, sorted(logs)))
+
+    model = compiled()
+    callback = Record()
+    model.fit(X, Y, epochs=1, batch_size=20, callbacks=[callback], verbose=0)
+    assert callback.model is model
+    assert callback.params["metrics"] == ["loss", "accuracy", "seconds", "images_per_second"]
+    assert events == [
+        ("train_begin", 1, 40),
+        ("epoch_begin", 0),
+        ("batch_end", 0, ["accuracy", "loss"]),
+        ("batch_end", 1, ["accuracy", "loss"]),
+        ("epoch_end", 0, ["accuracy", "images_per_second", "loss", "seconds"]),
+        ("train_end",),
+    ]
+
+
+def test_train_end_runs_after_an_error():
+    ended = []
+
+    class Fail(Callback):
+        def on_epoch_end(self, epoch, logs):
+            raise OSError("disk full")
+
+        def on_train_end(self):
+            ended.append(True)
+
+    with pytest.raises(OSError, match="disk full"):
+        compiled().fit(X, Y, callbacks=[Fail()], verbose=0)
+    assert ended == [True]
+
+
+class Weights(Callback):
+    def __init__(self):
+        self.after = []
+
+    def on_epoch_end(self, epoch, logs):
+        self.after.append(self.model[0].weight.data.copy())
+
+
+def test_early_stopping_stops_and_restores_the_best():
+    model, weights = compiled(), Weights()
+    stopping = EarlyStopping(patience=2)
+    history = run(model, [3.0, 1.0, 2.0, 1.5, 0.1], weights, stopping)
+    assert history.epoch == [0, 1, 2, 3]
+    assert (stopping.best_epoch, stopping.stopped_epoch) == (1, 3)
+    np.testing.assert_array_equal(model[0].weight.data, weights.after[1])
+
+
+def test_early_stopping_restores_the_best_when_the_training_ends_by_itself():
+    model, weights = compiled(), Weights()
+    stopping = EarlyStopping(patience=5)
+    run(model, [3.0, 1.0, 2.0], weights, stopping)
+    assert stopping.stopped_epoch is None
+    np.testing.assert_array_equal(model[0].weight.data, weights.after[1])
+
+
+def test_early_stopping_restores_the_best_after_ctrl_c():
+    class Interrupt(Callback):
+        def on_epoch_end(self, epoch, logs):
+            if epoch == 2:
+                raise KeyboardInterrupt
+
+    model, weights = compiled(), Weights()
+    with pytest.raises(KeyboardInterrupt):
+        run(model, [3.0, 1.0, 2.0, 0.5], weights, EarlyStopping(patience=5), Interrupt())
+    np.testing.assert_array_equal(model[0].weight.data, weights.after[1])
+
+
+def test_early_stopping_can_leave_the_last_weights():
+    model, weights = compiled(), Weights()
+    run(model, [1.0, 2.0], weights, EarlyStopping(restore_best_weights=False))
+    np.testing.assert_array_equal(model[0].weight.data, weights.after[-1])
+
+
+def test_early_stopping_min_delta_and_nan():
+    stopping = EarlyStopping(patience=1, min_delta=0.1)
+    assert run(compiled(), [1.0, 0.95, 0.1], stopping).epoch == [0, 1]
+    assert stopping.best_epoch == 0
+    assert run(compiled(), [np.nan, np.nan, 1.0], EarlyStopping(patience=2)).epoch == [0, 1]
+
+
+def test_early_stopping_knows_that_accuracy_shall_rise():
+    class Accuracy(Script):
+        def on_epoch_end(self, epoch, logs):
+            logs["val_accuracy"] = self.values[epoch]
+
+    for monitor, mode in (("val_accuracy", "auto"), ("val_accuracy", "max")):
+        stopping = EarlyStopping(monitor, mode=mode)
+        compiled().fit(
+            X,
+            Y,
+            epochs=4,
+            validation_data=(X, Y),
+            callbacks=[Accuracy([0.5, 0.7, 0.6, 0.9]), stopping],
+            verbose=0,
+        )
+        assert (stopping.best_epoch, stopping.stopped_epoch) == (1, 2)
+
+
+@pytest.mark.parametrize("make", [EarlyStopping, lambda: ModelCheckpoint("x", monitor="val_loss")])
+def test_callback_rejects_a_metric_that_is_not_recorded(make):
+    message = (
+        "monitor is not recorded: expected one of 'loss', 'accuracy', 'seconds', 'images_per_second', "
+        "got 'val_loss' (pass validation_data to fit)"
+    )
+    with pytest.raises(ValueError, match=re.escape(message)):
+        compiled().fit(X, Y, callbacks=[make()], verbose=0)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (
+            lambda: EarlyStopping(patience=-1),
+            "EarlyStopping: patience is out of range: expected at least 0, got -1",
+        ),
+        (
+            lambda: EarlyStopping(mode="up"),
+            "EarlyStopping: mode is not known: expected 'auto', 'min', 'max', got 'up'",
+        ),
+        (lambda: EarlyStopping(min_delta=-1), "EarlyStopping: min_delta is out of range"),
+        (lambda: ModelCheckpoint("x", mode="up"), "ModelCheckpoint: mode is not known"),
+    ],
+)
+def test_callback_rejects(make, message):
+    with pytest.raises(ValueError, match=re.escape(message)):
+        make()
+
+
+def test_model_checkpoint_saves_each_epoch(tmp_path):
+    path = tmp_path / "net-{epoch:02d}-{val_loss:.1f}.safetensors"
+    model = compiled()
+    run(model, [3.0, 2.0], ModelCheckpoint(path))
+    assert sorted(p.name for p in tmp_path.iterdir()) == [
+        "net-01-3.0.safetensors",
+        "net-02-2.0.safetensors",
+    ]
+    last = convcore.load(tmp_path / "net-02-2.0.safetensors")
+    np.testing.assert_array_equal(last[0].weight.data, model[0].weight.data)
+
+
+def test_model_checkpoint_saves_the_best_only(tmp_path):
+    run(
+        compiled(), [3.0, 1.0, 2.0, 0.5], ModelCheckpoint(tmp_path / "{epoch}", save_best_only=True)
+    )
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["1", "2", "4"]
+
+
+def test_model_checkpoint_watches_the_training_loss_without_validation(tmp_path):
+    path = tmp_path / "best.safetensors"
+    compiled().fit(X, Y, callbacks=[ModelCheckpoint(path, save_best_only=True)], verbose=0)
+    assert path.exists()
+
+
+def test_training_checkpoint_keeps_the_newest_and_the_whole_history(tmp_path):
+    model = compiled()
+    model.fit(X, Y, epochs=2, callbacks=[TrainingCheckpoint(tmp_path)], verbose=0)
+    other = compiled()
+    checkpoint = convcore.serialization.load_checkpoint(tmp_path, other, other.optimizer)
+    assert (checkpoint.epoch, checkpoint.history.epoch) == (2, [0, 1])
+    np.testing.assert_array_equal(other[0].weight.data, model[0].weight.data)
+    go_on = TrainingCheckpoint(tmp_path, history=checkpoint.history)
+    other.fit(X, Y, epochs=3, initial_epoch=2, callbacks=[go_on], verbose=0)
+    checkpoint = convcore.serialization.load_checkpoint(tmp_path, model, model.optimizer)
+    assert (checkpoint.epoch, checkpoint.history.epoch) == (3, [0, 1, 2])
+    assert [p.name for p in tmp_path.iterdir()] == ["checkpoint.safetensors"]
