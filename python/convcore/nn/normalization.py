@@ -13,7 +13,6 @@ from convcore.nn.linear import accumulate
 from convcore.nn.module import AnyArray, Module
 from convcore.nn.parameter import Parameter
 
-
 #: running_mean, running_var, weight, bias
 _Arrays = tuple[FloatArray | None, FloatArray | None, FloatArray | None, FloatArray | None]
 
