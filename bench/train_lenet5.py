@@ -40,7 +40,9 @@ def convcore_epoch(batch: int, threads: int) -> Callable[[], None]:
     convcore.set_num_threads(threads)
     x, y = data()
     model = models.lenet5()
-    model.compile(optimizer=optim.SGD(model.parameters(), lr=0.01, momentum=0.9), loss="cross_entropy")
+    model.compile(
+        optimizer=optim.SGD(model.parameters(), lr=0.01, momentum=0.9), loss="cross_entropy"
+    )
     return lambda: model.fit(x, y, epochs=1, batch_size=batch, verbose=0)
 
 
@@ -76,7 +78,9 @@ def torch_epoch(batch: int, threads: int, mode: str) -> Callable[[], None]:
 
 def worker(side: str, batch: int, threads: int) -> None:
     """Answer each line on stdin with the images per second of one round."""
-    epoch = convcore_epoch(batch, threads) if side == "convcore" else torch_epoch(batch, threads, side)
+    epoch = (
+        convcore_epoch(batch, threads) if side == "convcore" else torch_epoch(batch, threads, side)
+    )
     epoch()
     print("ready", flush=True)
     for _ in sys.stdin:
@@ -87,12 +91,25 @@ def worker(side: str, batch: int, threads: int) -> None:
         print(images / (time.perf_counter() - start), flush=True)
 
 
-def compare(batch: int, threads: int, rounds: int, sides: tuple[str, ...]) -> dict[str, list[float]]:
+def compare(
+    batch: int, threads: int, rounds: int, sides: tuple[str, ...]
+) -> dict[str, list[float]]:
     """Let the sides take turns; return images per second of each round."""
     workers = {}
     for side in sides:
-        command = [sys.executable, __file__, "--worker", side, "--batch", str(batch), "--threads", str(threads)]
-        workers[side] = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        command = [
+            sys.executable,
+            __file__,
+            "--worker",
+            side,
+            "--batch",
+            str(batch),
+            "--threads",
+            str(threads),
+        ]
+        workers[side] = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
     for side, process in workers.items():
         if process.stdout.readline().strip() != "ready":
             raise RuntimeError(f"the worker of {side!r} did not start")
@@ -116,10 +133,14 @@ def machine() -> dict[str, str | int]:
     model = "unknown"
     try:
         with open("/proc/cpuinfo") as lines:
-            model = next(line.split(":")[1].strip() for line in lines if line.startswith("model name"))
+            model = next(
+                line.split(":")[1].strip() for line in lines if line.startswith("model name")
+            )
     except (OSError, StopIteration):
         model = platform.processor()
-    git = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
+    git = subprocess.run(
+        ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False
+    )
     return {
         "date": datetime.date.today().isoformat(),
         "cpu": model,
@@ -132,7 +153,9 @@ def machine() -> dict[str, str | int]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--batch", type=int, nargs="+", default=[32, 64, 256])
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=7)
@@ -145,16 +168,24 @@ def main() -> None:
         return
 
     report = {"command": " ".join(["python", *sys.argv]), "machine": machine(), "rows": []}
-    print(f"LeNet-5 training, {args.threads} threads, images/s (median of {args.rounds} rounds, min .. max)")
+    print(
+        f"LeNet-5 training, {args.threads} threads, images/s (median of {args.rounds} rounds, min .. max)"
+    )
     for batch in args.batch:
         rates = compare(batch, args.threads, args.rounds, ("convcore", *args.torch_modes))
         medians = {side: statistics.median(r) for side, r in rates.items()}
         for side, r in rates.items():
-            print(f"  batch {batch:4d}  {side:22s} {medians[side]:9.0f}  ({min(r):.0f} .. {max(r):.0f})")
+            print(
+                f"  batch {batch:4d}  {side:22s} {medians[side]:9.0f}  ({min(r):.0f} .. {max(r):.0f})"
+            )
         best = max((m for m in medians if m != "convcore"), key=medians.get, default=None)
         if best:
-            print(f"  batch {batch:4d}  convcore / torch's best ({best}): {medians['convcore'] / medians[best]:.2f}")
-        report["rows"].append({"batch": batch, "threads": args.threads, "images_per_second": rates, "best": best})
+            print(
+                f"  batch {batch:4d}  convcore / torch's best ({best}): {medians['convcore'] / medians[best]:.2f}"
+            )
+        report["rows"].append(
+            {"batch": batch, "threads": args.threads, "images_per_second": rates, "best": best}
+        )
     if args.json:
         with open(args.json, "w") as file:
             json.dump(report, file, indent=1)

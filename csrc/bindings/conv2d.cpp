@@ -54,8 +54,7 @@ void bind_conv2d(py::module_& m) {
     const char* op = "conv2d";
     const auto dya = tensor_arg("conv2d_backward", "dy", dy);
     const auto xa = tensor_arg(op, "x", x), wa = tensor_arg(op, "w", w);
-    const Conv2dGrads grads =
-        backward(op, dya, xa, wa, {stride, padding, dilation, groups}, need_dx, need_dw, need_db);
+    const Conv2dGrads grads = backward(op, dya, xa, wa, {stride, padding, dilation, groups}, need_dx, need_dw, need_db);
     return py::make_tuple(to_numpy(grads.dx), to_numpy(grads.dw), to_numpy(grads.db));
   });
 
@@ -71,8 +70,7 @@ void bind_conv2d(py::module_& m) {
                               std::array<int64_t, 2> padding, std::array<int64_t, 1> dilation, int64_t groups,
                               bool need_dx, bool need_dw, bool need_db) {
     const char* op = "conv1d";
-    const auto dya =
-        with_height("conv1d_backward", "dy", "(N, C_out, L_out)", tensor_arg("conv1d_backward", "dy", dy));
+    const auto dya = with_height("conv1d_backward", "dy", "(N, C_out, L_out)", tensor_arg("conv1d_backward", "dy", dy));
     const auto xa = with_height(op, "x", "(N, C_in, L)", tensor_arg(op, "x", x));
     const auto wa = with_height(op, "w", "(C_out, C_in / groups, K)", tensor_arg(op, "w", w));
     const Conv2dGrads grads =

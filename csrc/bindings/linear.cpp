@@ -16,17 +16,16 @@ void bind_linear(py::module_& m) {
     }
     return to_numpy(y);
   });
-  m.def("linear_backward",
-        [](py::object dy, py::object x, py::object w, bool need_dx, bool need_dw, bool need_db) {
-          const auto dya = tensor_arg("linear_backward", "dy", dy);
-          const auto xa = tensor_arg("linear", "x", x), wa = tensor_arg("linear", "w", w);
-          LinearGrads grads;
-          {
-            py::gil_scoped_release release;
-            grads = linear_backward(dya.array, xa.array, wa.array, need_dx, need_dw, need_db);
-          }
-          return py::make_tuple(to_numpy(grads.dx), to_numpy(grads.dw), to_numpy(grads.db));
-        });
+  m.def("linear_backward", [](py::object dy, py::object x, py::object w, bool need_dx, bool need_dw, bool need_db) {
+    const auto dya = tensor_arg("linear_backward", "dy", dy);
+    const auto xa = tensor_arg("linear", "x", x), wa = tensor_arg("linear", "w", w);
+    LinearGrads grads;
+    {
+      py::gil_scoped_release release;
+      grads = linear_backward(dya.array, xa.array, wa.array, need_dx, need_dw, need_db);
+    }
+    return py::make_tuple(to_numpy(grads.dx), to_numpy(grads.dw), to_numpy(grads.db));
+  });
 }
 
 }  // namespace convcore

@@ -12,8 +12,6 @@ static void add_forward(int64_t count, const float* a, const float* b, float* y)
 }
 
 AddKernels add_kernels();
-AddKernels add_kernels() {
-  return {add_forward};
-}
+AddKernels add_kernels() { return {add_forward}; }
 
 }  // namespace convcore::cpu::CONVCORE_ISA

@@ -110,8 +110,6 @@ static void avg_pool2d_backward(const AvgPool2dShape& s, const float* dy, float*
 }
 
 AvgPool2dKernels avg_pool2d_kernels();
-AvgPool2dKernels avg_pool2d_kernels() {
-  return {avg_pool2d_forward, avg_pool2d_backward};
-}
+AvgPool2dKernels avg_pool2d_kernels() { return {avg_pool2d_forward, avg_pool2d_backward}; }
 
 }  // namespace convcore::cpu::CONVCORE_ISA

@@ -116,8 +116,8 @@ static void conv2d_forward(const Conv2dShape& s, const float* x, const float* w,
 //
 // Row h of dx gets w[r] * dy[i] for every tap r and output row i with i * stride + r * dilation = h + pad. Write
 // h = h0 + a * stride: then i = q0 + a - shift(r), for the taps r whose r * dilation has the residue of h0 + pad modulo
-// the stride, q0 = (h0 + pad) div stride. So the rows with one h0 < stride are a stride-1 sum over dy by those taps alone,
-// and the same holds along columns: stride_h * stride_w sums, none of which multiplies a zero.
+// the stride, q0 = (h0 + pad) div stride. So the rows with one h0 < stride are a stride-1 sum over dy by those taps
+// alone, and the same holds along columns: stride_h * stride_w sums, none of which multiplies a zero.
 
 namespace {
 
@@ -156,8 +156,7 @@ void backward_input_phase(const Conv2dShape& s, const InputPhase& h, const Input
   layout.columns = w.count, layout.pitch = pitch_of(w.count);
   layout.phases = 1, layout.phase_rows = &rows;
   layout.copies = w.taps, layout.copy_columns = columns.data;
-  const int64_t block_rows =
-      rows_per_block(s.n * s.groups, h.count, h.max_shift, c_out * layout.copies * layout.pitch);
+  const int64_t block_rows = rows_per_block(s.n * s.groups, h.count, h.max_shift, c_out * layout.copies * layout.pitch);
   const int64_t blocks = (h.count + block_rows - 1) / block_rows;
   layout.rows = block_rows + h.max_shift;
   const Buffer<int64_t> offsets(terms);
@@ -380,9 +379,8 @@ static void conv2d_backward_weight(const Conv2dShape& s, const float* dy, const 
   parallel_for(cuts.shards * tasks, work, [&](int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end; i++) {
       const int64_t shard = i / tasks, g = i / cuts.ranges % s.groups, range = i % cuts.ranges;
-      task.run(s.n * shard / cuts.shards, s.n * (shard + 1) / cuts.shards, g,
-               g * c_out + c_out * range / cuts.ranges, g * c_out + c_out * (range + 1) / cuts.ranges,
-               shard == 0 ? dw : copies.data + (shard - 1) * count);
+      task.run(s.n * shard / cuts.shards, s.n * (shard + 1) / cuts.shards, g, g * c_out + c_out * range / cuts.ranges,
+               g * c_out + c_out * (range + 1) / cuts.ranges, shard == 0 ? dw : copies.data + (shard - 1) * count);
     }
   });
   if (cuts.shards > 1)

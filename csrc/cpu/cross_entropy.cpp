@@ -129,8 +129,6 @@ static void backward(const CrossEntropyShape& s, const float* dy, bool dy_per_sa
 }
 
 CrossEntropyKernels cross_entropy_kernels();
-CrossEntropyKernels cross_entropy_kernels() {
-  return {forward, backward};
-}
+CrossEntropyKernels cross_entropy_kernels() { return {forward, backward}; }
 
 }  // namespace convcore::cpu::CONVCORE_ISA

@@ -4,7 +4,8 @@
 // kDepth: it packs the panel of B, kDepth rows of panel-width floats (32 KiB at most: it stays in L1 and is read from
 // there once per kTileRows rows), then runs the tiles. A is read in place, one broadcast at a time.
 //
-// Source of the blocking: K. Goto, R. van de Geijn, "Anatomy of high-performance matrix multiplication", TOMS 34 (2008).
+// Source of the blocking: K. Goto, R. van de Geijn, "Anatomy of high-performance matrix multiplication", TOMS 34
+// (2008).
 #include "cpu/gemm.h"
 
 #include "core/allocator.h"

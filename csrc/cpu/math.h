@@ -17,14 +17,10 @@ namespace convcore::cpu::CONVCORE_ISA {
 // ln 2 = kLn2High + kLn2Low. The first has 10 significant bits, so that its product with an exponent is exact.
 constexpr float kLn2High = 0.693359375f, kLn2Low = -2.12194440e-4f;
 
-CONVCORE_INLINE Vec abs(Vec x) {
-  return (Vec)((IntVec)x & 0x7FFFFFFF);
-}
+CONVCORE_INLINE Vec abs(Vec x) { return (Vec)((IntVec)x & 0x7FFFFFFF); }
 
 // 2^n for -126 <= n <= 127.
-CONVCORE_INLINE Vec power_of_two(IntVec n) {
-  return (Vec)((n + 127) << 23);
-}
+CONVCORE_INLINE Vec power_of_two(IntVec n) { return (Vec)((n + 127) << 23); }
 
 // exp(x) = 2^n exp(r) with n the integer nearest to x / ln 2, so |r| <= ln 2 / 2.
 CONVCORE_INLINE Vec exp(Vec x) {

@@ -176,8 +176,6 @@ static bool max_pool2d_backward(const Pool2dShape& s, const float* dy, const int
 }
 
 MaxPool2dKernels max_pool2d_kernels();
-MaxPool2dKernels max_pool2d_kernels() {
-  return {max_pool2d_forward, max_pool2d_backward};
-}
+MaxPool2dKernels max_pool2d_kernels() { return {max_pool2d_forward, max_pool2d_backward}; }
 
 }  // namespace convcore::cpu::CONVCORE_ISA

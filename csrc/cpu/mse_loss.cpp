@@ -42,8 +42,6 @@ static void backward(int64_t count, float factor, const float* dy, bool dy_per_e
 }
 
 MseLossKernels mse_loss_kernels();
-MseLossKernels mse_loss_kernels() {
-  return {squares, shard_sums, backward};
-}
+MseLossKernels mse_loss_kernels() { return {squares, shard_sums, backward}; }
 
 }  // namespace convcore::cpu::CONVCORE_ISA

@@ -27,7 +27,7 @@ struct Tile {
   // b_row(t): the row of b for step t, at least V * kLanes readable floats.
   template <typename BRow>
   inline __attribute__((always_inline)) void multiply_add(const float* a, int64_t a_row, int64_t a_step, int64_t steps,
-                                         const BRow& b_row) {
+                                                          const BRow& b_row) {
     for (int64_t t = 0; t < steps; t++) {
       const float* row = b_row(t);
       Vec b[V];
@@ -53,12 +53,18 @@ template <typename F>
 CONVCORE_INLINE void with_rows(int64_t rows, const F& f) {
   static_assert(kTileRows == 6, "list every number of rows");
   switch (rows) {
-    case 1: return f(Const<1>{});
-    case 2: return f(Const<2>{});
-    case 3: return f(Const<3>{});
-    case 4: return f(Const<4>{});
-    case 5: return f(Const<5>{});
-    default: return f(Const<6>{});
+    case 1:
+      return f(Const<1>{});
+    case 2:
+      return f(Const<2>{});
+    case 3:
+      return f(Const<3>{});
+    case 4:
+      return f(Const<4>{});
+    case 5:
+      return f(Const<5>{});
+    default:
+      return f(Const<6>{});
   }
 }
 

@@ -119,7 +119,8 @@ CONVCORE_INLINE IntVec select_int(IntVec mask, IntVec yes, IntVec no) { return m
 
 CONVCORE_INLINE IntVec lane_numbers() { return IntVec{CONVCORE_LANES}; }
 
-// p[0], p[2], p[4], ... for the first `count` lanes (1 <= count <= kLanes); reads up to p[2 * count - 2] and no further.
+// p[0], p[2], p[4], ... for the first `count` lanes (1 <= count <= kLanes); reads up to p[2 * count - 2] and no
+// further.
 CONVCORE_INLINE Vec load_every_second(const float* p, int64_t count) {
   if (count == kLanes) {
     const Vec low = load(p), high = load(p + kLanes - 1);
@@ -183,7 +184,8 @@ CONVCORE_INLINE Vec fold(Vec a, Vec b) {
 #else
 template <int half>
 CONVCORE_INLINE Vec fold(Vec a, Vec b) {
-  if constexpr (half == 2) return __builtin_shuffle(a, b, IntVec{0, 1, 4, 5}) + __builtin_shuffle(a, b, IntVec{2, 3, 6, 7});
+  if constexpr (half == 2)
+    return __builtin_shuffle(a, b, IntVec{0, 1, 4, 5}) + __builtin_shuffle(a, b, IntVec{2, 3, 6, 7});
   return __builtin_shuffle(a, b, IntVec{0, 2, 4, 6}) + __builtin_shuffle(a, b, IntVec{1, 3, 5, 7});
 }
 #endif
@@ -219,8 +221,12 @@ CONVCORE_INLINE Vec square_root(Vec v) {
 
 // <algorithm> is not for kernel sources (see above).
 template <typename T>
-CONVCORE_INLINE T min_of(T a, T b) { return b < a ? b : a; }
+CONVCORE_INLINE T min_of(T a, T b) {
+  return b < a ? b : a;
+}
 template <typename T>
-CONVCORE_INLINE T max_of(T a, T b) { return a < b ? b : a; }
+CONVCORE_INLINE T max_of(T a, T b) {
+  return a < b ? b : a;
+}
 
 }  // namespace convcore::cpu::CONVCORE_ISA

@@ -5,9 +5,7 @@
 namespace convcore {
 namespace {
 
-const char* name_of(Softmax kind) {
-  return kind == Softmax::log ? "log_softmax" : "softmax";
-}
+const char* name_of(Softmax kind) { return kind == Softmax::log ? "log_softmax" : "softmax"; }
 
 SoftmaxShape infer(const std::string& op, const Shape& x, int64_t dim) {
   const int64_t rank = x.empty() ? 1 : int64_t(x.size());

@@ -124,7 +124,11 @@ def test_conv2d_is_the_same_bits_at_any_thread_count(name):
 )
 def test_reference_conv2d_matches_finite_differences(parameters, rng):
     groups = parameters[3]
-    x, w, b = rng.standard_normal((2, 4, 5, 6)), rng.standard_normal((4, 4 // groups, 2, 3)), rng.standard_normal(4)
+    x, w, b = (
+        rng.standard_normal((2, 4, 5, 6)),
+        rng.standard_normal((4, 4 // groups, 2, 3)),
+        rng.standard_normal(4),
+    )
     dy = rng.standard_normal(reference.conv2d(x, w, b, *parameters).shape)
     dx, dw, db = reference.conv2d_backward(dy, x, w, b, *parameters)
     for got, want in (
@@ -136,7 +140,11 @@ def test_reference_conv2d_matches_finite_differences(parameters, rng):
 
 
 def test_reference_conv2d_is_the_naive_sum(rng):
-    x, w, b = rng.standard_normal((2, 4, 6, 5)), rng.standard_normal((6, 2, 2, 3)), rng.standard_normal(6)
+    x, w, b = (
+        rng.standard_normal((2, 4, 6, 5)),
+        rng.standard_normal((6, 2, 2, 3)),
+        rng.standard_normal(6),
+    )
     y = reference.conv2d(x, w, b, (2, 1), ((1, 0), (0, 2)), (1, 2), 2)
     padded = np.pad(x, ((0, 0), (0, 0), (1, 0), (0, 2)))
     want = np.zeros_like(y)
@@ -159,7 +167,12 @@ def test_conv1d_matches_reference(x_shape, kernels, parameters):
     b = floats(rng, kernels[0])
     wide = [a.astype(np.float64) for a in (x, w, b)]
     want = reference.conv1d(*wide, *parameters)
-    assert_close(F.conv1d(x, w, b, *parameters), want, reference.conv1d(*map(abs, wide), *parameters), w[0].size + 1)
+    assert_close(
+        F.conv1d(x, w, b, *parameters),
+        want,
+        reference.conv1d(*map(abs, wide), *parameters),
+        w[0].size + 1,
+    )
     dy = floats(rng, *want.shape)
     wide = [dy.astype(np.float64), *wide]
     for got, grad, magnitude in zip(
@@ -198,7 +211,12 @@ def test_conv2d_backward_keeps_nan_out_of_weights_that_do_not_see_it(rng):
 
 
 def test_conv2d_backward_leaves_out_what_is_not_needed(rng):
-    x, w, b, dy = floats(rng, 1, 1, 3, 3), floats(rng, 1, 1, 2, 2), floats(rng, 1), floats(rng, 1, 1, 2, 2)
+    x, w, b, dy = (
+        floats(rng, 1, 1, 3, 3),
+        floats(rng, 1, 1, 2, 2),
+        floats(rng, 1),
+        floats(rng, 1, 1, 2, 2),
+    )
     assert F.conv2d_backward(dy, x, w)[2] is None
     dx, dw, db = F.conv2d_backward(dy, x, w, b, need_dx=False, need_db=False)
     assert (dx, db) == (None, None)
@@ -206,7 +224,11 @@ def test_conv2d_backward_leaves_out_what_is_not_needed(rng):
 
 
 def test_conv2d_empty_batch_gives_zero_gradients():
-    x, w, b = np.zeros((0, 3, 8, 8), np.float32), np.ones((4, 3, 3, 3), np.float32), np.ones(4, np.float32)
+    x, w, b = (
+        np.zeros((0, 3, 8, 8), np.float32),
+        np.ones((4, 3, 3, 3), np.float32),
+        np.ones(4, np.float32),
+    )
     y = F.conv2d(x, w, b)
     assert y.shape == (0, 4, 6, 6)
     dx, dw, db = F.conv2d_backward(y, x, w, b)
@@ -387,8 +409,12 @@ def test_conv2d_matches_torch(name, torch):
 @pytest.mark.parametrize(("kernel", "dilation"), [(2, 1), (3, 1), (4, 3), (5, 2)])
 def test_conv2d_same_padding_matches_torch_at_stride_1(kernel, dilation, torch, rng):
     x, w = floats(rng, 2, 3, 11, 8), floats(rng, 4, 3, kernel, kernel)
-    want = torch.nn.functional.conv2d(torch.tensor(x), torch.tensor(w), padding="same", dilation=dilation)
-    np.testing.assert_allclose(F.conv2d(x, w, padding="same", dilation=dilation), want.numpy(), atol=1e-4)
+    want = torch.nn.functional.conv2d(
+        torch.tensor(x), torch.tensor(w), padding="same", dilation=dilation
+    )
+    np.testing.assert_allclose(
+        F.conv2d(x, w, padding="same", dilation=dilation), want.numpy(), atol=1e-4
+    )
 
 
 @pytest.mark.torch

@@ -23,9 +23,7 @@ def same_padding(size: int, kernel: int, stride: int, dilation: int) -> tuple[in
     return total // 2, total - total // 2
 
 
-def output_size(
-    size: int, pad: Sequence[int], kernel: int, stride: int, dilation: int = 1
-) -> int:
+def output_size(size: int, pad: Sequence[int], kernel: int, stride: int, dilation: int = 1) -> int:
     """Return the number of windows along one axis."""
     return (size + pad[0] + pad[1] - dilation * (kernel - 1) - 1) // stride + 1
 
@@ -44,9 +42,7 @@ def _pads(
     if padding == "valid":
         return [(0, 0), (0, 0)]
     if padding == "same":
-        return [
-            same_padding(*axis) for axis in zip(size, kernel, stride, dilation, strict=True)
-        ]
+        return [same_padding(*axis) for axis in zip(size, kernel, stride, dilation, strict=True)]
     if isinstance(padding, int):
         return [(padding, padding)] * 2
     assert not isinstance(padding, str)
