@@ -43,7 +43,11 @@ def to_float(op: str, name: str, value: object) -> float:
 
 def to_tuple(op: str, name: str, value: IntOrPair, length: int) -> tuple[int, ...]:
     """Expand an int to `length` equal ones; check the length of a sequence."""
-    if isinstance(value, (str, bytes)) or not isinstance(value, (Sequence, np.ndarray)):
+    # int and tuple first: this runs at every call of an op, and isinstance with Sequence is slow.
+    if isinstance(value, int) or (
+        not isinstance(value, tuple)
+        and (isinstance(value, (str, bytes)) or not isinstance(value, (Sequence, np.ndarray)))
+    ):
         return (to_int(op, name, value),) * length
     if len(value) == 1:
         return (to_int(op, name, value[0]),) * length
@@ -86,7 +90,11 @@ def to_padding(
             f"{op}: padding is not known: expected an int, ints, pairs, 'valid' or 'same', "
             f"got {padding!r}"
         )
-    if isinstance(padding, Sequence) and any(isinstance(p, Sequence) for p in padding):
+    if isinstance(padding, int):
+        return [(to_int(op, "padding", padding),) * 2] * axes
+    if isinstance(padding, Sequence) and any(
+        not isinstance(p, int) and isinstance(p, Sequence) for p in padding
+    ):
         if len(padding) != axes:
             raise ValueError(
                 f"{op}: padding has the wrong length: expected {axes} pairs (before, after), "
