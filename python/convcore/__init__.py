@@ -6,8 +6,8 @@ import importlib
 import os
 from typing import TYPE_CHECKING, Any
 
-# A waiting thread of GCC's OpenMP spins for up to 15 ms before it sleeps. On a busy machine it takes
-# that time from the very thread it waits for, so let it sleep after some 50 microseconds. The
+# A waiting thread of GCC's OpenMP spins for up to 15 ms before it sleeps. On a busy machine it
+# takes that time from the very thread it waits for, so let it sleep after some 50 microseconds. The
 # runtime reads the variable once, while it is loaded; nobody else gets to see it.
 _spin = {"GOMP_SPINCOUNT": "1000"}
 if {"GOMP_SPINCOUNT", "OMP_WAIT_POLICY"} & os.environ.keys():
