@@ -41,6 +41,16 @@ Arg<T> view(py::array array) {
   return {array, Array<T>(data ? data : &nothing, std::move(shape), nullptr)};
 }
 
+// Whether the memory of (N, C, H, W) lies in the order (N, H, W, C) without gaps.
+bool is_channels_last(const py::array& array) {
+  py::ssize_t stride = array.itemsize();
+  for (int axis : {1, 3, 2, 0}) {
+    if (array.shape(axis) != 1 && array.strides(axis) != stride) return false;
+    stride *= array.shape(axis);
+  }
+  return true;
+}
+
 void expect_float32(const char* op, const char* name, const py::array& array) {
   if (array.dtype().equal(py::dtype::of<float>())) return;
   const std::string dtype = py::str(array.dtype());
@@ -70,7 +80,11 @@ py::object wrap(const Array<T>& array) {
   if (!array.given()) return py::none();
   auto* owner = new std::shared_ptr<void>(array.owner());
   py::capsule base(owner, [](void* p) { delete static_cast<std::shared_ptr<void>*>(p); });
-  return py::array_t<T>(array.shape(), array.data(), base);
+  if (array.layout() == Layout::row_major) return py::array_t<T>(array.shape(), array.data(), base);
+  const Shape& s = array.shape();
+  const int64_t item = sizeof(T);
+  const std::vector<int64_t> strides = {s[1] * s[2] * s[3] * item, item, s[1] * s[3] * item, s[1] * item};
+  return py::array_t<T>(s, strides, array.data(), base);
 }
 
 }  // namespace
@@ -81,6 +95,16 @@ Arg<float> tensor_arg(const char* op, const char* name, py::handle object) {
   if (!(array.flags() & py::array::c_style)) array = py::array_t<float, py::array::c_style>::ensure(array);
   if (!array) throw py::error_already_set();
   return view<float>(array);
+}
+
+Arg<float> image_arg(const char* op, const char* name, py::handle object) {
+  py::array array = as_ndarray(op, name, "float32", object);
+  expect_float32(op, name, array);
+  if (array.ndim() != 4 || array.size() == 0 || (array.flags() & py::array::c_style) || !is_channels_last(array))
+    return tensor_arg(op, name, array);
+  Arg<float> arg = view<float>(array);
+  arg.array = Tensor(arg.array.data(), arg.array.shape(), nullptr, Layout::channels_last);
+  return arg;
 }
 
 Arg<float> optional_tensor_arg(const char* op, const char* name, py::handle object) {

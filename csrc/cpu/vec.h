@@ -206,6 +206,50 @@ CONVCORE_INLINE Vec sums(Vec (&v)[kLanes]) {
   return fold<1>(v[0], v[1]);
 }
 
+// Step of `transpose`: swaps the off-diagonal blocks of d lanes between rows d apart.
+#if defined(__AVX2__) || defined(__AVX512F__)
+struct SwapLanes {
+  int32_t upper[kLanes], lower[kLanes];
+};
+constexpr SwapLanes swap_lanes(int d) {
+  SwapLanes lanes{};
+  for (int l = 0; l < kLanes; l++) {
+    lanes.upper[l] = l & d ? kLanes + l - d : l;
+    lanes.lower[l] = l & d ? kLanes + l : l + d;
+  }
+  return lanes;
+}
+template <int d>
+CONVCORE_INLINE void swap_blocks(Vec& a, Vec& b) {
+  static constexpr SwapLanes lanes = swap_lanes(d);
+  const Vec upper = __builtin_shuffle(a, b, load_int(lanes.upper));
+  b = __builtin_shuffle(a, b, load_int(lanes.lower));
+  a = upper;
+}
+#else
+template <int d>
+CONVCORE_INLINE void swap_blocks(Vec& a, Vec& b) {
+  const Vec upper = __builtin_shuffle(a, b, d == 2 ? IntVec{0, 1, 4, 5} : IntVec{0, 4, 2, 6});
+  b = __builtin_shuffle(a, b, d == 2 ? IntVec{2, 3, 6, 7} : IntVec{1, 5, 3, 7});
+  a = upper;
+}
+#endif
+
+template <int d>
+CONVCORE_INLINE void swap_all_blocks(Vec (&rows)[kLanes]) {
+#pragma GCC unroll 16
+  for (int i = 0; i < kLanes; i++)
+    if (!(i & d)) swap_blocks<d>(rows[i], rows[i + d]);
+}
+
+// rows[i][j] and rows[j][i] change places.
+CONVCORE_INLINE void transpose(Vec (&rows)[kLanes]) {
+  if constexpr (kLanes >= 16) swap_all_blocks<8>(rows);
+  if constexpr (kLanes >= 8) swap_all_blocks<4>(rows);
+  swap_all_blocks<2>(rows);
+  swap_all_blocks<1>(rows);
+}
+
 // maskz, here and elsewhere: GCC warns about an uninitialised variable inside the plain 512-bit intrinsics.
 CONVCORE_INLINE Vec square_root(Vec v) {
 #if defined(__AVX512F__)

@@ -32,11 +32,15 @@ from convcore.functional.linear import (
 )
 from convcore.functional.loss import (
     cross_entropy,
+    cross_entropy,
+    cross_entropy,
     cross_entropy_backward,
     mse_loss,
     mse_loss_backward,
 )
 from convcore.functional.normalization import (
+    batch_norm,
+    batch_norm,
     batch_norm,
     batch_norm_backward,
 )
@@ -48,13 +52,18 @@ from convcore.functional.pooling import (
     avg_pool2d,
     avg_pool2d_backward,
     max_pool1d,
+    max_pool1d,
+    max_pool1d,
     max_pool1d_backward,
+    max_pool2d,
+    max_pool2d,
     max_pool2d,
     max_pool2d_backward,
 )
 from convcore.functional.shape import (
     add,
     add_backward,
+    channels_last,
     flatten,
     flatten_backward,
 )
@@ -75,11 +84,16 @@ __all__ = [
     "avg_pool2d",
     "avg_pool2d_backward",
     "batch_norm",
+    "batch_norm",
+    "batch_norm",
     "batch_norm_backward",
+    "channels_last",
     "conv1d",
     "conv1d_backward",
     "conv2d",
     "conv2d_backward",
+    "cross_entropy",
+    "cross_entropy",
     "cross_entropy",
     "cross_entropy_backward",
     "dropout",
@@ -93,7 +107,11 @@ __all__ = [
     "log_softmax",
     "log_softmax_backward",
     "max_pool1d",
+    "max_pool1d",
+    "max_pool1d",
     "max_pool1d_backward",
+    "max_pool2d",
+    "max_pool2d",
     "max_pool2d",
     "max_pool2d_backward",
     "mse_loss",
