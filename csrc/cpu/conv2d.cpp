@@ -22,9 +22,9 @@ float* workspace(Slot slot, int64_t floats) {
 
 template <typename T>
 struct Buffer {  // shared by the threads of one call
-  std::shared_ptr<void> block;
+  ScratchBlock block;
   T* data;
-  explicit Buffer(int64_t count) : block(allocate(size_t(count) * sizeof(T))), data(static_cast<T*>(block.get())) {}
+  explicit Buffer(int64_t count) : block(size_t(count) * sizeof(T)), data(static_cast<T*>(block.data())) {}
 };
 
 int64_t greatest_common_divisor(int64_t a, int64_t b) { return b == 0 ? a : greatest_common_divisor(b, a % b); }

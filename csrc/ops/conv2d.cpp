@@ -24,7 +24,7 @@ Conv2dShape infer_conv2d_shape(const char* op, const Shape& x, const Shape& w, c
   s.window.h = {w[2], p.stride[0], p.padding[0], p.padding[1], p.dilation[0]};
   s.window.w = {w[3], p.stride[1], p.padding[2], p.padding[3], p.dilation[1]};
   s.h_out = window_output_size(op, "H", s.h_in, s.window.h);
-  s.w_out = window_output_size(op, "W", s.w_in, s.window.w);
+  s.w_out = window_output_size(op, std::string(op) == "conv1d" ? "L" : "W", s.w_in, s.window.w);
   // The padded input is laid out in the workspace: its size must be representable as well.
   checked_count(op, "the padded input",
                 {s.n, s.c_in, s.h_in + p.padding[0] + p.padding[1], s.w_in + p.padding[2] + p.padding[3]});

@@ -3,8 +3,16 @@
 from __future__ import annotations
 
 import importlib
+import os
 from typing import TYPE_CHECKING, Any
 
+# A waiting thread of GCC's OpenMP spins for up to 15 ms before it sleeps. On a busy machine it
+# takes that time from the very thread it waits for, so let it sleep after some 50 microseconds. The
+# runtime reads the variable once, while it is loaded; nobody else gets to see it.
+_spin = {"GOMP_SPINCOUNT": "1000"}
+if {"GOMP_SPINCOUNT", "OMP_WAIT_POLICY"} & os.environ.keys():
+    _spin = {}  # the user has decided
+os.environ.update(_spin)
 try:
     from convcore import _core
 except ImportError as error:  # pragma: no cover
@@ -12,6 +20,9 @@ except ImportError as error:  # pragma: no cover
         "convcore's compiled module could not be imported. Build it with `pip install .`; when you "
         "work in the source tree, see CONTRIBUTING.md."
     ) from error
+finally:
+    for _name in _spin:
+        del os.environ[_name]
 
 from convcore import functional
 from convcore._core import num_threads, set_num_threads

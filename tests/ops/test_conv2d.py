@@ -157,7 +157,7 @@ def test_reference_conv2d_is_the_naive_sum(rng):
 
 @settings(max_examples=60, deadline=None)
 @given(
-    st.tuples(st.integers(0, 3), st.integers(1, 3), st.integers(8, 50)),
+    st.tuples(st.integers(0, 3), st.integers(1, 3), st.integers(9, 50)),
     st.tuples(st.integers(1, 9), st.integers(1, 5)),
     st.tuples(st.integers(1, 3), st.sampled_from([0, 2, "same", ((1, 3),)]), st.integers(1, 2)),
 )
@@ -365,6 +365,12 @@ def zeros(*shape):
             ValueError,
             "conv1d: x has the wrong number of dimensions: expected 3 (N, C_in, L), got 4 (x has shape (1, 1, 8, 8))",
             id="conv1d_rank",
+        ),
+        pytest.param(
+            lambda: F.conv1d(zeros(1, 1, 8), zeros(1, 1, 9)),
+            ValueError,
+            "conv1d: the window is larger than the padded input along L",
+            id="conv1d_kernel_too_large",
         ),
         pytest.param(
             lambda: F.conv2d(zeros(2, 1, 8, 8), zeros(1, 1, 3, 3), padding=2**31 - 1),
