@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from convcore.nn.loss import Loss
     from convcore.nn.module import IncompatibleKeys
     from convcore.nn.module import Module as _Base
+    from convcore.nn.parameter import Parameter
     from convcore.summary import Summary
 else:
     _Base = object  # a mixin: the classes that use it are modules
@@ -42,6 +43,7 @@ T = TypeVar("T")
 class _Compiled:
     """What `compile` chose."""
 
+    parameters: list[Parameter]
     optimizer: Optimizer
     criterion: Loss
     metrics: dict[str, Callable[[FloatArray, AnyArray], float] | None]  # None: the accuracy
@@ -96,7 +98,10 @@ class Model(_Base):
         if metrics is None:
             metrics = ("accuracy",) if criterion.takes_labels else ()
         self._compiled = _Compiled(
-            _make_optimizer(optimizer, self), criterion, _name_metrics(metrics, criterion)
+            list(self.parameters()),
+            _make_optimizer(optimizer, self),
+            criterion,
+            _name_metrics(metrics, criterion),
         )
 
     @property
@@ -158,7 +163,7 @@ class Model(_Base):
         Raises
         ------
         RuntimeError
-            When the model is not compiled.
+            When the model is not compiled, or has other parameters since.
         TypeError, ValueError
             When the data do not fit the network or the loss: found before the first step.
 
@@ -171,6 +176,11 @@ class Model(_Base):
         from convcore.summary import in_mode
 
         run = self._expect_compiled("fit")
+        if [id(p) for p in self.parameters()] != [id(p) for p in run.parameters]:
+            raise RuntimeError(
+                "fit: the model has changed: expected the parameters that compile saw, got others "
+                "(call compile again, so that the optimizer knows them)"
+            )
         epochs = _count("fit", "epochs", epochs, low=0)
         initial_epoch = _count("fit", "initial_epoch", initial_epoch, low=0)
         batch_size = _count("fit", "batch_size", batch_size)
@@ -602,9 +612,11 @@ class _Interrupts:
             signal.signal(signal.SIGINT, self._handle)
         return self
 
-    def __exit__(self, *exception: object) -> None:
+    def __exit__(self, kind: object, *_: object) -> None:
         if self._installed:
             signal.signal(signal.SIGINT, signal.default_int_handler)
+        if kind is None:
+            self.raise_pending()
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
         if self._pending:
