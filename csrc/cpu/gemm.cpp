@@ -69,8 +69,10 @@ void tile_product(const float* a, const Matrix& a_matrix, int64_t depth, const f
       else
         tile.acc[r][v] = bias ? load_partial(bias + v * kLanes, lanes) : Vec{};
     }
-  tile.multiply_add(a, a_matrix.row_stride, a_matrix.column_stride, depth,
-                    [&](int64_t t) { return packed + t * (V * kLanes); });
+  const int64_t row = a_matrix.row_stride, column = a_matrix.column_stride;
+  tile.multiply_add(
+      depth, [&](int r, int64_t t) { return a[r * row + t * column]; },
+      [&](int64_t t) { return packed + t * (V * kLanes); });
   for (int r = 0; r < R; r++)
     for (int v = 0; v < V; v++) {
       float* to = c + r * c_stride + v * kLanes;
@@ -98,8 +100,8 @@ void gemm(const GemmShape& s, const Matrix& a, const Matrix& b, float* c, int64_
         pack_panel(b, k0, j0, depth, columns, vecs * kLanes, packed);
         for (int64_t i = i0, rows; i < i_end; i += rows) {
           rows = next_tile(i_end - i, kTileRows);
-          with_rows(rows, [&](auto r) {
-            with_vecs(vecs, [&](auto v) {
+          with_count<kTileRows>(rows, [&](auto r) {
+            with_count<kTileVecs>(vecs, [&](auto v) {
               tile_product<r.value, v.value>(a.data + i * a.row_stride + k0 * a.column_stride, a, depth, packed,
                                              c + i * c_stride + j0, c_stride, last, bias ? bias + j0 : nullptr,
                                              k0 == 0);

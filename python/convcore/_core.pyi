@@ -112,6 +112,7 @@ def conv2d_backward(
     padding: Sequence[int],
     dilation: Sequence[int],
     groups: int,
+    algo: str,
     need_dx: bool,
     need_dw: bool,
     need_db: bool,
@@ -125,6 +126,7 @@ def conv2d_forward(
     padding: Sequence[int],
     dilation: Sequence[int],
     groups: int,
+    algo: str,
     /,
 ) -> FloatArray: ...
 def cross_entropy_backward(
