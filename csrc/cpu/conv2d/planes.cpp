@@ -40,6 +40,9 @@ void copy_columns(const PlaneLayout& layout, const PaddedRows& padding, Gather g
     if (g.step == 1) {
       for (int64_t j = 0; j < whole; j += kLanes) store(plane + j, load(from + j));
       store(plane + whole, load_partial(from + whole, last));
+    } else if (g.step == 2) {
+      for (int64_t j = 0; j < whole; j += kLanes) store(plane + j, load_every_second(from + 2 * j, kLanes));
+      store(plane + whole, load_every_second(from + 2 * whole, last));
     } else {
       for (int64_t j = 0; j < layout.columns; j++) plane[j] = from[j * g.step];
       for (int64_t j = layout.columns; j < layout.pitch; j++) plane[j] = 0;
