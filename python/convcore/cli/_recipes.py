@@ -1,0 +1,29 @@
+"""How ``convcore train`` trains when the command line does not say otherwise."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+
+class Recipe(NamedTuple):
+    """The defaults for a data set."""
+
+    epochs: int
+    batch_size: int
+    lr: float  # of adam and adamw, in the first epoch
+    lr_decay: float  # the learning rate's factor from one epoch to the next
+    label_smoothing: float
+
+
+SGD_LR = 0.02
+SGD_MOMENTUM = 0.9
+
+# fmt: off
+RECIPES: dict[str, Recipe] = {
+    # name                  epochs batch    lr decay smoothing
+    "digits": Recipe(           20,   32, 3e-3,  0.88, 0.1),
+    "mnist": Recipe(             5,   64, 2e-3,  0.50, 0.0),
+    "fashion-mnist": Recipe(    10,   64, 2e-3,  0.70, 0.0),
+    "cifar10": Recipe(          15,   64, 2e-3,  0.80, 0.0),
+}
+# fmt: on
