@@ -1,4 +1,4 @@
-"""Networks for the command line: made by name, or read from a file with what it says about itself."""
+"""Networks for the command line: made by name, or read from a file."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Card:
 
     @classmethod
     def from_dict(cls, content: dict[str, Any]) -> Card | None:
-        """Return what `to_dict` gave; None when something is missing, as in files of other makers."""
+        """Return what `to_dict` gave; None when something is missing (no file of train)."""
         try:
             return cls(
                 model=str(content["model"]),

@@ -68,7 +68,7 @@ def use_threads(args: Args) -> None:
         convcore.set_num_threads(args.threads)
 
 
-# ---- kinds of arguments ----------------------------------------------------------------------------
+# ---- kinds of arguments --------------------------------------------------------------------------
 
 
 def nearest(word: str, known: Iterable[str]) -> str:

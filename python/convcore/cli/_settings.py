@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, fields
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from convcore.cli._parser import Args, UsageError
@@ -58,7 +57,9 @@ class Settings:
         from convcore import optim
 
         if self.optimizer == "sgd":
-            return optim.SGD(parameters, self.lr, self.momentum or 0, weight_decay=self.weight_decay)
+            return optim.SGD(
+                parameters, self.lr, self.momentum or 0, weight_decay=self.weight_decay
+            )
         adam = optim.AdamW if self.optimizer == "adamw" else optim.Adam
         return adam(parameters, self.lr, weight_decay=self.weight_decay)
 
@@ -86,7 +87,7 @@ def from_command_line(args: Args) -> Settings:
     sgd = optimizer == "sgd"
     if args.momentum is not None and not sgd:
         raise UsageError(f"--momentum does not fit {optimizer}: expected --optimizer sgd")
-    defaults = {
+    defaults: dict[str, Any] = {
         "model": args.model,
         "data": data,
         "epochs": recipe.epochs,
@@ -101,7 +102,10 @@ def from_command_line(args: Args) -> Settings:
         "output": args.model + WEIGHTS_SUFFIX,
     }
     given = _given(args)
-    return Settings(**{f.name: given.get(f.name, defaults.get(f.name)) for f in fields(Settings)})
+    values: dict[str, Any] = {
+        f.name: given.get(f.name, defaults.get(f.name)) for f in fields(Settings)
+    }
+    return Settings(**values)
 
 
 def from_checkpoint(args: Args) -> Settings:

@@ -13,11 +13,11 @@ from convcore.cli._result import Result, facts
 
 _EPILOG = """\
 environment variables:
-  CONVCORE_ISA       the best instruction set to use: baseline, avx2 or avx512
-  OMP_NUM_THREADS    number of threads
-  OMP_WAIT_POLICY    passive: waiting threads leave the core to other programs
-  CONVCORE_DATA      folder with data sets
-  CONVCORE_MIRRORS   addresses to download data sets from
+  CONVCORE_ISA          the best instruction set to use: baseline, avx2 or avx512
+  CONVCORE_NUM_THREADS  number of threads
+  CONVCORE_DATA         folder with data sets
+  CONVCORE_MIRRORS      addresses to download data sets from
+  CONVCORE_TRACEBACK    1: errors with the whole traceback
 
 examples:
   convcore info

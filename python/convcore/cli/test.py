@@ -5,8 +5,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from convcore.cli import _network
-from convcore.cli._parser import Args, Verbs, add_data_options, add_threads_option, add_verb
-from convcore.cli._parser import UsageError, use_threads
+from convcore.cli._parser import (
+    Args,
+    UsageError,
+    Verbs,
+    add_data_options,
+    add_threads_option,
+    add_verb,
+    use_threads,
+)
 from convcore.cli._recipes import RECIPES
 from convcore.cli._result import Result, facts, table
 

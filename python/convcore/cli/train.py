@@ -77,27 +77,33 @@ def add_parser(verbs: Verbs) -> None:
         "--lr-decay", type=real(0, 1), metavar="F", help="factor of the rate from epoch to epoch"
     )
     how.add_argument(
-        "--label-smoothing", type=real(0, 1), metavar="S", help="share of the target that is "
-        "spread over all classes"
+        "--label-smoothing",
+        type=real(0, 1),
+        metavar="S",
+        help="share of the target that is spread over all classes",
     )
     how.add_argument("--momentum", type=real(0, 1), metavar="M", help="of sgd")
     how.add_argument("--weight-decay", type=real(0), metavar="W", help="default 0; adamw: 0.01")
-    how.add_argument("--seed", type=integer(0), metavar="N", help="of all random numbers (default 0)")
+    how.add_argument(
+        "--seed", type=integer(0), metavar="N", help="of the random numbers (default 0)"
+    )
     how.add_argument(
         "--patience",
         type=integer(1),
         metavar="N",
         help="stop when the validation loss has not become better for N epochs",
     )
-    add_threads_option(how)
+    add_threads_option(parser)
     where = parser.add_argument_group("where things go")
     where.add_argument(
-        "--output", metavar="FILE", help="weights (default MODEL.safetensors); MODEL.history.json "
-        "goes beside them"
+        "--output",
+        metavar="FILE",
+        help="weights (default MODEL.safetensors); MODEL.history.json goes beside them",
     )
     where.add_argument(
-        "--checkpoint", metavar="DIR", help="keep the checkpoint there (default MODEL.ckpt, removed "
-        "at the end)"
+        "--checkpoint",
+        metavar="DIR",
+        help="keep the checkpoint there (default MODEL.ckpt, removed at the end)",
     )
     where.add_argument("--resume", metavar="DIR", help="go on with the training in this folder")
     parser.add_argument("--quiet", action="store_true", help="no progress on stderr")
@@ -241,7 +247,7 @@ def _table(document: Document) -> str:
     )
 
 
-# ---- what is found before the training -------------------------------------------------------------
+# ---- what is found before the training -----------------------------------------------------------
 
 
 def _expect_writable(settings: Settings, folder: Path) -> None:

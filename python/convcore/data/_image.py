@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Literal, Union
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -13,7 +13,7 @@ import numpy.typing as npt
 from convcore.data._resize import resize
 
 FloatArray = npt.NDArray[np.float32]
-Invert = Union[bool, Literal["auto"]]
+Invert: TypeAlias = "bool | Literal['auto']"
 
 
 def read_image(
