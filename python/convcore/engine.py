@@ -375,9 +375,7 @@ class Model(_Base):
 
         return summarize(self, tuple(input_shape), print_fn)
 
-    def save(
-        self, path: str | os.PathLike[str], extra: Mapping[str, Any] | None = None
-    ) -> None:
+    def save(self, path: str | os.PathLike[str], extra: Mapping[str, Any] | None = None) -> None:
         """Save architecture and weights to a safetensors file; `convcore.load` reads it.
 
         The keys are torch's. The file is replaced in one step: a failure leaves the old one.

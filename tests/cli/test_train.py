@@ -164,49 +164,80 @@ needs_signals = pytest.mark.skipif(os.name != "posix", reason="sends a POSIX sig
 
 @needs_signals
 def test_train_interrupted_and_resumed_gives_the_same_bits(cli, tmp_path):
-    words = ("train", "lenet5", "--epochs", 8, "--batch-size", 16, "--seed", 5)
+    words = ("train", "lenet5", "--epochs", 12, "--batch-size", 16, "--seed", 5)
     whole = cli(*words, "--output", "whole.safetensors", "--json", "--quiet").json
 
     # The line of epoch 2 comes after the checkpoint of epoch 1 is complete.
-    code, out, err = interrupt(cli, words, after="epoch 2/8")
+    code, out, err = interrupt(cli, words, after="epoch 2/12")
     assert (code, out) == (130, "")
     last = err.splitlines()[-1]
     assert last.startswith("convcore train: interrupted; ")
     assert last.endswith(
-        "complete epochs are kept in lenet5.ckpt; go on with: "
-        "convcore train lenet5 --resume lenet5.ckpt"
+        "kept in lenet5.ckpt; go on with: convcore train lenet5 --resume lenet5.ckpt"
     )
     kept = int(last.split()[3])
-    assert 1 <= kept < 8
+    assert 1 <= kept < 12
     assert not (tmp_path / "lenet5.safetensors").exists()
     assert files(tmp_path / "lenet5.ckpt") == ["checkpoint.safetensors"]
 
     done = cli("train", "lenet5", "--resume", "lenet5.ckpt", "--json", "--threads", 1)
     assert done.code == 0, done.err
-    assert done.err.startswith(f"epoch {kept + 1}/8: ")
+    assert done.err.startswith(f"epoch {kept + 1}/12: ")
     resumed = done.json
     assert weights(tmp_path) == weights(tmp_path, "whole.safetensors")
     for name in ("loss", "accuracy", "val_loss", "val_accuracy"):
         assert resumed["history"][name] == whole["history"][name]
     assert resumed["test_loss"] == whole["test_loss"]
     saved = json.loads((tmp_path / "lenet5.history.json").read_text())
-    assert saved["epoch"] == list(range(8))
+    assert saved["epoch"] == list(range(12))
     assert not (tmp_path / "lenet5.ckpt").exists()  # served
 
 
 @needs_signals
 def test_train_interrupted_with_json_and_a_folder_of_ones_own(cli, tmp_path):
-    words = ("train", "lenet5", "--epochs", 9, "--batch-size", 16, "--checkpoint", "my folder")
-    code, out, err = interrupt(cli, (*words, "--json"), after="epoch 2/9")
+    words = ("train", "lenet5", "--epochs", 12, "--batch-size", 16, "--checkpoint", "my folder")
+    code, out, err = interrupt(cli, (*words, "--json"), after="epoch 2/12")
     document = json.loads(out)
     assert code == 130
     assert document["interrupted"] is True
     assert document["checkpoint"] == "my folder"
-    assert 1 <= document["epochs"] < 9
+    assert 1 <= document["epochs"] < 12
     assert "--resume 'my folder'" in err
     done = cli("train", "lenet5", "--resume", "my folder", "--epochs", 3, "--json", "--quiet")
     assert done.json["epochs"] == max(3, document["epochs"])
     assert (tmp_path / "my folder" / "checkpoint.safetensors").exists()  # kept: it was named
+
+
+def raise_interrupt(*args, **kwargs):
+    raise KeyboardInterrupt
+
+
+def test_train_interrupted_in_the_first_epoch(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(convcore.Model, "fit", raise_interrupt)
+    assert main(["train", "lenet5", "--json"]) == 130
+    out, err = capsys.readouterr()
+    assert json.loads(out) == {"interrupted": True, "epochs": 0, "checkpoint": None}
+    assert err == (
+        "convcore train: interrupted; "
+        "the first epoch was not complete, so there is nothing to go on from\n"
+    )
+    assert files(tmp_path) == []
+
+
+def test_train_interrupted_right_after_a_resume(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main([*map(str, SHORT), "--epochs", "1", "--checkpoint", "c"]) == 0
+    monkeypatch.setattr(convcore.Model, "fit", raise_interrupt)
+    assert main(["train", "lenet5", "--resume", "c"]) == 130
+    assert "interrupted; 1 complete epoch is kept in c; go on with: " in capsys.readouterr().err
+
+
+def test_train_interrupted_while_reading_data(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(convcore.data, "load", raise_interrupt)
+    assert main(["train", "lenet5"]) == 130
+    assert capsys.readouterr().err == "convcore train: interrupted\n"
 
 
 def test_train_resume_goes_further_and_may_not_change_what_was(cli, tmp_path):

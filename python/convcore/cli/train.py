@@ -43,7 +43,8 @@ def _defaults() -> str:
 
 _EPILOG = f"""\
 The validation data that is measured after each epoch is the test split, and so is the data of the
-final result; nothing but --patience depends on it.
+final result; nothing but --patience depends on it. The losses of the epochs include the label
+smoothing; the test loss does not.
 
 Ctrl-C finishes the running step and ends the training. What is kept is the state after the last
 complete epoch; --resume repeats the broken epoch from its beginning and comes to the same weights,
@@ -214,8 +215,9 @@ def _interrupted(args: Args, keeper: TrainingCheckpoint, begin: int) -> Interrup
             "the first epoch was not complete, so there is nothing to go on from",
             {"interrupted": True, "epochs": 0, "checkpoint": None},
         )
+    epochs = "1 complete epoch is" if done == 1 else f"{done} complete epochs are"
     return Interrupted(
-        f"{done} complete epochs are kept in {kept_in}; go on with: "
+        f"{epochs} kept in {kept_in}; go on with: "
         f"convcore train {args.model} --resume {shlex.quote(kept_in)}",
         {"interrupted": True, "epochs": done, "checkpoint": kept_in},
     )

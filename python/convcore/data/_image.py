@@ -74,12 +74,7 @@ def read_image(
     array([[[1., 1.],
             [1., 1.]]], dtype=float32)
     """
-    image, prepare = _open(path, size, channels, invert, mean, std)
-    if image.ndim == 4:
-        raise ValueError(
-            f"read_image: {path} has the wrong shape: expected one image, got a batch of "
-            f"{len(image)} (read_images reads those)"
-        )
+    image, prepare = _open(path, size, channels, invert, mean, std, batch=False)
     return prepare(image)
 
 
@@ -122,7 +117,7 @@ def read_images(
     ...     convcore.data.read_images(path, size=28, channels=1).shape
     (5, 1, 28, 28)
     """
-    images, prepare = _open(path, size, channels, invert, mean, std)
+    images, prepare = _open(path, size, channels, invert, mean, std, batch=True)
     if images.ndim == 3:
         return prepare(images)[None]
     result = np.empty((len(images), channels, *_check_size(size)), np.float32)
@@ -138,6 +133,7 @@ def _open(
     invert: Invert,
     mean: Sequence[float] | None,
     std: Sequence[float] | None,
+    batch: bool,
 ) -> tuple[FloatArray, Callable[[FloatArray], FloatArray]]:
     """Return the image (C, H, W) or the batch (N, C, H, W) in a file, and what is to be done."""
     height, width = _check_size(size)
@@ -156,7 +152,7 @@ def _open(
 
     path = Path(path)
     if path.suffix.lower() == ".npy":
-        return _read_array(path), prepare
+        return _read_array(path, batch), prepare
     return _read_picture(path), prepare
 
 
@@ -199,8 +195,8 @@ def _to_channels(image: FloatArray, channels: int) -> FloatArray:
 # ---- .npy ----------------------------------------------------------------------------------------
 
 
-def _read_array(path: Path) -> FloatArray:
-    """Return (C, H, W) or (N, C, H, W) in [0, 1]."""
+def _read_array(path: Path, batch: bool) -> FloatArray:
+    """Return (C, H, W), or (N, C, H, W) when there may be a `batch`; in [0, 1]."""
     try:
         array = np.load(path, allow_pickle=False)
     except (ValueError, EOFError) as error:
@@ -209,12 +205,14 @@ def _read_array(path: Path) -> FloatArray:
         ) from error
     if array.ndim == 2:
         array = array[None]
-    elif array.ndim in (3, 4) and array.shape[-3] not in (1, 3) and array.shape[-1] in (1, 3):
+    ranks = (3, 4) if batch else (3,)
+    if array.ndim in ranks and array.shape[-3] not in (1, 3) and array.shape[-1] in (1, 3):
         array = np.moveaxis(array, -1, -3)
-    if array.ndim not in (3, 4) or array.shape[-3] not in (1, 3) or 0 in array.shape[-3:]:
+    if array.ndim not in ranks or array.shape[-3] not in (1, 3) or 0 in array.shape[-3:]:
+        also = ", or a batch (N, C, H, W) or (N, H, W, C)" if batch else ""
         raise ValueError(
             f"read_image: {path} has the wrong shape: expected (H, W), (C, H, W) or (H, W, C) "
-            f"with C 1 or 3, or a batch (N, C, H, W) or (N, H, W, C), got {array.shape}"
+            f"with C 1 or 3{also}, got {array.shape}"
         )
     return _to_unit(path, array)
 
