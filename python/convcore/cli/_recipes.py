@@ -18,8 +18,8 @@ class Recipe(NamedTuple):
 SGD_LR = 0.02
 SGD_MOMENTUM = 0.9
 
-# Measured with LeNet-5 and adam, test accuracy: digits 98.6 % to 99.4 % (ten seeds), mnist 99.1 % to
-# 99.2 % (three), fashion-mnist 90.6 %, cifar10 66.0 %.
+# Measured with LeNet-5 and adam, test accuracy: digits 98.6 % to 99.4 % (ten seeds), mnist 99.1 %
+# to 99.2 % (three seeds), fashion-mnist 90.6 %, cifar10 66.0 %.
 # fmt: off
 RECIPES: dict[str, Recipe] = {
     # name             epochs batch lr decay label_smoothing
