@@ -9,7 +9,7 @@ import difflib
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import FrameType
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -375,14 +375,21 @@ class Model(_Base):
 
         return summarize(self, tuple(input_shape), print_fn)
 
-    def save(self, path: str | os.PathLike[str]) -> None:
+    def save(self, path: str | os.PathLike[str], extra: Mapping[str, Any] | None = None) -> None:
         """Save architecture and weights to a safetensors file; `convcore.load` reads it.
 
         The keys are torch's. The file is replaced in one step: a failure leaves the old one.
+
+        Parameters
+        ----------
+        path : str or Path
+        extra : dict, optional
+            What else the file shall say, such as the names of the classes, in forms that JSON
+            knows; `convcore.serialization.load_extra` reads it.
         """
         from convcore.serialization import save
 
-        save(self, path)
+        save(self, path, extra)
 
     def load_weights(self, path: str | os.PathLike[str], strict: bool = True) -> IncompatibleKeys:
         """Read the weights from a safetensors file, also one that torch's users wrote.
