@@ -522,7 +522,7 @@ class _Averages:
 
     def values(self) -> dict[str, float]:
         count = self._count
-        return {k: v / count if count else float("nan") for k, v in self._sums.items()}
+        return {k: float(v) / count if count else float("nan") for k, v in self._sums.items()}
 
 
 class _Batches:
