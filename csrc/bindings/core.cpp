@@ -8,6 +8,7 @@
 #include "core/threads.h"
 #include "core/window.h"
 #include "cpu/kernels.h"
+#include "ops/peak.h"
 
 namespace convcore {
 namespace {
@@ -69,6 +70,19 @@ std::array<uint32_t, 4> philox_block(uint64_t seed, uint64_t stream, uint64_t bl
   return {r.value[0], r.value[1], r.value[2], r.value[3]};
 }
 
+// FLOP/s or bytes/s, see ops/peak.h.
+double peak(const std::string& name, double seconds) {
+  std::string names;
+  for (const Peak p : kPeaks) {
+    if (name == peak_name(p)) {
+      py::gil_scoped_release release;
+      return measure_peak(p, seconds);
+    }
+    names += (names.empty() ? "" : ", ") + std::string(peak_name(p));
+  }
+  fail("peak", "name is not known", "one of " + names, "'" + name + "'");
+}
+
 }  // namespace
 
 void bind_core(py::module_& m) {
@@ -78,6 +92,7 @@ void bind_core(py::module_& m) {
   m.def("num_threads", num_threads);
   m.def("set_num_threads", set_num_threads);
   m.def("memory_stats", memory_stats);
+  m.def("peak", peak);
   m.def("release_cache", release_cache);
   m.def("philox", philox_block);
   m.def("random_uniform", random_uniform);
