@@ -19,12 +19,13 @@ void finish(Vec (&sums)[kSums], float* out) {
   store(out, total);
 }
 
-// sum = sum * factor + term has the fixed point 1: no overflow, no denormal numbers, at any number of steps.
+// sum = sum * factor + term has the fixed point 1: no overflow, no denormal numbers, at any number of steps. The sums
+// start from different values: equal ones would be computed once.
 int64_t fma(int64_t steps, float* out) {
   const Vec factor = splat(0.5f) + load(out) * splat(0.0f), term = factor;  // the compiler may not know them
   Vec sums[kSums];
 #pragma GCC unroll 24
-  for (int i = 0; i < kSums; i++) sums[i] = term;
+  for (int i = 0; i < kSums; i++) sums[i] = term + splat(float(i));
   for (int64_t step = 0; step < steps; step++)
 #pragma GCC unroll 24
     for (int i = 0; i < kSums; i++) sums[i] = sums[i] * factor + term;
