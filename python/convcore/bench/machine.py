@@ -22,6 +22,7 @@ def machine() -> dict[str, Any]:
         "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
         "cpu": _cpu(),
         "cpus": os.cpu_count(),
+        "load": os.getloadavg()[0],
         "instruction_set": _core.isa(),
         "compiler": f"{build['compiler']}, {build['build_type']}",
         "convcore": convcore.__version__,

@@ -13,6 +13,9 @@ Row = dict[str, Any]
 Document = dict[str, Any]
 _BANDWIDTH_BOUND = ("pool", "norm")
 
+#: Above this load something else runs. OpenMP's waiting threads then cost whoever lets them spin.
+BUSY = 0.5
+
 
 class Ratio(NamedTuple):
     """How many times faster, and between what the single rounds lie."""
@@ -181,4 +184,9 @@ def closing(document: Document) -> list[str]:
         )
     if machine["torch"] is None:
         lines.append("torch was not measured")
+    if machine["load"] > BUSY:
+        lines.append(
+            f"the machine was busy when the run began (load {machine['load']:.1f} on "
+            f"{machine['cpus']} CPUs): the ratios say little"
+        )
     return lines

@@ -3,7 +3,8 @@
 A verb's module has ``add_parser(verbs)``, which declares its arguments, and ``run(args)``, which
 returns a `Result`. Nothing heavy is imported before `run`, so that ``convcore --help`` is quick.
 
-Exit codes: 0 done, 1 an error (or what a verb's help says), 2 a wrong command line, 130 ended by Ctrl-C.
+Exit codes: 0 done, 1 an error (or what the verb's help says), 2 a wrong command line, 130 ended by
+Ctrl-C.
 """
 
 from __future__ import annotations
