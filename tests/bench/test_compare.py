@@ -90,7 +90,9 @@ def test_read_refuses_what_is_no_result(tmp_path, text):
 
 
 def test_ratio_is_to_the_better_layout_round_by_round():
-    found = report.ratio(row([1.0, 2.0, 4.0], torch_NCHW=[9.0, 9.0, 9.0], torch_NHWC=[2.0, 6.0, 4.0]))
+    found = report.ratio(
+        row([1.0, 2.0, 4.0], torch_NCHW=[9.0, 9.0, 9.0], torch_NHWC=[2.0, 6.0, 4.0])
+    )
     assert found == (2.0, 1.0, 3.0)
 
 
@@ -133,12 +135,20 @@ def test_closing_says_when_the_machine_was_busy():
     quiet = document(row([1.0]))
     assert "busy" not in " ".join(report.closing(quiet))
     quiet["machine"]["load"] = 3.0
-    assert "the machine was busy when the run began (load 3.0 on 2 CPUs)" in report.closing(quiet)[-1]
+    assert (
+        "the machine was busy when the run began (load 3.0 on 2 CPUs)" in report.closing(quiet)[-1]
+    )
 
 
 @pytest.mark.parametrize(
     ("seconds", "text"),
-    [(2.0, "2.00 s"), (0.0123, "12.3 ms"), (0.123, "123 ms"), (4.5e-6, "4.50 us"), (4e-7, "0.40 us")],
+    [
+        (2.0, "2.00 s"),
+        (0.0123, "12.3 ms"),
+        (0.123, "123 ms"),
+        (4.5e-6, "4.50 us"),
+        (4e-7, "0.40 us"),
+    ],
 )
 def test_duration_has_three_digits(seconds, text):
     assert report.duration(seconds) == text

@@ -33,7 +33,10 @@ def test_workers_answer_in_turns_and_noise_does_not_disturb():
 
 
 def test_worker_that_ends_is_named():
-    with worker("torch") as w, pytest.raises(RuntimeError, match="torch has ended with exit status 3"):
+    with (
+        worker("torch") as w,
+        pytest.raises(RuntimeError, match="torch has ended with exit status 3"),
+    ):
         w.ask("fail")
 
 

@@ -1,4 +1,4 @@
-"""Two runs of the benchmarks, row by row: what became slower?"""
+"""Two runs of the benchmarks, row by row: what became slower."""
 
 from __future__ import annotations
 
@@ -83,6 +83,4 @@ def differences(old: Document, new: Document) -> list[str]:
     pairs = [(name, old.get(name), new.get(name)) for name in _SETTINGS]
     then, now = old.get("machine", {}), new.get("machine", {})
     pairs += [(name, then.get(name), now.get(name)) for name in _MACHINE]
-    return [
-        f"{name.replace('_', ' ')}: {a} then, {b} now" for name, a, b in pairs if a != b
-    ]
+    return [f"{name.replace('_', ' ')}: {a} then, {b} now" for name, a, b in pairs if a != b]

@@ -32,7 +32,8 @@ def key(row: Row) -> tuple[str, str, str]:
 
 def median(row: Row, side: str = OURS) -> float:
     """Return the median of the seconds of a side's rounds."""
-    return statistics.median(row["seconds"][side])
+    seconds: list[float] = row["seconds"][side]
+    return statistics.median(seconds)
 
 
 def best_peer(row: Row) -> str | None:
@@ -146,9 +147,7 @@ def lines(document: Document) -> list[tuple[str, ...]]:
 
 
 def _peers(document: Document) -> list[str]:
-    return list(
-        dict.fromkeys(s for row in document["rows"] for s in row["seconds"] if s != OURS)
-    )
+    return list(dict.fromkeys(s for row in document["rows"] for s in row["seconds"] if s != OURS))
 
 
 def _line(row: Row, peaks: dict[str, float], peers: list[str]) -> tuple[str, ...]:
@@ -179,8 +178,8 @@ def closing(document: Document) -> list[str]:
     for group in summary(document["rows"]):
         lines.append(
             f"{group['op']}, {group['caches']} caches: {group['geometric_mean']:.2f} times torch "
-            f"{machine['torch']} (geometric mean of {group['cells']}; lowest {group['lowest']:.2f}, "
-            f"{group['lowest_at']})"
+            f"{machine['torch']} (geometric mean of {group['cells']}; lowest "
+            f"{group['lowest']:.2f}, {group['lowest_at']})"
         )
     if machine["torch"] is None:
         lines.append("torch was not measured")

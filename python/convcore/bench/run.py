@@ -85,9 +85,7 @@ def measure(
         )
         threads = ours.ask({"do": "start", "threads": threads})["threads"]
         about = theirs.ask({"do": "start", "threads": threads}) if theirs else None
-        peaks = {
-            name: ours.ask({"do": "peak", "name": name, "seconds": PEAK_TURNS * seconds}) for name in PEAKS
-        }
+        peaks = {name: _peak(ours, name, PEAK_TURNS * seconds) for name in PEAKS}
         rows = []
         for number, (name, op, case) in enumerate(chosen):
             if progress is not None:
@@ -117,11 +115,9 @@ def measure(
                         }
                     )
             # The machine may have been busy: a ceiling is the best of the whole run.
-            again = ours.ask({"do": "peak", "name": "fma", "seconds": seconds})
-            peaks["fma"] = max(peaks["fma"], again)
+            peaks["fma"] = max(peaks["fma"], _peak(ours, "fma", seconds))
         for name in PEAKS:
-            again = ours.ask({"do": "peak", "name": name, "seconds": PEAK_TURNS * seconds})
-            peaks[name] = max(peaks[name], again)
+            peaks[name] = max(peaks[name], _peak(ours, name, PEAK_TURNS * seconds))
     return {
         "machine": where | {"torch": about["version"] if about else None},
         "threads": threads,
@@ -135,6 +131,10 @@ def measure(
 def _environment() -> dict[str, str]:
     """Return the environment of a worker: poisoned results would be timed."""
     return {name: value for name, value in os.environ.items() if name != "CONVCORE_POISON"}
+
+
+def _peak(ours: Worker, name: str, seconds: float) -> float:
+    return ours.ask({"do": "peak", "name": name, "seconds": seconds})  # type: ignore[no-any-return]
 
 
 def _sides(

@@ -138,9 +138,7 @@ class _Answers:
         call = self._call(op, fields, which, layout)
         return time_calls(call, seconds, self._flush if cold else None)
 
-    def _call(
-        self, op: str, fields: list[str | int], which: str, layout: str
-    ) -> Callable[[], Any]:
+    def _call(self, op: str, fields: list[str | int], which: str, layout: str) -> Callable[[], Any]:
         if self._case != (op, fields):
             self._calls, self._case = {}, (op, fields)  # first free, then allocate
         if layout not in self._calls:

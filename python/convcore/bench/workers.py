@@ -12,7 +12,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from typing import Any
 
 
@@ -74,10 +74,8 @@ class Worker(AbstractContextManager["Worker"]):
         """
         self.wait_until_ready()
         assert self._process.stdin is not None
-        try:
+        with suppress(BrokenPipeError):  # _receive says it
             print(json.dumps(request), file=self._process.stdin, flush=True)
-        except BrokenPipeError:
-            pass  # _receive says it
         return self._receive()
 
     def _receive(self) -> Any:
@@ -94,10 +92,8 @@ class Worker(AbstractContextManager["Worker"]):
         process = self._process
         assert process.stdin is not None
         assert process.stdout is not None
-        try:
+        with suppress(BrokenPipeError):
             process.stdin.close()
-        except BrokenPipeError:
-            pass
         try:
             process.wait(timeout=1)
         except subprocess.TimeoutExpired:

@@ -125,9 +125,7 @@ def _list(names: list[str]) -> Result:
     from convcore.bench import cases
 
     found = [(name, *cases.find(name)) for name in names]
-    document = {
-        "cases": [{"op": op, "case": name, **case._asdict()} for name, op, case in found]
-    }
+    document = {"cases": [{"op": op, "case": name, **case._asdict()} for name, op, case in found]}
     lines = [
         (name, op, ", ".join(f"{k} {v}" for k, v in case._asdict().items()))
         for name, op, case in found

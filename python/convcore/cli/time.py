@@ -34,9 +34,7 @@ examples:
 
 def add_parser(verbs: Verbs) -> None:
     """Declare the arguments."""
-    parser = add_verb(
-        verbs, run, "time", "show how long each layer of a network takes", _EPILOG
-    )
+    parser = add_verb(verbs, run, "time", "show how long each layer of a network takes", _EPILOG)
     parser.add_argument("network", metavar="NAME|FILE", help="lenet5, or a file of convcore train")
     parser.add_argument(
         "--input",
@@ -46,7 +44,9 @@ def add_parser(verbs: Verbs) -> None:
     )
     parser.add_argument("--batch", type=integer(1), default=64, metavar="N", help="default: 64")
     add_threads_option(parser)
-    parser.add_argument("--iterations", type=integer(1), default=30, metavar="N", help="default: 30")
+    parser.add_argument(
+        "--iterations", type=integer(1), default=30, metavar="N", help="default: 30"
+    )
 
 
 def run(args: Args) -> Result:
