@@ -9,17 +9,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import torch
-
 from convcore.bench import cases
 from convcore.bench.timing import flush_elements, numbers, sample, time_calls
 from convcore.bench.workers import serve
 
 Calls = dict[str, Callable[[], Any]]
-aten = torch.ops.aten
 
 
 def _tensor(seed: int, shape: tuple[int, ...], layout: str) -> Any:
+    import torch
+
     tensor = torch.from_numpy(numbers(seed, shape))
     if layout == "channels_last":
         return tensor.contiguous(memory_format=torch.channels_last)
@@ -28,12 +27,14 @@ def _tensor(seed: int, shape: tuple[int, ...], layout: str) -> Any:
 
 def conv(case: cases.ConvCase, layout: str) -> Calls:
     """Return the three passes of a convolution with bias."""
+    import torch
+
     x, w = _tensor(1, case.x_shape, layout), _tensor(2, case.w_shape, layout)
     b, dy = _tensor(3, case.w_shape[:1], ""), _tensor(4, case.y_shape, layout)
     pair = ([case.stride] * 2, [case.padding] * 2, [1, 1])
 
     def backward(*needed: bool) -> Any:
-        return aten.convolution_backward(
+        return torch.ops.aten.convolution_backward(
             dy, x, w, [case.c_out], *pair, False, [0, 0], 1, list(needed)
         )
 
@@ -46,6 +47,8 @@ def conv(case: cases.ConvCase, layout: str) -> Calls:
 
 def dense(case: cases.DenseCase, layout: str) -> Calls:
     """Return the three passes of a dense layer with bias."""
+    import torch
+
     x, w = _tensor(1, case.x_shape, ""), _tensor(2, case.w_shape, "")
     b, dy = _tensor(3, case.w_shape[:1], ""), _tensor(4, case.y_shape, "")
     return {
@@ -57,18 +60,20 @@ def dense(case: cases.DenseCase, layout: str) -> Calls:
 
 def pool(case: cases.PoolCase, layout: str) -> Calls:
     """Return the two passes; max pooling makes indices and uses them."""
+    import torch
+
     x, dy = _tensor(1, case.x_shape, layout), _tensor(2, case.y_shape, layout)
     window = ([case.kernel] * 2, [case.stride] * 2, [case.padding] * 2)
     if case.kind == "avg":
         return {
-            "forward": lambda: aten.avg_pool2d(x, *window),
-            "backward": lambda: aten.avg_pool2d_backward(dy, x, *window, False, True, None),
+            "forward": lambda: torch.ops.aten.avg_pool2d(x, *window),
+            "backward": lambda: torch.ops.aten.avg_pool2d_backward(dy, x, *window, False, True, None),
         }
     dilation = [1, 1]
-    indices = aten.max_pool2d_with_indices(x, *window, dilation, False)[1]
+    indices = torch.ops.aten.max_pool2d_with_indices(x, *window, dilation, False)[1]
     return {
-        "forward": lambda: aten.max_pool2d_with_indices(x, *window, dilation, False)[0],
-        "backward": lambda: aten.max_pool2d_with_indices_backward(
+        "forward": lambda: torch.ops.aten.max_pool2d_with_indices(x, *window, dilation, False)[0],
+        "backward": lambda: torch.ops.aten.max_pool2d_with_indices_backward(
             dy, x, *window, dilation, False, indices
         ),
     }
@@ -76,18 +81,20 @@ def pool(case: cases.PoolCase, layout: str) -> Calls:
 
 def norm(case: cases.NormCase, layout: str) -> Calls:
     """Return the two passes of a batch norm in training."""
+    import torch
+
     x, dy = _tensor(1, case.x_shape, layout), _tensor(2, case.y_shape, layout)
     weight, bias = _tensor(3, (case.channels,), ""), _tensor(4, (case.channels,), "")
     statistics = (torch.zeros(case.channels), torch.ones(case.channels))
 
     def forward() -> Any:
-        return aten.native_batch_norm(x, weight, bias, *statistics, True, 0.1, 1e-5)
+        return torch.ops.aten.native_batch_norm(x, weight, bias, *statistics, True, 0.1, 1e-5)
 
     _, mean, rstd = forward()
     needed = [True, True, True]
     return {
         "forward": lambda: forward()[0],
-        "backward": lambda: aten.native_batch_norm_backward(
+        "backward": lambda: torch.ops.aten.native_batch_norm_backward(
             dy, x, weight, *statistics, mean, rstd, True, 1e-5, needed
         )[0],
     }
@@ -113,11 +120,15 @@ class _Answers:
         self._flusher: Any = None
 
     def __call__(self, request: dict[str, Any]) -> Any:
+        import torch
+
         with torch.inference_mode():
             return getattr(self, request.pop("do"))(**request)
 
     def start(self, threads: int) -> dict[str, Any]:
         """Set the number of threads, once."""
+        import torch
+
         torch.set_num_threads(threads)
         return {"threads": torch.get_num_threads(), "version": torch.__version__}
 
@@ -147,6 +158,8 @@ class _Answers:
 
     def _flush(self) -> None:
         """Go through a large array with all threads: each core's caches are overwritten."""
+        import torch
+
         if self._flusher is None:
             self._flusher = torch.ones(flush_elements())
         torch.relu(self._flusher)

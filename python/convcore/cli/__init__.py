@@ -16,7 +16,7 @@ from collections.abc import Sequence
 import convcore
 from convcore.cli import bench, info, predict, summary, test, time, train
 from convcore.cli._parser import Args, Parser, UsageError, nearest
-from convcore.cli._result import Interrupted, one_line, to_json
+from convcore.cli._result import Interrupted, Result, one_line, to_json
 
 _VERBS = (train, test, predict, summary, time, bench, info)
 
@@ -55,7 +55,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     argv = sys.argv[1:] if argv is None else list(argv)
     args = _parse(argv)
     try:
-        result = args.run(args)
+        result: Result = args.run(args)
         # A verb whose --json takes a file's name has written that file: the text is for stdout.
         print(to_json(result.document) if args.json is True else result.text, flush=True)
         return result.code

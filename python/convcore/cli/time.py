@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 _EPILOG = """\
 The network runs forward and backward on random numbers, as in training, without an optimizer. The
 times are medians; the rates count two operations per multiply-add, and the share is that of the
-multiply-adds that this machine reached in a loop without memory, just before and after. An algorithm
-that needs fewer multiplications than the formula can get above 100 %.
+multiply-adds that this machine reached in a loop without memory, just before and after. An
+algorithm that needs fewer multiplications than the formula can get above 100 %.
 
 examples:
   convcore time lenet5
