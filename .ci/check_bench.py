@@ -1,4 +1,4 @@
-"""Check that no case of a bench executable reports an error: python .ci/check_bench.py JSON_FILE."""
+"""Check that no case of a bench executable reports an error: check_bench.py JSON_FILE."""
 
 from __future__ import annotations
 

@@ -3,6 +3,7 @@
 
 #include "helpers.h"
 #include "ops/conv2d.h"
+#include "ops/conv2d_algorithm.h"
 
 namespace convcore::bench {
 namespace {
@@ -14,6 +15,8 @@ struct Data {
         w(random_tensor({c.c_out, c.c_in, c.kernel, c.kernel}, 2)),
         b(random_tensor({c.c_out}, 3)),
         dy(random_tensor({c.batch, c.c_out, c.size_out(), c.size_out()}, 4)),
+        x_given(as_in_network(x)),
+        dy_given(as_in_network(dy)),
         params{{c.stride, c.stride}, {c.padding, c.padding, c.padding, c.padding}, {1, 1}, 1} {}
 
   float x_at(int64_t n, int64_t ch, int64_t i, int64_t j) const {
@@ -28,7 +31,13 @@ struct Data {
   }
 
   const ConvCase& c;
-  const Tensor x, w, b, dy;
+  std::string algorithm(ConvPass pass) const {
+    const Conv2dShape s = infer_conv2d_shape("conv2d", x.shape(), w.shape(), params);
+    return algorithm_name(choose_algorithm("conv2d", s, pass, params.algorithm));
+  }
+
+  const Tensor x, w, b, dy;        // in row-major order, for the naive loops
+  const Tensor x_given, dy_given;  // the same
   const Conv2dParams params;
 };
 
@@ -79,18 +88,20 @@ void add(const ConvCase& c) {
   const std::string name = c.name;
   add_job(name + "/forward", c.cost(), Peak::fma, [&c] {
     const auto d = std::make_shared<Data>(c);
-    return Job{[d] { return conv2d_forward("conv2d", d->x, d->w, d->b, d->params); },
-               [d](int64_t i) { return naive_y(*d, i); }};
+    return Job{[d] { return conv2d_forward("conv2d", d->x_given, d->w, d->b, d->params); },
+               [d](int64_t i) { return naive_y(*d, i); }, d->algorithm(ConvPass::forward)};
   });
   add_job(name + "/backward_input", c.cost(), Peak::fma, [&c] {
     const auto d = std::make_shared<Data>(c);
-    return Job{[d] { return conv2d_backward("conv2d", d->dy, d->x, d->w, d->params, true, false, false).dx; },
-               [d](int64_t i) { return naive_dx(*d, i); }};
+    return Job{
+        [d] { return conv2d_backward("conv2d", d->dy_given, d->x_given, d->w, d->params, true, false, false).dx; },
+        [d](int64_t i) { return naive_dx(*d, i); }, d->algorithm(ConvPass::backward_input)};
   });
   add_job(name + "/backward_weight", c.cost(), Peak::fma, [&c] {
     const auto d = std::make_shared<Data>(c);
-    return Job{[d] { return conv2d_backward("conv2d", d->dy, d->x, d->w, d->params, false, true, true).dw; },
-               [d](int64_t i) { return naive_dw(*d, i); }};
+    return Job{
+        [d] { return conv2d_backward("conv2d", d->dy_given, d->x_given, d->w, d->params, false, true, true).dw; },
+        [d](int64_t i) { return naive_dw(*d, i); }, d->algorithm(ConvPass::backward_weight)};
   });
 }
 

@@ -14,19 +14,25 @@ struct Data {
       : c(c),
         x(random_tensor({c.batch, c.channels, c.size, c.size}, 1)),
         dy(random_tensor(x.shape(), 2)),
+        x_given(as_in_network(x)),
+        dy_given(as_in_network(dy)),
         weight(random_tensor({c.channels}, 3)),
         bias(random_tensor({c.channels}, 4)),
         running_mean(random_tensor({c.channels}, 5)),
         running_var(random_tensor({c.channels}, 6)),
         saved(forward().saved) {}
 
-  BatchNormResult forward() const { return batch_norm_forward(x, running_mean, running_var, weight, bias, kParams); }
+  BatchNormResult forward() const {
+    return batch_norm_forward(x_given, running_mean, running_var, weight, bias, kParams);
+  }
   BatchNormGrads backward() const {
-    return batch_norm_backward(dy, x, running_mean, running_var, weight, kParams, saved, true, true, true);
+    return batch_norm_backward(dy_given, x_given, running_mean, running_var, weight, kParams, saved, true, true, true);
   }
 
   const NormCase& c;
-  const Tensor x, dy, weight, bias, running_mean, running_var;
+  const Tensor x, dy;              // in row-major order, for the naive loops
+  const Tensor x_given, dy_given;  // the same
+  const Tensor weight, bias, running_mean, running_var;
   const BatchNormSaved saved;
 };
 

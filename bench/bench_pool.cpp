@@ -15,14 +15,19 @@ struct Data {
         dy(random_tensor({c.batch, c.channels, c.size_out(), c.size_out()}, 2)),
         windows(2, WindowAxis{c.kernel, c.stride, c.padding, c.padding, 1}),
         avg{windows, false, true, std::nullopt} {
-    if (c.kind == "max") indices = max_pool2d_forward("max_pool2d", x, windows, false, true).indices;
+    if (c.kind == "avg") return;
+    x_given = as_in_network(x), dy_given = as_in_network(dy);
+    indices = max_pool2d_forward("max_pool2d", x, windows, false, true).indices;
+    indices_given = max_pool2d_forward("max_pool2d", x_given, windows, false, true).indices;
   }
 
   const PoolCase& c;
   const Tensor x, dy;
   const PoolWindows windows;
   const AvgPool2dParams avg;
-  IndexArray indices;
+  IndexArray indices;        // in row-major order, for the naive loops
+  Tensor x_given, dy_given;  // of max pooling: average pooling takes row-major order only
+  IndexArray indices_given;
 };
 
 Sum naive_y(const Data& d, int64_t index) {
@@ -61,12 +66,13 @@ Sum naive_dx(const Data& d, int64_t index) {
 
 Tensor forward(const Data& d) {
   if (d.c.kind == "avg") return avg_pool2d_forward("avg_pool2d", d.x, d.avg);
-  return max_pool2d_forward("max_pool2d", d.x, d.windows, false, true).y;
+  return max_pool2d_forward("max_pool2d", d.x_given, d.windows, false, true).y;
 }
 
 Tensor backward(const Data& d) {
   if (d.c.kind == "avg") return avg_pool2d_backward("avg_pool2d_backward", d.dy, d.x.shape(), d.avg);
-  return max_pool2d_backward("max_pool2d_backward", d.dy, d.x.shape(), d.x, d.indices, d.windows, false);
+  return max_pool2d_backward("max_pool2d_backward", d.dy_given, d.x.shape(), d.x_given, d.indices_given, d.windows,
+                             false);
 }
 
 void add(const PoolCase& c) {

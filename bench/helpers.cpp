@@ -13,6 +13,8 @@
 #include "core/random.h"
 #include "core/threads.h"
 #include "cpu/kernels.h"
+#include "ops/conv2d.h"
+#include "ops/reorder.h"
 
 namespace convcore::bench {
 namespace {
@@ -63,6 +65,7 @@ void time_job(benchmark::State& state, const std::string& name, const Cost& cost
   state.counters[compute ? "GFLOP/s" : "GB/s"] = 1e-9 * achieved;
   state.counters[compute ? "peak_GFLOP/s" : "peak_GB/s"] = 1e-9 * peak;
   state.counters["peak_share"] = achieved / peak;
+  state.SetLabel(job.label);
 }
 
 }  // namespace
@@ -81,7 +84,15 @@ Tensor random_tensor(const Shape& shape, uint64_t seed) {
   return t;
 }
 
-std::string problem_of(const Tensor& result, const std::function<Sum(int64_t)>& naive) {
+Tensor as_in_network(const Tensor& images) {
+  const int64_t c = images.size(1);
+  const Tensor before = random_tensor({1, c, 4, 4}, 1), w = random_tensor({c, c, 3, 3}, 2);
+  const Tensor after = conv2d_forward("conv2d", before, w, {}, {{1, 1}, {1, 1, 1, 1}, {1, 1}, 1});
+  return reorder("bench", images, after.layout());
+}
+
+std::string problem_of(const Tensor& in_any_order, const std::function<Sum(int64_t)>& naive) {
+  const Tensor result = reorder("bench", in_any_order, Layout::row_major);
   const float* data = result.data();
   const int64_t count = result.count();
   if (!std::all_of(data, data + count, [](float v) { return std::isfinite(v); })) return "the result is not finite";

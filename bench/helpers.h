@@ -13,6 +13,10 @@ namespace convcore::bench {
 // Numbers in [-1, 1), a pure function of the seed.
 Tensor random_tensor(const Shape& shape, uint64_t seed);
 
+// The same images in the order of memory in which a network has them: as a convolution with that many filters leaves
+// them.
+Tensor as_in_network(const Tensor& images);
+
 // One expected element: a sum made in double precision, and what its rounding error is measured against.
 struct Sum {
   double value = 0, magnitude = 0;
@@ -23,13 +27,14 @@ struct Sum {
 };
 
 // What is wrong with a result; empty when every element is finite, not all are zero, and the first, the last and one in
-// between are what `naive`, which is given the element's index, says.
+// between are what `naive`, which is given the element's index in row-major order, says.
 std::string problem_of(const Tensor& result, const std::function<Sum(int64_t)>& naive);
 
 // One thing to be timed, with its data.
 struct Job {
   std::function<Tensor()> run;
-  std::function<Sum(int64_t)> naive;  // the element of run()'s result at an index
+  std::function<Sum(int64_t)> naive;  // the element of run()'s result at an index, counted in row-major order
+  std::string label = "";             // the algorithm
 };
 
 // Registers "<name>/threads:1" and the same with all threads. `make` is called when it is the job's turn. The ceiling

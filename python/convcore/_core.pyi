@@ -104,6 +104,16 @@ def conv1d_forward(
     groups: int,
     /,
 ) -> FloatArray: ...
+def conv2d_algorithm(
+    pass_: str,
+    x_shape: Sequence[int],
+    w_shape: Sequence[int],
+    stride: Sequence[int],
+    padding: Sequence[int],
+    dilation: Sequence[int],
+    groups: int,
+    /,
+) -> str: ...
 def conv2d_backward(
     dy: FloatArray,
     x: FloatArray,

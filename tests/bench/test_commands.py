@@ -59,9 +59,12 @@ def test_bench_alone_writes_json_and_prints_a_table(capsys, tmp_path):
     for row in document["rows"]:
         assert row["case"] == "lenet5_conv1"
         assert row["ratio"] is None
+        assert row["algorithm"] == "planar"  # one image plane in, six out
         assert len(row["seconds"]["convcore"]) == 1
         assert row["peak_share"] > 0
-    assert out.splitlines()[0].split() == ["case", "pass", "caches", "convcore", "rate", "share"]
+    assert out.splitlines()[0].split() == [
+        "case", "pass", "caches", "algorithm", "convcore", "rate", "share"
+    ]  # fmt: skip
     assert "torch was not measured" in out
 
 

@@ -13,7 +13,7 @@ from convcore.bench.compare import compare, differences, read
 def row(ours, name="lenet5_conv1", op="conv", **peers):
     sides = {"convcore": ours} | {name.replace("_", " "): times for name, times in peers.items()}
     return {
-        "op": op, "case": name, "pass": "forward", "caches": "warm",
+        "op": op, "case": name, "pass": "forward", "caches": "warm", "algorithm": None,
         "flops": 12_000_000, "bytes": 3_000_000, "seconds": sides,
     }  # fmt: skip
 
@@ -128,7 +128,7 @@ def test_lines_have_a_cell_for_each_head():
     for d in (both, alone):
         assert {len(line) for line in report.lines(d)} == {len(report.head(d))}
     assert report.lines(both)[1][-4:] == ("4.00 us", "-", "2.00", "2.00 .. 2.00")
-    assert report.lines(alone)[0][3:] == ("1.00 ms", "12.0 GFLOP/s", "50%")
+    assert report.lines(alone)[0][4:] == ("1.00 ms", "12.0 GFLOP/s", "50%")
 
 
 def test_closing_says_when_the_machine_was_busy():

@@ -23,10 +23,22 @@ def _first(arrays: Any) -> FloatArray:
     return next(a for a in arrays if a is not None)
 
 
+def _as_in_network(seed: int, shape: tuple[int, ...]) -> FloatArray:
+    """Return images in the order of memory in which a network has them.
+
+    That is how a convolution with that many filters leaves them.
+    """
+    channels = shape[1]
+    before = np.zeros((1, channels, 4, 4), np.float32)
+    after = F.conv2d(before, np.zeros((channels, channels, 3, 3), np.float32), padding=1)
+    images = numbers(seed, shape)
+    return images if after.flags.c_contiguous else F.channels_last(images)
+
+
 def conv(case: cases.ConvCase) -> Calls:
     """Return the three passes of a convolution with bias."""
-    x, w = numbers(1, case.x_shape), numbers(2, case.w_shape)
-    b, dy = numbers(3, case.w_shape[:1]), numbers(4, case.y_shape)
+    x, w = _as_in_network(1, case.x_shape), numbers(2, case.w_shape)
+    b, dy = numbers(3, case.w_shape[:1]), _as_in_network(4, case.y_shape)
     window = (case.stride, case.padding)
     return {
         "forward": lambda: F.conv2d(x, w, b, *window),
@@ -52,7 +64,7 @@ def dense(case: cases.DenseCase) -> Calls:
 
 def pool(case: cases.PoolCase) -> Calls:
     """Return the two passes; max pooling makes indices and uses them."""
-    x, dy = numbers(1, case.x_shape), numbers(2, case.y_shape)
+    x, dy = _as_in_network(1, case.x_shape), _as_in_network(2, case.y_shape)
     window = (case.kernel, case.stride, case.padding)
     if case.kind == "avg":
         return {
@@ -68,7 +80,7 @@ def pool(case: cases.PoolCase) -> Calls:
 
 def norm(case: cases.NormCase) -> Calls:
     """Return the two passes of a batch norm in training."""
-    x, dy = numbers(1, case.x_shape), numbers(2, case.y_shape)
+    x, dy = _as_in_network(1, case.x_shape), _as_in_network(2, case.y_shape)
     weight, bias = numbers(3, (case.channels,)), numbers(4, (case.channels,))
     statistics = np.zeros(case.channels, np.float32), np.ones(case.channels, np.float32)
     arguments = (*statistics, weight, bias)
@@ -114,8 +126,15 @@ class _Answers:
         return _core.peak(name, seconds)
 
     def sample(self, op: str, fields: list[str | int], which: str, layout: str) -> dict[str, Any]:
-        """Return some elements of the result."""
-        return sample(self._call(op, fields, which)())
+        """Return some elements of the result, and the algorithm that made it."""
+        algorithm = None
+        if op == "conv":
+            case = cases.ConvCase(*map(int, fields))
+            padding = (case.padding,) * 4
+            algorithm = _core.conv2d_algorithm(
+                which, case.x_shape, case.w_shape, (case.stride,) * 2, padding, (1, 1), 1
+            )
+        return sample(self._call(op, fields, which)()) | {"algorithm": algorithm}
 
     def time(
         self,

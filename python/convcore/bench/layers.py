@@ -9,7 +9,8 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from convcore.functional._arguments import FloatArray
+from convcore.functional._arguments import FloatArray, to_padding
+from convcore.nn.conv import Conv2d
 from convcore.nn.module import Module, observe
 
 
@@ -24,7 +25,7 @@ class LayerTime:
     output_shape : tuple of int
         Without the batch.
     algorithm : str or None
-        What the core chose; None when it does not tell.
+        Of a convolution: forward, gradient of the input, gradient of the weight.
     forward_flops, backward_flops : int
         Of the whole batch; convolutions and dense layers only.
     forward_seconds, backward_seconds : float
@@ -85,6 +86,7 @@ class _Recorder:
                 self._names[id(module)],
                 type(module).__name__,
                 output_shape=y.shape[1:],
+                algorithm=_algorithm(module, x.shape),
                 forward_flops=flops,
             )
         return y
@@ -123,6 +125,19 @@ class _Recorder:
                 trained = any(p.requires_grad for p in modules[identity].parameters())
                 row.backward_flops = row.forward_flops * (trained + self.needs_dx[identity])
         return list(self.layers.values())
+
+
+def _algorithm(module: Module, x_shape: tuple[int, ...]) -> str | None:
+    from convcore import _core
+
+    if not isinstance(module, Conv2d):
+        return None
+    kernel, stride, dilation = module.kernel_size, module.stride, module.dilation
+    pads = to_padding("time", module.padding, x_shape[2:], kernel, stride, dilation)
+    shapes = x_shape, module.weight.data.shape
+    window = stride, [pixels for pair in pads for pixels in pair], dilation, module.groups
+    passes = ("forward", "backward_input", "backward_weight")
+    return " ".join(_core.conv2d_algorithm(which, *shapes, *window) for which in passes)
 
 
 def time_layers(

@@ -132,6 +132,7 @@ def head(document: Document) -> tuple[str, ...]:
         "case",
         "pass",
         "caches",
+        "algorithm",
         OURS,
         "rate",
         "share",
@@ -154,6 +155,7 @@ def _line(row: Row, peaks: dict[str, float], peers: list[str]) -> tuple[str, ...
     unit = "GB/s" if is_bandwidth_bound(row) else "GFLOP/s"
     cells = [
         *key(row),
+        row["algorithm"] or "-",
         duration(median(row)),
         f"{rate(row) * 1e-9:.1f} {unit}",
         f"{share(row, peaks):.0%}",

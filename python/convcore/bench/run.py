@@ -92,7 +92,7 @@ def measure(
                 progress(name, number, len(chosen))
             for which in case.passes:
                 sides = _sides(ours, theirs, op, case, which)
-                _expect_same_results(name, which, sides)
+                algorithm = _expect_same_results(name, which, sides)
                 for state in caches:
                     turns = {
                         side: (worker, request | _timing(state, seconds))
@@ -106,6 +106,7 @@ def measure(
                             "case": name,
                             "pass": which,
                             "caches": state,
+                            "algorithm": algorithm,
                             "flops": cost.flops,
                             "bytes": cost.bytes,
                             "seconds": {
@@ -156,8 +157,11 @@ def _timing(state: str, seconds: float) -> dict[str, Any]:
 
 def _expect_same_results(
     name: str, which: str, sides: dict[str, tuple[Worker, dict[str, Any]]]
-) -> None:
-    """Raise when the sides do not compute the same; finite and not zero they are (`sample`)."""
+) -> str | None:
+    """Raise when the sides do not compute the same; finite and not zero they are (`sample`).
+
+    Returns the algorithm that convcore takes, where it tells.
+    """
     samples = {
         side: worker.ask(request | {"do": "sample"}) for side, (worker, request) in sides.items()
     }
@@ -170,3 +174,5 @@ def _expect_same_results(
                 f"{name}, {which}: {OURS} and {side} compute different results: {worst:.3g} apart, "
                 f"where the root of the mean square is {want['rms']:.3g}"
             )
+    algorithm: str | None = want["algorithm"]
+    return algorithm

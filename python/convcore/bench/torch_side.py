@@ -67,7 +67,9 @@ def pool(case: cases.PoolCase, layout: str) -> Calls:
     if case.kind == "avg":
         return {
             "forward": lambda: torch.ops.aten.avg_pool2d(x, *window),
-            "backward": lambda: torch.ops.aten.avg_pool2d_backward(dy, x, *window, False, True, None),
+            "backward": lambda: torch.ops.aten.avg_pool2d_backward(
+                dy, x, *window, False, True, None
+            ),
         }
     dilation = [1, 1]
     indices = torch.ops.aten.max_pool2d_with_indices(x, *window, dilation, False)[1]
