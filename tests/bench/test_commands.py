@@ -207,3 +207,18 @@ def test_time_layers_looks_into_branches_and_leaves_the_network_as_it_was():
     assert [row.name for row in measured.layers] == ["0", "1.body.0", "1.body.1", "2"]
     assert measured.layers[0].backward_seconds == 0  # nothing before it has parameters
     assert not any("backward" in vars(module) for module in model.modules())
+
+
+def test_time_layers_names_the_algorithms_of_a_convolution():
+    measured = time_layers(nn.Sequential(nn.Conv2d(1, 2, 3, padding="same")), (1, 6, 6), 1, 1)
+    names = measured.layers[0].algorithm.split()
+    assert len(names) == 3
+    assert set(names) <= {"planar", "direct", "winograd"}
+
+
+def test_conv2d_algorithm_refuses_other_passes():
+    window = ((1, 1), (0, 0, 0, 0), (1, 1), 1)
+    with pytest.raises(
+        ValueError, match="conv2d: pass is not known: expected 'forward', .* got 'b'"
+    ):
+        _core.conv2d_algorithm("b", (1, 1, 5, 5), (1, 1, 3, 3), *window)

@@ -134,10 +134,12 @@ def _algorithm(module: Module, x_shape: tuple[int, ...]) -> str | None:
         return None
     kernel, stride, dilation = module.kernel_size, module.stride, module.dilation
     pads = to_padding("time", module.padding, x_shape[2:], kernel, stride, dilation)
-    shapes = x_shape, module.weight.data.shape
-    window = stride, [pixels for pair in pads for pixels in pair], dilation, module.groups
-    passes = ("forward", "backward_input", "backward_weight")
-    return " ".join(_core.conv2d_algorithm(which, *shapes, *window) for which in passes)
+    pixels = [count for pair in pads for count in pair]
+    w_shape = module.weight.data.shape
+    return " ".join(
+        _core.conv2d_algorithm(which, x_shape, w_shape, stride, pixels, dilation, module.groups)
+        for which in ("forward", "backward_input", "backward_weight")
+    )
 
 
 def time_layers(
