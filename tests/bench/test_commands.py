@@ -219,6 +219,6 @@ def test_time_layers_names_the_algorithms_of_a_convolution():
 def test_conv2d_algorithm_refuses_other_passes():
     window = ((1, 1), (0, 0, 0, 0), (1, 1), 1)
     with pytest.raises(
-        ValueError, match="conv2d: pass is not known: expected 'forward', .* got 'b'"
+        ValueError, match=r"conv2d: pass is not known: expected 'forward', .* got 'b'"
     ):
         _core.conv2d_algorithm("b", (1, 1, 5, 5), (1, 1, 3, 3), *window)
