@@ -12,6 +12,7 @@
 #include "core/allocator.h"
 #include "core/threads.h"
 #include "cpu/conv2d/weight_shards.h"
+#include "cpu/conv2d/winograd.h"
 #include "cpu/tile.h"
 
 namespace convcore::cpu::CONVCORE_ISA {
@@ -20,137 +21,107 @@ namespace {
 constexpr int kOut = 4, kIn = 6, kTaps = 3;  // along an axis: of a tile of dy, of its patch of x, of the filter
 constexpr int kPositions = kIn * kIn;
 
-#ifndef TUNE_RANGE
-#define TUNE_RANGE 64
-#define TUNE_TILES 64
-#define TUNE_BLOCK (36*32*128)
-#endif
-constexpr int64_t kRange = TUNE_RANGE;           // channels of a task, at most: 36 * 64 * 64 sums are 576 KiB
-constexpr int64_t kBlockTiles = TUNE_TILES;      // more gain nothing: the sums are touched once per block
-constexpr int64_t kBlockFloats = TUNE_BLOCK;  // of V and Z: 576 KiB, 32 tiles of 64 and 64 channels
-constexpr int64_t kTasks = 8;
-constexpr int64_t kShardTiles = 128;         // at least so many per shard: its inverse transform costs as much as 5
+constexpr int64_t kRange = 64;               // channels of a task, at most: 36 * 64 * 64 sums are 576 KiB
+constexpr int64_t kBlockTiles = 64;          // of a block, at most: the sums are read and written once per block
+constexpr int64_t kBlockFloats = 36 * 4096;  // V and Z of a block: 576 KiB, 32 tiles of 64 and 64 channels
+constexpr int64_t kTasks = 8;                // cut the tiles into shards until there are so many tasks,
+constexpr int64_t kShardTiles = 128;         // but not smaller: the inverse transform costs as much as 5 tiles
 constexpr int64_t kPartFloats = 4 << 20;     // all partial gradients together: 16 MiB
 
 // ---- transforms ---------------------------------------------------------------------------------------------------
 //
-// Along an axis, six values at the points 0, +a, -a, +b, -b, infinity. They are computed in pairs: the values at +-p
-// share an even and an odd part. Two rows of six fit in 16 registers, so a patch is transformed in three passes, one
-// for each pair of its rows.
+// Along an axis, six values at the points 0, +-a, +-b, infinity (winograd.h), computed in pairs that share their parts.
+// Two rows of six fit in 16 registers, so a patch is transformed in three passes, one for each pair of its rows; the
+// positions are kept in the order of the pairs.
 
-constexpr float kA = 2.f / 3, kB = 4.f / 3;
-constexpr float kA2 = kA * kA, kB2 = kB * kB;
-constexpr int kPairRow[3][2] = {{0, 5}, {1, 2}, {3, 4}};
+constexpr int kGroup = 2 * kIn;  // positions of a pair of rows
+constexpr int row_position(int row) { return row == 0 ? 0 : row == kIn - 1 ? kIn : (row + 1) * kIn; }
+
+// G d: the cubic with the coefficients d, at the points.
+template <int pair>
+CONVCORE_INLINE VecPair pair_of(const Vec (&d)[kOut]) {
+  if constexpr (pair == 0) return {d[0], d[3]};
+  constexpr float p = pair == 1 ? kPointA : kPointB, p2 = pair == 1 ? kPointA2 : kPointB2;
+  const Vec even = d[0] + p2 * d[2], odd = d[1] + p2 * d[3];
+  return {even + p * odd, even - p * odd};
+}
 
 // B^T d.
 template <int pair>
-CONVCORE_INLINE void input_pair(const Vec (&d)[kIn], Vec& first, Vec& second) {
-  if constexpr (pair == 0) {
-    first = kA2 * kB2 * d[0] + (d[4] - (kA2 + kB2) * d[2]);
-    second = kA2 * kB2 * d[1] + (d[5] - (kA2 + kB2) * d[3]);
-  } else {
-    constexpr float p = pair == 1 ? kA : kB, other2 = pair == 1 ? kB2 : kA2;
-    const Vec even = d[4] - other2 * d[2], odd = d[3] - other2 * d[1];
-    first = even + p * odd;
-    second = even - p * odd;
-  }
+CONVCORE_INLINE VecPair pair_of(const Vec (&d)[kIn]) {
+  return winograd_input_pair<pair>(d[0], d[1], d[2], d[3], d[4], d[5]);
 }
 
-// G d: the cubic with the coefficients d at the six points.
-template <int pair>
-CONVCORE_INLINE void output_pair(const Vec (&d)[kOut], Vec& first, Vec& second) {
-  if constexpr (pair == 0) {
-    first = d[0];
-    second = d[3];
-  } else {
-    constexpr float p = pair == 1 ? kA : kB;
-    const Vec even = d[0] + p * p * d[2], odd = d[1] + p * p * d[3];
-    first = even + p * odd;
-    second = even - p * odd;
-  }
+template <int S, int pair>
+CONVCORE_INLINE void store_pair(const Vec (&row)[S], float* to, int64_t position) {
+  const VecPair values = pair_of<pair>(row);
+  store(to + kPairPoints[pair][0] * position, values.first);
+  store(to + kPairPoints[pair][1] * position, values.second);
 }
 
-template <int pair>
-CONVCORE_INLINE void pair_of(const Vec (&d)[kIn], Vec& first, Vec& second) {
-  input_pair<pair>(d, first, second);
-}
-template <int pair>
-CONVCORE_INLINE void pair_of(const Vec (&d)[kOut], Vec& first, Vec& second) {
-  output_pair<pair>(d, first, second);
-}
-
-// S x S pixels of an image: rows outside of it point to zeros, columns outside of it are not read.
+// S x S pixels of an image (6 x 6 of x, 4 x 4 of dy), which may reach past its edges.
 template <int S>
 struct Patch {
-  const float* row[S];   // its first column
-  int64_t step;          // floats from column to column
-  int64_t begin, end;    // columns begin .. end - 1 lie in the image
-
-  Patch(const float* image, int64_t height, int64_t width, int64_t channels, int64_t h, int64_t w, const float* zeros)
-      : step(channels), begin(max_of<int64_t>(0, -w)), end(min_of<int64_t>(S, width - w)) {
-    for (int i = 0; i < S; i++)
-      row[i] = h + i >= 0 && h + i < height ? image + ((h + i) * width + w) * channels : zeros;
-  }
+  const float* row[S];    // column 0 of the image; rows outside of it point to zeros
+  int64_t columns, step;  // of the image; floats from column to column
+  int64_t column;         // of the patch's first pixel
 };
 
-template <int S, int pair, bool partial>
+// The values of a pair of rows: 12 positions, `position` floats apart, for `lanes` channels from c on.
+template <int S, int pair, bool whole>
 CONVCORE_INLINE void transform_pair(const Patch<S>& patch, int64_t c, int64_t lanes, float* to, int64_t position) {
   Vec rows[2][S];
 #pragma GCC unroll 6
   for (int j = 0; j < S; j++) {
-    if (j < patch.begin || j >= patch.end) {
-      rows[0][j] = rows[1][j] = Vec{};
-      continue;
-    }
-    Vec column[S];
+    const int64_t column = patch.column + j;
+    const bool inside = whole || (column >= 0 && column < patch.columns);
+    const int64_t at = (inside ? column : 0) * patch.step + c;
+    Vec d[S];
 #pragma GCC unroll 6
-    for (int i = 0; i < S; i++) {
-      const float* from = patch.row[i] + j * patch.step + c;
-      column[i] = partial ? load_partial(from, lanes) : load(from);
-    }
-    pair_of<pair>(column, rows[0][j], rows[1][j]);
+    for (int i = 0; i < S; i++)
+      d[i] = whole ? load(patch.row[i] + at) : load_partial(patch.row[i] + at, inside ? lanes : 0);
+    const VecPair values = pair_of<pair>(d);
+    rows[0][j] = values.first;
+    rows[1][j] = values.second;
   }
 #pragma GCC unroll 2
   for (int r = 0; r < 2; r++) {
-    float* row = to + kPairRow[pair][r] * kIn * position;
-    Vec first, second;
-    pair_of<0>(rows[r], first, second);
-    store(row + kPairRow[0][0] * position, first);
-    store(row + kPairRow[0][1] * position, second);
-    pair_of<1>(rows[r], first, second);
-    store(row + kPairRow[1][0] * position, first);
-    store(row + kPairRow[1][1] * position, second);
-    pair_of<2>(rows[r], first, second);
-    store(row + kPairRow[2][0] * position, first);
-    store(row + kPairRow[2][1] * position, second);
+    float* row = to + r * kIn * position;
+    store_pair<S, 0>(rows[r], row, position);
+    store_pair<S, 1>(rows[r], row, position);
+    store_pair<S, 2>(rows[r], row, position);
   }
 }
 
-// The transform of the channels c, c + 1, ... of a patch; position p of it goes to `to + p * position`.
-template <int S, bool partial>
+template <int S, bool whole>
 __attribute__((noinline)) void transform_vector(const Patch<S>& patch, int64_t c, int64_t lanes, float* to,
                                                 int64_t position) {
-  transform_pair<S, 0, partial>(patch, c, lanes, to, position);
-  transform_pair<S, 1, partial>(patch, c, lanes, to, position);
-  transform_pair<S, 2, partial>(patch, c, lanes, to, position);
+  transform_pair<S, 0, whole>(patch, c, lanes, to, position);
+  transform_pair<S, 1, whole>(patch, c, lanes, to + kGroup * position, position);
+  transform_pair<S, 2, whole>(patch, c, lanes, to + 2 * kGroup * position, position);
 }
 
+// All 36 positions, for the channels c_begin .. c_end - 1 and zeros up to a whole vector.
 template <int S>
 void transform(const Patch<S>& patch, int64_t c_begin, int64_t c_end, float* to, int64_t position) {
-  int64_t c = c_begin;
-  for (; c + kLanes <= c_end; c += kLanes)
-    transform_vector<S, false>(patch, c, kLanes, to + (c - c_begin), position);
-  if (c < c_end) transform_vector<S, true>(patch, c, c_end - c, to + (c - c_begin), position);
+  const bool inside = patch.column >= 0 && patch.column + S <= patch.columns;
+  for (int64_t c = c_begin; c < c_end; c += kLanes, to += kLanes) {
+    if (inside && c + kLanes <= c_end)
+      transform_vector<S, true>(patch, c, kLanes, to, position);
+    else
+      transform_vector<S, false>(patch, c, min_of<int64_t>(kLanes, c_end - c), to, position);
+  }
 }
 
 // A^T m for the three taps of an axis. The values at +-p have the same weight, 1 over the product of the differences
 // to the other points.
 CONVCORE_INLINE void inverse(const Vec (&m)[kIn], Vec (&out)[kTaps]) {
-  constexpr float w0 = 1 / (kA2 * kB2), wa = 1 / (2 * kA2 * (kA2 - kB2)), wb = 1 / (2 * kB2 * (kB2 - kA2));
+  constexpr float w0 = 1 / (kPointA2 * kPointB2), wa = 1 / (2 * kPointA2 * (kPointA2 - kPointB2)),
+                  wb = 1 / (2 * kPointB2 * (kPointB2 - kPointA2));
   const Vec even_a = m[1] + m[2], odd_a = m[1] - m[2], even_b = m[3] + m[4], odd_b = m[3] - m[4];
   out[0] = w0 * m[0] + wa * even_a + wb * even_b;
-  out[1] = wa * kA * odd_a + wb * kB * odd_b;
-  out[2] = wa * kA2 * even_a + wb * kB2 * even_b + m[5];
+  out[1] = wa * kPointA * odd_a + wb * kPointB * odd_b;
+  out[2] = wa * kPointA2 * even_a + wb * kPointB2 * even_b + m[5];
 }
 
 // ---- products -----------------------------------------------------------------------------------------------------
@@ -165,52 +136,71 @@ constexpr int rows_of(int vecs) {
   return rows < kLanes ? rows : kLanes;
 }
 
-struct Product {  // of one position: sums (+)= sum over tiles of v[tile][c] * z[tile][k]
+// Brings the pixels of the next block into L2, some at a time: the memory is kept busy while the products are computed.
+struct Prefetch {
+  const float* at;
+  int64_t pixels, step, floats;  // pixels left; floats from pixel to pixel, floats of a pixel
+  int64_t pixels_at_a_time;
+
+  inline __attribute__((always_inline)) void some() {
+    for (int64_t left = min_of(pixels_at_a_time, pixels); left > 0; left--, pixels--, at += step)
+      for (int64_t i = 0; i < floats; i += 16) __builtin_prefetch(at + i, 0, 2);
+  }
+};
+
+// For every position: sums[c][k] += sum over the tiles of v[tile][c] * z[tile][k].
+struct Products {
   const float *v, *z;
-  float* sums;                // (c, k)
-  int64_t tiles, c, k;        // channels: multiples of kLanes
-  bool first;                 // overwrite the sums
+  float* sums;
+  int64_t v_position, z_position, sums_position;  // floats from position to position
+  int64_t tiles, c, k;                            // channels: multiples of kLanes
+  bool first;                                     // overwrite the sums
 };
 
 template <int V>
-__attribute__((noinline)) void multiply(const Product& p, int64_t k) {
+__attribute__((noinline)) void multiply(const Products& p, int64_t k, Prefetch& x, Prefetch& dy) {
   constexpr int R = rows_of(V);
-  for (int64_t c = 0; c < p.c; c += R) {
-    Vec acc[R][V];
+  for (int64_t position = 0; position < kPositions; position++)
+    for (int64_t c = 0; c < p.c; c += R) {
+      x.some();
+      dy.some();
+      const float* v = p.v + position * p.v_position + c;
+      const float* z = p.z + position * p.z_position + k;
+      float* sums = p.sums + position * p.sums_position + c * p.k + k;
+      Vec acc[R][V] = {};
+#pragma GCC unroll 4
+      for (int64_t t = 0; t < p.tiles; t++, v += p.c, z += p.k) {
+        Vec b[V];
+#pragma GCC unroll 4
+        for (int i = 0; i < V; i++) b[i] = load(z + i * kLanes);
 #pragma GCC unroll 16
-    for (int r = 0; r < R; r++)
+        for (int r = 0; r < R; r++) {
+          const Vec a = splat(v[r]);
 #pragma GCC unroll 4
-      for (int i = 0; i < V; i++) acc[r][i] = Vec{};
-    const float *v = p.v + c, *z = p.z + k;
-    for (int64_t t = 0; t < p.tiles; t++, v += p.c, z += p.k) {
-      Vec b[V];
-#pragma GCC unroll 4
-      for (int i = 0; i < V; i++) b[i] = load(z + i * kLanes);
-#pragma GCC unroll 16
-      for (int r = 0; r < R; r++) {
-        const Vec a = splat(v[r]);
-#pragma GCC unroll 4
-        for (int i = 0; i < V; i++) acc[r][i] += a * b[i];
+          for (int i = 0; i < V; i++) acc[r][i] += a * b[i];
+        }
       }
+#pragma GCC unroll 16
+      for (int r = 0; r < R; r++, sums += p.k)
+#pragma GCC unroll 4
+        for (int i = 0; i < V; i++) {
+          float* to = sums + i * kLanes;
+          store(to, p.first ? acc[r][i] : load(to) + acc[r][i]);
+        }
     }
-    float* sums = p.sums + c * p.k + k;
-    for (int r = 0; r < R; r++, sums += p.k)
-#pragma GCC unroll 4
-      for (int i = 0; i < V; i++) {
-        float* to = sums + i * kLanes;
-        store(to, p.first ? acc[r][i] : load(to) + acc[r][i]);
-      }
-  }
 }
 
-void multiply(const Product& p) {
-  for (int64_t k = 0; k < p.k;) {
-    const int64_t vecs = next_tile((p.k - k) / kLanes, kMaxVecs);
-    if (kMaxVecs >= 4 && vecs == 4) multiply<kMaxVecs>(p, k);
-    else if (vecs == 3) multiply<3>(p, k);
-    else if (vecs == 2) multiply<2>(p, k);
-    else multiply<1>(p, k);
-    k += vecs * kLanes;
+void multiply(const Products& p, Prefetch& x, Prefetch& dy) {
+  for (int64_t k = 0, vecs; k < p.k; k += vecs * kLanes) {
+    vecs = next_tile((p.k - k) / kLanes, kMaxVecs);
+    if (kMaxVecs >= 4 && vecs == 4)
+      multiply<kMaxVecs>(p, k, x, dy);
+    else if (vecs == 3)
+      multiply<3>(p, k, x, dy);
+    else if (vecs == 2)
+      multiply<2>(p, k, x, dy);
+    else
+      multiply<1>(p, k, x, dy);
   }
 }
 
@@ -249,8 +239,8 @@ struct Task {
   const Cuts& cuts;
   const float *dy, *x;
   int64_t c_begin, c_end, k_begin, k_end;
-  // Block of tiles: floats from tile to tile are c and k. Positions are a vector further apart than they need be, so
-  // that they do not all fall into the same cache sets.
+  // Channels of the task in whole vectors, tiles of a block; floats from position to position. Positions are a cache
+  // line further apart than they need be, so that they do not all fall into the same cache sets.
   int64_t c, k, block, v_position, z_position, sums_position;
   float *zeros, *v, *z, *sums;
 
@@ -261,7 +251,7 @@ struct Task {
     c = whole_vectors(c_end - c_begin), k = whole_vectors(k_end - k_begin);
     block = max_of<int64_t>(1, min_of(kBlockTiles, kBlockFloats / (kPositions * (c + k))));
     v_position = block * c + 16, z_position = block * k + 16, sums_position = c * k + 16;
-    const int64_t zero_floats = whole_vectors(kIn * max_of(s.c_in, s.c_out));
+    const int64_t zero_floats = whole_vectors(max_of(s.w_in * s.c_in, s.w_out * s.c_out));
     zeros = static_cast<float*>(thread_workspace(
         0, size_t(zero_floats + kPositions * (v_position + z_position + sums_position)) * sizeof(float)));
     memset(zeros, 0, size_t(zero_floats) * sizeof(float));
@@ -270,48 +260,50 @@ struct Task {
     sums = z + kPositions * z_position;
   }
 
-  template <typename F>
-  void at_tile(int64_t tile, const F& f) const {
-    const int64_t in_image = cuts.tile_rows * cuts.tile_columns, n = tile / in_image;
-    f(n, tile % in_image / cuts.tile_columns * kOut, tile % cuts.tile_columns * kOut);
+  template <int S>
+  Patch<S> patch(const float* image, int64_t height, int64_t width, int64_t channels, int64_t h, int64_t w) const {
+    Patch<S> patch;
+    for (int i = 0; i < S; i++)
+      patch.row[i] = h + i >= 0 && h + i < height ? image + (h + i) * width * channels : zeros;
+    patch.columns = width, patch.step = channels, patch.column = w;
+    return patch;
   }
 
-  void transform_block(int64_t tile, int64_t tiles) const {
-    for (int64_t t = 0; t < tiles; t++)
-      at_tile(tile + t, [&](int64_t n, int64_t h, int64_t w) {
-        const Patch<kIn> patch(x + n * s.h_in * s.w_in * s.c_in, s.h_in, s.w_in, s.c_in, h - s.window.h.pad_before,
-                               w - s.window.w.pad_before, zeros);
-        transform(patch, c_begin, c_end, v + t * c, v_position);
-        const Patch<kOut> out(dy + n * s.h_out * s.w_out * s.c_out, s.h_out, s.w_out, s.c_out, h, w, zeros);
-        transform(out, k_begin, k_end, z + t * k, z_position);
-      });
+  void transform_block(int64_t begin, int64_t tiles) const {
+    int64_t row = begin / cuts.tile_columns, j = begin % cuts.tile_columns;  // of tiles
+    int64_t n = row / cuts.tile_rows, i = row % cuts.tile_rows;
+    for (int64_t t = 0; t < tiles; t++) {
+      transform(patch<kIn>(x + n * s.h_in * s.w_in * s.c_in, s.h_in, s.w_in, s.c_in, i * kOut - s.window.h.pad_before,
+                           j * kOut - s.window.w.pad_before),
+                c_begin, c_end, v + t * c, v_position);
+      transform(patch<kOut>(dy + n * s.h_out * s.w_out * s.c_out, s.h_out, s.w_out, s.c_out, i * kOut, j * kOut),
+                k_begin, k_end, z + t * k, z_position);
+      if (++j == cuts.tile_columns) j = 0, i++;
+      if (i == cuts.tile_rows) i = 0, n++;
+    }
   }
 
-  // Brings what transform_block will read of a tile into L2 (its share of x and dy).
-  void prefetch_tile(int64_t tile) const {
-    at_tile(tile, [&](int64_t n, int64_t h, int64_t w) {
-      for (int64_t i = h; i < min_of(h + kOut, s.h_out); i++)
-        for (int64_t j = w; j < min_of(w + kOut, s.w_out); j++) {
-          const float* from = dy + ((n * s.h_out + i) * s.w_out + j) * s.c_out;
-          for (int64_t q = k_begin; q < k_end; q += 16) __builtin_prefetch(from + q, 0, 2);
-        }
-      for (int64_t i = h; i < min_of(h + kOut, s.h_in); i++)
-        for (int64_t j = w; j < min_of(w + kOut, s.w_in); j++) {
-          const float* from = x + ((n * s.h_in + i) * s.w_in + j) * s.c_in;
-          for (int64_t q = c_begin; q < c_end; q += 16) __builtin_prefetch(from + q, 0, 2);
-        }
-    });
+  // The pixels of the tiles begin .. end - 1, about: as if the rows of a tile were one after the other.
+  Prefetch prefetch(const float* images, int64_t height, int64_t width, int64_t channels, int64_t c0, int64_t c1,
+                    int64_t begin, int64_t end) const {
+    const auto first_pixel = [&](int64_t tile) {
+      const int64_t row = tile / cuts.tile_columns, n = row / cuts.tile_rows;
+      return (n * height + min_of(height, row % cuts.tile_rows * kOut)) * width +
+             kOut * min_of(width, tile % cuts.tile_columns * kOut);
+    };
+    const int64_t all = s.n * height * width, from = min_of(first_pixel(begin), all);
+    const int64_t pixels = min_of(first_pixel(end), all) - from;
+    const int64_t times = kPositions * (c * k) / (kLanes * kLanes);  // at least so often does `multiply` call
+    return {images + from * channels + c0, pixels, channels, c1 - c0, ceil_div(pixels, times)};
   }
 
   void run(int64_t begin, int64_t end, float* part) const {
     for (int64_t tile = begin; tile < end; tile += block) {
-      const int64_t tiles = min_of(block, end - tile);
-      transform_block(tile, tiles);
-      const int64_t next = tile + tiles, ahead = min_of(block, end - next);
-      for (int64_t p = 0; p < kPositions; p++) {
-        for (int64_t t = ahead * p / kPositions; t < ahead * (p + 1) / kPositions; t++) prefetch_tile(next + t);
-        multiply({v + p * v_position, z + p * z_position, sums + p * sums_position, tiles, c, k, tile == begin});
-      }
+      const int64_t next = min_of(tile + block, end), next_end = min_of(next + block, end);
+      transform_block(tile, next - tile);
+      Prefetch next_x = prefetch(x, s.h_in, s.w_in, s.c_in, c_begin, c_end, next, next_end);
+      Prefetch next_dy = prefetch(dy, s.h_out, s.w_out, s.c_out, k_begin, k_end, next, next_end);
+      multiply({v, z, sums, v_position, z_position, sums_position, next - tile, c, k, tile == begin}, next_x, next_dy);
     }
     write(part);
   }
@@ -327,7 +319,7 @@ struct Task {
         for (int q = 0; q < kIn; q++) {
           Vec m[kIn], column[kTaps];
 #pragma GCC unroll 6
-          for (int p = 0; p < kIn; p++) m[p] = load(from + (p * kIn + q) * sums_position);
+          for (int p = 0; p < kIn; p++) m[p] = load(from + (row_position(p) + q) * sums_position);
           inverse(m, column);
 #pragma GCC unroll 3
           for (int a = 0; a < kTaps; a++) half[a][q] = column[a];
