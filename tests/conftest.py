@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -42,3 +43,13 @@ def rng() -> np.random.Generator:
 def torch():
     """Give torch, the oracle for the meaning of arguments; use with @pytest.mark.torch."""
     return pytest.importorskip("torch", reason="torch is not installed")
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Path:
+    """Give the folder with the real data sets: ``$CONVCORE_TEST_DATA`` or ../shared/data."""
+    beside = Path(__file__).resolve().parents[2] / "shared" / "data"
+    folder = Path(os.environ.get("CONVCORE_TEST_DATA") or beside)
+    if not folder.is_dir():
+        pytest.skip(f"no real data: {folder} is no folder (CONVCORE_TEST_DATA names another)")
+    return folder

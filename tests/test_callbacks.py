@@ -9,7 +9,13 @@ import pytest
 
 import convcore
 from convcore import nn, optim
-from convcore.callbacks import Callback, EarlyStopping, ModelCheckpoint, TrainingCheckpoint
+from convcore.callbacks import (
+    Callback,
+    EarlyStopping,
+    LearningRateScheduler,
+    ModelCheckpoint,
+    TrainingCheckpoint,
+)
 
 X = np.random.default_rng(0).standard_normal((40, 4)).astype(np.float32)
 Y = (X.sum(axis=1) > 0).astype(np.int64)
@@ -190,6 +196,37 @@ def test_callback_rejects_a_metric_that_is_not_recorded(make):
 def test_callback_rejects(make, message):
     with pytest.raises(ValueError, match=re.escape(message)):
         make()
+
+
+def test_learning_rate_scheduler_sets_every_group_before_the_epoch():
+    rates = []
+
+    class Record(Callback):
+        def on_batch_end(self, batch, logs):
+            rates.append([group["lr"] for group in self.model.optimizer.param_groups])
+
+    model = nn.Sequential(nn.Linear(4, 3), nn.Linear(3, 2))
+    model.compile(lambda p: optim.SGD([{"params": p[:2]}, {"params": p[2:]}], lr=9.0))
+    halving = LearningRateScheduler(lambda epoch: 0.5**epoch)
+    model.fit(
+        X, Y, epochs=4, initial_epoch=1, batch_size=40, callbacks=[halving, Record()], verbose=0
+    )
+    assert rates == [[0.5, 0.5], [0.25, 0.25], [0.125, 0.125]]
+
+
+@pytest.mark.parametrize("rate", [-0.1, float("nan")])
+def test_learning_rate_scheduler_rejects_a_wrong_rate(rate):
+    with pytest.raises(ValueError, match="LearningRateScheduler: schedule is out of range"):
+        compiled().fit(X, Y, callbacks=[LearningRateScheduler(lambda epoch: rate)], verbose=0)
+
+
+def test_training_checkpoint_knows_what_it_saved(tmp_path):
+    keeper = TrainingCheckpoint(tmp_path / "c", extra={"a": 1})
+    assert keeper.epoch is None
+    assert not keeper.path.exists()
+    compiled().fit(X, Y, epochs=2, callbacks=[keeper], verbose=0)
+    assert keeper.epoch == 2
+    assert convcore.serialization.load_extra(keeper.path) == {"a": 1}
 
 
 def test_model_checkpoint_saves_each_epoch(tmp_path):

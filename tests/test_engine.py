@@ -301,6 +301,15 @@ def test_ctrl_c_lets_the_step_finish_and_comes_out():
     assert model.training
 
 
+def test_ctrl_c_at_the_very_end_is_not_lost():
+    class Interrupt(Callback):
+        def on_train_end(self):
+            signal.raise_signal(signal.SIGINT)
+
+    with pytest.raises(KeyboardInterrupt):
+        compiled().fit(*blobs(), callbacks=[Interrupt()], verbose=0)
+
+
 def test_ctrl_c_in_a_program_with_a_handler_of_its_own():
     seen = []
     before = signal.signal(signal.SIGINT, lambda *_: seen.append(1))
@@ -471,6 +480,15 @@ def test_verbs_need_compile():
 def test_compile_rejects(arguments, error, message):
     with pytest.raises(error, match=re.escape(message)):
         network().compile(**arguments)
+
+
+def test_fit_notices_a_layer_that_the_optimizer_does_not_know():
+    model = compiled()
+    model[2] = nn.Linear(16, 3)
+    with pytest.raises(RuntimeError, match="fit: the model has changed: expected the parameters"):
+        model.fit(*blobs(), verbose=0)
+    model.compile()
+    model.fit(*blobs(), verbose=0)
 
 
 def test_compile_takes_an_optimizer_a_class_or_a_function():

@@ -62,6 +62,21 @@ def test_saved_file_has_the_keys_of_the_state_dict(tmp_path):
     assert tensors["0.weight"].shape == (6, 1, 5, 5)
 
 
+def test_extra_is_kept_in_models_and_checkpoints(tmp_path):
+    extra = {"classes": ["a", "b"], "mean": [0.1], "none": None}
+    model = nn.Sequential(nn.Linear(2, 2))
+    model.save(tmp_path / "model", extra=extra)
+    assert serialization.load_extra(tmp_path / "model") == extra
+    optimizer = optim.SGD(model.parameters())
+    for given, want in ((extra, extra), (None, {})):
+        serialization.save_checkpoint(
+            tmp_path / "folder", model, optimizer, 1, convcore.History(), given
+        )
+        assert serialization.load_extra(tmp_path / "folder") == want
+    model.save(tmp_path / "model")
+    assert serialization.load_extra(tmp_path / "model") == {}
+
+
 def test_save_keeps_scalars_and_strided_parameters(tmp_path):
     model = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4))
     model[0].weight.data = np.arange(12, dtype=np.float32).reshape(3, 4).T

@@ -12,7 +12,7 @@ namespace {
 void bind(py::module_& m, Activation kind) {
   const std::string name = name_of(kind), backward = name + "_backward";
   m.def((name + "_forward").c_str(), [kind](py::object x, float negative_slope) {
-    const auto xa = tensor_arg(name_of(kind), "x", x);
+    const auto xa = image_arg(name_of(kind), "x", x);
     Tensor y;
     {
       py::gil_scoped_release release;
@@ -22,9 +22,9 @@ void bind(py::module_& m, Activation kind) {
   });
   m.def(backward.c_str(), [kind, backward](py::object dy, py::object x, py::object saved, float negative_slope) {
     const char* op = backward.c_str();
-    const auto dya = tensor_arg(op, "dy", dy);
-    const auto xa = saved.is_none() ? tensor_arg(op, "x", x) : optional_tensor_arg(op, "x", x);
-    const auto ya = optional_tensor_arg(op, "saved", saved);
+    const auto dya = image_arg(op, "dy", dy);
+    const auto xa = saved.is_none() ? image_arg(op, "x", x) : optional_image_arg(op, "x", x);
+    const auto ya = optional_image_arg(op, "saved", saved);
     Tensor dx;
     {
       py::gil_scoped_release release;

@@ -7,7 +7,7 @@ namespace convcore {
 
 void bind_add(py::module_& m) {
   m.def("add_forward", [](py::object a, py::object b) {
-    const auto aa = tensor_arg("add", "a", a), ba = tensor_arg("add", "b", b);
+    const auto aa = image_arg("add", "a", a), ba = image_arg("add", "b", b);
     Tensor y;
     {
       py::gil_scoped_release release;
@@ -17,8 +17,8 @@ void bind_add(py::module_& m) {
   });
   // The caller gets its own dy back (as an array in order), without a copy.
   m.def("add_backward", [](py::object dy, py::object a, py::object b) {
-    const auto dya = tensor_arg("add_backward", "dy", dy);
-    const auto aa = tensor_arg("add_backward", "a", a), ba = tensor_arg("add_backward", "b", b);
+    const auto dya = image_arg("add_backward", "dy", dy);
+    const auto aa = image_arg("add_backward", "a", a), ba = image_arg("add_backward", "b", b);
     check_add_backward(dya.array, aa.array, ba.array);
     return dya.holder;
   });

@@ -1,5 +1,7 @@
 #include "bindings/arrays.h"
 
+#include "ops/reorder.h"
+
 #include <limits>
 
 namespace convcore {
@@ -41,6 +43,17 @@ Arg<T> view(py::array array) {
   return {array, Array<T>(data ? data : &nothing, std::move(shape), nullptr)};
 }
 
+// Whether the memory of (N, C, H, W) lies in the order (N, H, W, C) without gaps, and not in row-major order.
+bool is_channels_last(const py::array& array) {
+  if (array.ndim() != 4 || array.size() == 0 || (array.flags() & py::array::c_style)) return false;
+  py::ssize_t stride = array.itemsize();
+  for (int axis : {1, 3, 2, 0}) {
+    if (array.shape(axis) != 1 && array.strides(axis) != stride) return false;
+    stride *= array.shape(axis);
+  }
+  return true;
+}
+
 void expect_float32(const char* op, const char* name, const py::array& array) {
   if (array.dtype().equal(py::dtype::of<float>())) return;
   const std::string dtype = py::str(array.dtype());
@@ -70,17 +83,31 @@ py::object wrap(const Array<T>& array) {
   if (!array.given()) return py::none();
   auto* owner = new std::shared_ptr<void>(array.owner());
   py::capsule base(owner, [](void* p) { delete static_cast<std::shared_ptr<void>*>(p); });
-  return py::array_t<T>(array.shape(), array.data(), base);
+  if (array.layout() == Layout::row_major) return py::array_t<T>(array.shape(), array.data(), base);
+  const Shape& s = array.shape();
+  const int64_t item = sizeof(T);
+  const std::vector<int64_t> strides = {s[1] * s[2] * s[3] * item, item, s[1] * s[3] * item, s[1] * item};
+  return py::array_t<T>(s, strides, array.data(), base);
 }
 
 }  // namespace
 
-Arg<float> tensor_arg(const char* op, const char* name, py::handle object) {
+Arg<float> image_arg(const char* op, const char* name, py::handle object) {
   py::array array = as_ndarray(op, name, "float32", object);
   expect_float32(op, name, array);
+  if (is_channels_last(array)) {
+    const Arg<float> arg = view<float>(array);
+    return {arg.holder, Tensor(arg.array.data(), arg.array.shape(), nullptr, Layout::channels_last)};
+  }
   if (!(array.flags() & py::array::c_style)) array = py::array_t<float, py::array::c_style>::ensure(array);
   if (!array) throw py::error_already_set();
   return view<float>(array);
+}
+
+Arg<float> tensor_arg(const char* op, const char* name, py::handle object) {
+  Arg<float> arg = image_arg(op, name, object);
+  if (arg.array.layout() == Layout::row_major) return arg;
+  return {arg.holder, reorder(op, arg.array, Layout::row_major)};
 }
 
 Arg<float> optional_tensor_arg(const char* op, const char* name, py::handle object) {
@@ -88,11 +115,23 @@ Arg<float> optional_tensor_arg(const char* op, const char* name, py::handle obje
   return tensor_arg(op, name, object);
 }
 
+Arg<float> optional_image_arg(const char* op, const char* name, py::handle object) {
+  if (object.is_none()) return {};
+  return image_arg(op, name, object);
+}
+
 Arg<int64_t> label_arg(const char* op, const char* name, py::handle object) {
   return integer_arg<int64_t>(op, name, object);
 }
 
 Arg<int32_t> index_arg(const char* op, const char* name, py::handle object) {
+  if (py::isinstance<py::array>(object)) {
+    const py::array array = py::reinterpret_borrow<py::array>(object);
+    if (array.dtype().equal(py::dtype::of<int32_t>()) && is_channels_last(array)) {
+      const Arg<int32_t> arg = view<int32_t>(array);
+      return {arg.holder, IndexArray(arg.array.data(), arg.array.shape(), nullptr, Layout::channels_last)};
+    }
+  }
   return integer_arg<int32_t>(op, name, object);
 }
 

@@ -21,8 +21,13 @@ struct Arg {
 // Throws TypeError "<op>: <name> ...: expected ..., got ..." for anything else.
 Arg<float> tensor_arg(const char* op, const char* name, py::handle object);
 Arg<float> optional_tensor_arg(const char* op, const char* name, py::handle object);  // None: not given
-Arg<int64_t> label_arg(const char* op, const char* name, py::handle object);          // any integer dtype
-Arg<int32_t> index_arg(const char* op, const char* name, py::handle object);          // any integer dtype
+
+// The same for images in either order of memory: a 4-D array that is channels-last is viewed as it is.
+Arg<float> image_arg(const char* op, const char* name, py::handle object);
+Arg<float> optional_image_arg(const char* op, const char* name, py::handle object);
+
+Arg<int64_t> label_arg(const char* op, const char* name, py::handle object);  // any integer dtype
+Arg<int32_t> index_arg(const char* op, const char* name, py::handle object);  // any integer dtype
 
 // A float32 array that the op writes in place: must be C-contiguous and writeable.
 Arg<float> inout_arg(const char* op, const char* name, py::handle object);

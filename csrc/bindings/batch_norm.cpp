@@ -17,7 +17,7 @@ Arg<float> running_arg(const char* name, py::handle object, bool training) {
 void bind_batch_norm(py::module_& m) {
   m.def("batch_norm_forward", [](py::object x, py::object running_mean, py::object running_var, py::object weight,
                                  py::object bias, bool training, double momentum, double eps) {
-    const auto xa = tensor_arg("batch_norm", "x", x);
+    const auto xa = image_arg("batch_norm", "x", x);
     const auto mean = running_arg("running_mean", running_mean, training);
     const auto var = running_arg("running_var", running_var, training);
     const auto wa = optional_tensor_arg("batch_norm", "weight", weight);
@@ -32,7 +32,7 @@ void bind_batch_norm(py::module_& m) {
   m.def("batch_norm_backward", [](py::object dy, py::object x, py::object running_mean, py::object running_var,
                                   py::object weight, bool training, double momentum, double eps, py::object saved_mean,
                                   py::object saved_rstd, bool need_dx, bool need_dweight, bool need_dbias) {
-    const auto dya = tensor_arg("batch_norm_backward", "dy", dy), xa = tensor_arg("batch_norm", "x", x);
+    const auto dya = image_arg("batch_norm_backward", "dy", dy), xa = image_arg("batch_norm", "x", x);
     const auto mean = optional_tensor_arg("batch_norm", "running_mean", running_mean);
     const auto var = optional_tensor_arg("batch_norm", "running_var", running_var);
     const auto wa = optional_tensor_arg("batch_norm", "weight", weight);

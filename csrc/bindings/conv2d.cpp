@@ -2,6 +2,8 @@
 
 #include "bindings/arrays.h"
 #include "bindings/module.h"
+#include "ops/conv2d_algorithm.h"
+#include "ops/reorder.h"
 
 namespace convcore {
 namespace {
@@ -14,15 +16,19 @@ Arg<float> with_height(const char* op, const char* name, const char* dims, Arg<f
   return {arg.holder, Tensor(arg.array.data(), shape, arg.array.owner())};
 }
 
-Tensor without_height(const Tensor& array) {
+Tensor without_height(const char* op, const Tensor& array) {
   if (!array.given()) return array;
-  Shape shape = array.shape();
+  const Tensor plain = reorder(op, array, Layout::row_major);
+  Shape shape = plain.shape();
   shape.erase(shape.begin() + 2);
-  return Tensor(array.data(), shape, array.owner());
+  return Tensor(plain.data(), shape, plain.owner() ? plain.owner() : array.owner());
 }
 
-Conv2dParams params_1d(std::array<int64_t, 1> stride, std::array<int64_t, 2> padding, std::array<int64_t, 1> dilation,
-                       int64_t groups) {
+using Ints1 = std::array<int64_t, 1>;
+using Ints2 = std::array<int64_t, 2>;
+using Ints4 = std::array<int64_t, 4>;
+
+Conv2dParams params_1d(Ints1 stride, Ints2 padding, Ints1 dilation, int64_t groups) {
   return {{1, stride[0]}, {0, 0, padding[0], padding[1]}, {1, dilation[0]}, groups};
 }
 
@@ -42,40 +48,40 @@ Conv2dGrads backward(const char* op, const Arg<float>& dy, const Arg<float>& x, 
 
 void bind_conv2d(py::module_& m) {
   // padding is (top, bottom, left, right).
-  m.def("conv2d_forward", [](py::object x, py::object w, py::object b, std::array<int64_t, 2> stride,
-                             std::array<int64_t, 4> padding, std::array<int64_t, 2> dilation, int64_t groups) {
+  m.def("conv2d_forward", [](py::object x, py::object w, py::object b, Ints2 stride, Ints4 padding, Ints2 dilation,
+                             int64_t groups, const std::string& algo) {
     const char* op = "conv2d";
-    const auto xa = tensor_arg(op, "x", x), wa = tensor_arg(op, "w", w), ba = optional_tensor_arg(op, "b", b);
-    return to_numpy(forward(op, xa, wa, ba, {stride, padding, dilation, groups}));
+    const auto xa = image_arg(op, "x", x), wa = tensor_arg(op, "w", w), ba = optional_tensor_arg(op, "b", b);
+    return to_numpy(forward(op, xa, wa, ba, {stride, padding, dilation, groups, parse_algorithm(op, algo)}));
   });
-  m.def("conv2d_backward", [](py::object dy, py::object x, py::object w, std::array<int64_t, 2> stride,
-                              std::array<int64_t, 4> padding, std::array<int64_t, 2> dilation, int64_t groups,
-                              bool need_dx, bool need_dw, bool need_db) {
+  m.def("conv2d_backward", [](py::object dy, py::object x, py::object w, Ints2 stride, Ints4 padding, Ints2 dilation,
+                              int64_t groups, const std::string& algo, bool need_dx, bool need_dw, bool need_db) {
     const char* op = "conv2d";
-    const auto dya = tensor_arg("conv2d_backward", "dy", dy);
-    const auto xa = tensor_arg(op, "x", x), wa = tensor_arg(op, "w", w);
-    const Conv2dGrads grads = backward(op, dya, xa, wa, {stride, padding, dilation, groups}, need_dx, need_dw, need_db);
+    const auto dya = image_arg("conv2d_backward", "dy", dy);
+    const auto xa = image_arg(op, "x", x), wa = tensor_arg(op, "w", w);
+    const Conv2dGrads grads = backward(op, dya, xa, wa, {stride, padding, dilation, groups, parse_algorithm(op, algo)},
+                                       need_dx, need_dw, need_db);
     return py::make_tuple(to_numpy(grads.dx), to_numpy(grads.dw), to_numpy(grads.db));
   });
 
-  m.def("conv1d_forward", [](py::object x, py::object w, py::object b, std::array<int64_t, 1> stride,
-                             std::array<int64_t, 2> padding, std::array<int64_t, 1> dilation, int64_t groups) {
-    const char* op = "conv1d";
-    const auto xa = with_height(op, "x", "(N, C_in, L)", tensor_arg(op, "x", x));
-    const auto wa = with_height(op, "w", "(C_out, C_in / groups, K)", tensor_arg(op, "w", w));
-    const auto ba = optional_tensor_arg(op, "b", b);
-    return to_numpy(without_height(forward(op, xa, wa, ba, params_1d(stride, padding, dilation, groups))));
-  });
-  m.def("conv1d_backward", [](py::object dy, py::object x, py::object w, std::array<int64_t, 1> stride,
-                              std::array<int64_t, 2> padding, std::array<int64_t, 1> dilation, int64_t groups,
-                              bool need_dx, bool need_dw, bool need_db) {
+  m.def("conv1d_forward",
+        [](py::object x, py::object w, py::object b, Ints1 stride, Ints2 padding, Ints1 dilation, int64_t groups) {
+          const char* op = "conv1d";
+          const auto xa = with_height(op, "x", "(N, C_in, L)", tensor_arg(op, "x", x));
+          const auto wa = with_height(op, "w", "(C_out, C_in / groups, K)", tensor_arg(op, "w", w));
+          const auto ba = optional_tensor_arg(op, "b", b);
+          return to_numpy(without_height(op, forward(op, xa, wa, ba, params_1d(stride, padding, dilation, groups))));
+        });
+  m.def("conv1d_backward", [](py::object dy, py::object x, py::object w, Ints1 stride, Ints2 padding, Ints1 dilation,
+                              int64_t groups, bool need_dx, bool need_dw, bool need_db) {
     const char* op = "conv1d";
     const auto dya = with_height("conv1d_backward", "dy", "(N, C_out, L_out)", tensor_arg("conv1d_backward", "dy", dy));
     const auto xa = with_height(op, "x", "(N, C_in, L)", tensor_arg(op, "x", x));
     const auto wa = with_height(op, "w", "(C_out, C_in / groups, K)", tensor_arg(op, "w", w));
     const Conv2dGrads grads =
         backward(op, dya, xa, wa, params_1d(stride, padding, dilation, groups), need_dx, need_dw, need_db);
-    return py::make_tuple(to_numpy(without_height(grads.dx)), to_numpy(without_height(grads.dw)), to_numpy(grads.db));
+    return py::make_tuple(to_numpy(without_height(op, grads.dx)), to_numpy(without_height(op, grads.dw)),
+                          to_numpy(grads.db));
   });
 }
 

@@ -10,7 +10,7 @@ void bind_max_pool2d(py::module_& m) {
   // `op` is "max_pool2d" or "max_pool1d". Gives y and the indices (int32), or None in their place.
   m.def("max_pool2d_forward",
         [](const char* op, py::object x, const WindowTuples& windows, bool ceil_mode, bool need_indices) {
-          const auto xa = tensor_arg(op, "x", x);
+          const auto xa = image_arg(op, "x", x);
           MaxPool2dResult result;
           {
             py::gil_scoped_release release;
@@ -22,11 +22,11 @@ void bind_max_pool2d(py::module_& m) {
   m.def("max_pool2d_backward", [](const char* op, py::object dy, const Shape& x_shape, py::object x, py::object indices,
                                   const WindowTuples& windows, bool ceil_mode) {
     const std::string op_backward = std::string(op) + "_backward";
-    const auto dya = tensor_arg(op_backward.c_str(), "dy", dy);
+    const auto dya = image_arg(op_backward.c_str(), "dy", dy);
     Arg<float> xa;
     Arg<int32_t> ia;
     if (indices.is_none())
-      xa = tensor_arg(op, "x", x);
+      xa = image_arg(op, "x", x);
     else
       ia = index_arg(op_backward.c_str(), "indices", indices);
     Tensor dx;

@@ -131,10 +131,14 @@ void* thread_workspace(int slot, size_t bytes) {
   struct Workspace {
     void* block = nullptr;
     size_t bytes = 0;
-    ~Workspace() { std::free(block); }
+    ~Workspace() {
+      CONVCORE_PERMIT(block, bytes);
+      std::free(block);
+    }
   };
   thread_local Workspace workspaces[kWorkspaceSlots];
   Workspace& w = workspaces[slot];
+  CONVCORE_PERMIT(w.block, w.bytes);
   if (w.bytes < bytes) {
     std::free(w.block);
     w.block = nullptr;
@@ -142,6 +146,7 @@ void* thread_workspace(int slot, size_t bytes) {
     w.block = system_allocate(bytes);
     w.bytes = bytes;
   }
+  CONVCORE_FORBID(static_cast<char*>(w.block) + bytes, w.bytes - bytes);
   if (poison()) std::memset(w.block, 0xFF, bytes);
   return w.block;
 }

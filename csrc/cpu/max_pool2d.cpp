@@ -175,7 +175,95 @@ static bool max_pool2d_backward(const Pool2dShape& s, const float* dy, const int
   return !bad;
 }
 
+// ---- channels-last ------------------------------------------------------------------------------------------------
+//
+// The lanes of a vector are channels, so every window is the same for all of them. One comparison per tap, forward and
+// backward.
+
+static void max_pool2d_forward_channels_last(const Pool2dShape& s, int64_t c, const float* x, float* y,
+                                             int32_t* indices) {
+  if (c == 0) return;
+  const int64_t images = s.planes / c;
+  parallel_for(images * s.h_out, pool2d_work(s) * c / s.h_out, [&](int64_t begin, int64_t end) {
+    for (int64_t row = begin; row < end; row++) {
+      const float* image = x + row / s.h_out * s.h_in * s.w_in * c;
+      const Taps rows = taps_on_input(s.window.h, s.h_in, row % s.h_out);
+      for (int64_t j = 0; j < s.w_out; j++) {
+        const Taps columns = taps_on_input(s.window.w, s.w_in, j);
+        const int64_t first = rows.first * s.w_in + columns.first, output = (row * s.w_out + j) * c;
+        for (int64_t k = 0; k < c; k += kLanes) {
+          const int64_t lanes = min_of<int64_t>(kLanes, c - k);
+          Vec best = load_columns<1>(image + first * c + k, lanes);
+          IntVec index = splat_int(int32_t(first));
+          for (int64_t r = rows.begin; r < rows.end; r++)
+            for (int64_t q = columns.begin; q < columns.end; q++) {
+              const int64_t position =
+                  first + (r - rows.begin) * s.window.h.dilation * s.w_in + (q - columns.begin) * s.window.w.dilation;
+              const Vec value = load_columns<1>(image + position * c + k, lanes);
+              const IntVec better = (value > best) | (value != value);
+              best = select(better, value, best);
+              index = select_int(better, splat_int(int32_t(position)), index);
+            }
+          store_columns(y + output + k, best, lanes);
+          if (indices) {
+            if (lanes == kLanes)
+              store_int(indices + output + k, index);
+            else
+              store_int_partial(indices + output + k, index, lanes);
+          }
+        }
+      }
+    }
+  });
+}
+
+// One image: every output adds its gradient to the tap that its index names. False when an index names none of them.
+static bool scatter_channels_last(const Pool2dShape& s, int64_t c, const float* dy, const int32_t* indices, float* dx) {
+  IntVec outside{};
+  memset(dx, 0, size_t(s.h_in * s.w_in * c) * sizeof(float));
+  for (int64_t i = 0; i < s.h_out; i++) {
+    const Taps rows = taps_on_input(s.window.h, s.h_in, i);
+    for (int64_t j = 0; j < s.w_out; j++, dy += c, indices += c) {
+      const Taps columns = taps_on_input(s.window.w, s.w_in, j);
+      const int64_t first = rows.first * s.w_in + columns.first;
+      for (int64_t k = 0; k < c; k += kLanes) {
+        const int64_t lanes = min_of<int64_t>(kLanes, c - k);
+        const Vec g = load_columns<1>(dy + k, lanes);
+        const IntVec index = lanes == kLanes ? load_int(indices + k) : load_int_partial(indices + k, lanes);
+        IntVec found{};
+        for (int64_t r = rows.begin; r < rows.end; r++)
+          for (int64_t q = columns.begin; q < columns.end; q++) {
+            const int64_t position =
+                first + (r - rows.begin) * s.window.h.dilation * s.w_in + (q - columns.begin) * s.window.w.dilation;
+            const IntVec here = index == splat_int(int32_t(position));
+            float* to = dx + position * c + k;
+            store_columns(to, load_columns<1>(to, lanes) + select(here, g, Vec{}), lanes);
+            found |= here;
+          }
+        outside |= ~found & (lane_numbers() < splat_int(int32_t(lanes)));
+      }
+    }
+  }
+  return !any(outside);
+}
+
+static bool max_pool2d_backward_channels_last(const Pool2dShape& s, int64_t c, const float* dy, const int32_t* indices,
+                                              float* dx) {
+  if (c == 0) return true;
+  const int64_t in = s.h_in * s.w_in * c, out = s.h_out * s.w_out * c;
+  bool bad = false;
+  parallel_for(s.planes / c, in + pool2d_work(s) * c, [&](int64_t begin, int64_t end) {
+    bool good = true;
+    for (int64_t n = begin; n < end; n++)
+      good &= scatter_channels_last(s, c, dy + n * out, indices + n * out, dx + n * in);
+    if (!good) __atomic_store_n(&bad, true, __ATOMIC_RELAXED);
+  });
+  return !bad;
+}
+
 MaxPool2dKernels max_pool2d_kernels();
-MaxPool2dKernels max_pool2d_kernels() { return {max_pool2d_forward, max_pool2d_backward}; }
+MaxPool2dKernels max_pool2d_kernels() {
+  return {max_pool2d_forward, max_pool2d_backward, max_pool2d_forward_channels_last, max_pool2d_backward_channels_last};
+}
 
 }  // namespace convcore::cpu::CONVCORE_ISA

@@ -38,8 +38,9 @@ CONVCORE_INLINE void store_int(int32_t* p, IntVec v) { *reinterpret_cast<IntVecU
 CONVCORE_INLINE Vec splat(float s) { return s - Vec{}; }
 CONVCORE_INLINE IntVec splat_int(int32_t s) { return s - IntVec{}; }
 
-// The first `count` lanes (0 <= count <= kLanes); lanes past them load as zero and are not stored.
-#if defined(__AVX512F__)
+// The first `count` lanes (0 <= count <= kLanes); lanes past them load as zero and are not stored. AddressSanitizer
+// does not see masked instructions, so it gets the loops.
+#if defined(__AVX512F__) && !defined(__SANITIZE_ADDRESS__)
 CONVCORE_INLINE __mmask16 first_lanes(int64_t count) { return __mmask16((1u << count) - 1u); }
 CONVCORE_INLINE Vec load_partial(const float* p, int64_t count) {
   return (Vec)_mm512_maskz_loadu_ps(first_lanes(count), p);
@@ -53,7 +54,7 @@ CONVCORE_INLINE IntVec load_int_partial(const int32_t* p, int64_t count) {
 CONVCORE_INLINE void store_int_partial(int32_t* p, IntVec v, int64_t count) {
   _mm512_mask_storeu_epi32(p, first_lanes(count), (__m512i)v);
 }
-#elif defined(__AVX2__)
+#elif defined(__AVX2__) && !defined(__SANITIZE_ADDRESS__)
 CONVCORE_INLINE __m256i first_lanes(int64_t count) {
   return _mm256_cmpgt_epi32(_mm256_set1_epi32(int(count)), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
 }
@@ -204,6 +205,50 @@ CONVCORE_INLINE Vec sums(Vec (&v)[kLanes]) {
 #pragma GCC unroll 8
   for (int i = 0; i < 2; i++) v[i] = fold<2>(v[2 * i], v[2 * i + 1]);
   return fold<1>(v[0], v[1]);
+}
+
+// Step of `transpose`: swaps the off-diagonal blocks of d lanes between rows d apart.
+#if defined(__AVX2__) || defined(__AVX512F__)
+struct SwapLanes {
+  int32_t upper[kLanes], lower[kLanes];
+};
+constexpr SwapLanes swap_lanes(int d) {
+  SwapLanes lanes{};
+  for (int l = 0; l < kLanes; l++) {
+    lanes.upper[l] = l & d ? kLanes + l - d : l;
+    lanes.lower[l] = l & d ? kLanes + l : l + d;
+  }
+  return lanes;
+}
+template <int d>
+CONVCORE_INLINE void swap_blocks(Vec& a, Vec& b) {
+  static constexpr SwapLanes lanes = swap_lanes(d);
+  const Vec upper = __builtin_shuffle(a, b, load_int(lanes.upper));
+  b = __builtin_shuffle(a, b, load_int(lanes.lower));
+  a = upper;
+}
+#else
+template <int d>
+CONVCORE_INLINE void swap_blocks(Vec& a, Vec& b) {
+  const Vec upper = __builtin_shuffle(a, b, d == 2 ? IntVec{0, 1, 4, 5} : IntVec{0, 4, 2, 6});
+  b = __builtin_shuffle(a, b, d == 2 ? IntVec{2, 3, 6, 7} : IntVec{1, 5, 3, 7});
+  a = upper;
+}
+#endif
+
+template <int d>
+CONVCORE_INLINE void swap_all_blocks(Vec (&rows)[kLanes]) {
+#pragma GCC unroll 16
+  for (int i = 0; i < kLanes; i++)
+    if (!(i & d)) swap_blocks<d>(rows[i], rows[i + d]);
+}
+
+// rows[i][j] and rows[j][i] change places.
+CONVCORE_INLINE void transpose(Vec (&rows)[kLanes]) {
+  if constexpr (kLanes >= 16) swap_all_blocks<8>(rows);
+  if constexpr (kLanes >= 8) swap_all_blocks<4>(rows);
+  swap_all_blocks<2>(rows);
+  swap_all_blocks<1>(rows);
 }
 
 // maskz, here and elsewhere: GCC warns about an uninitialised variable inside the plain 512-bit intrinsics.

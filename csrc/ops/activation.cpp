@@ -1,6 +1,7 @@
 #include "ops/activation.h"
 
 #include "cpu/kernels.h"
+#include "ops/reorder.h"
 
 namespace convcore {
 
@@ -10,7 +11,7 @@ const char* name_of(Activation kind) {
 }
 
 Tensor activation_forward(Activation kind, const Tensor& x, float negative_slope) {
-  Tensor y = Tensor::empty(name_of(kind), "y", x.shape());
+  Tensor y = Tensor::empty(name_of(kind), "y", x.shape(), x.layout());
   cpu::kernels().activation.forward[int(kind)](x.count(), negative_slope, x.data(), y.data());
   return y;
 }
@@ -23,8 +24,9 @@ Tensor activation_backward(Activation kind, const Tensor& dy, const Tensor& x, c
   const bool wants_output = kind == Activation::tanh || kind == Activation::sigmoid;
   Tensor of = known;
   if (wants_output) of = y.given() ? y : activation_forward(kind, x, negative_slope);
-  Tensor dx = Tensor::empty(op.c_str(), "dx", dy.shape());
-  cpu::kernels().activation.backward[int(kind)](dy.count(), negative_slope, dy.data(), of.data(), dx.data());
+  const Tensor gradient = reorder(op.c_str(), dy, of.layout());  // element by element: the orders of memory must agree
+  Tensor dx = Tensor::empty(op.c_str(), "dx", dy.shape(), of.layout());
+  cpu::kernels().activation.backward[int(kind)](dy.count(), negative_slope, gradient.data(), of.data(), dx.data());
   return dx;
 }
 

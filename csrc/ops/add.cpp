@@ -1,13 +1,15 @@
 #include "ops/add.h"
 
 #include "cpu/kernels.h"
+#include "ops/reorder.h"
 
 namespace convcore {
 
 Tensor add_forward(const Tensor& a, const Tensor& b) {
   expect_shape("add", "b", b.shape(), a.shape(), "the shape of a");
-  Tensor y = Tensor::empty("add", "y", a.shape());
-  cpu::kernels().add.forward(a.count(), a.data(), b.data(), y.data());
+  const Tensor other = reorder("add", b, a.layout());  // element by element: the orders of memory must agree
+  Tensor y = Tensor::empty("add", "y", a.shape(), a.layout());
+  cpu::kernels().add.forward(a.count(), a.data(), other.data(), y.data());
   return y;
 }
 

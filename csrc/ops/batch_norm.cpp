@@ -1,15 +1,19 @@
 #include "ops/batch_norm.h"
 
 #include "cpu/kernels.h"
+#include "ops/reorder.h"
 
 namespace convcore {
 namespace {
 
-BatchNormShape infer(const Shape& x) {
+// Channels-last images are to the kernels what a dense layer's output is: rows of C values, one per pixel.
+BatchNormShape infer(const Tensor& array) {
+  const Shape& x = array.shape();
   if (x.size() < 2)
     fail("batch_norm", "x has the wrong number of dimensions", "at least 2 (N, C, ...)",
          std::to_string(x.size()) + " (x has shape " + to_string(x) + ")");
   checked_count("batch_norm", "x", x);
+  if (array.layout() == Layout::channels_last) return {x[0] * x[2] * x[3], x[1], 1};
   return {x[0], x[1], checked_count("batch_norm", "x", Shape(x.begin() + 2, x.end()))};
 }
 
@@ -19,7 +23,7 @@ void expect_per_channel(const char* name, const Tensor& array, const BatchNormSh
 
 BatchNormShape check(const Tensor& x, const Tensor& running_mean, const Tensor& running_var, const Tensor& weight,
                      const Tensor& bias, const BatchNormParams& params) {
-  const BatchNormShape s = infer(x.shape());
+  const BatchNormShape s = infer(x);
   expect_per_channel("running_mean", running_mean, s);
   expect_per_channel("running_var", running_var, s);
   expect_per_channel("weight", weight, s);
@@ -64,7 +68,7 @@ BatchNormResult batch_norm_forward(const Tensor& x, const Tensor& running_mean, 
   const BatchNormShape s = check(x, running_mean, running_var, weight, bias, params);
   expect_running("batch_norm", running_mean, params);
   BatchNormResult result;
-  result.y = Tensor::empty("batch_norm", "y", x.shape());
+  result.y = Tensor::empty("batch_norm", "y", x.shape(), x.layout());
   result.saved = find_statistics("batch_norm", s, x, running_mean, running_var, params, true);
   cpu::kernels().batch_norm.normalize(s, x.data(), result.saved.mean.data(), result.saved.rstd.data(), weight.data(),
                                       bias.data(), result.y.data());
@@ -84,12 +88,13 @@ BatchNormGrads batch_norm_backward(const Tensor& dy, const Tensor& x, const Tens
     expect_running(op, running_mean, params);
   }
   BatchNormGrads grads;
-  if (need_dx) grads.dx = Tensor::empty(op, "dx", x.shape());
+  if (need_dx) grads.dx = Tensor::empty(op, "dx", x.shape(), x.layout());
   if (need_dweight) grads.dweight = Tensor::empty(op, "dweight", {s.c});
   if (need_dbias) grads.dbias = Tensor::empty(op, "dbias", {s.c});
   const BatchNormSaved used =
       saved.mean.given() ? saved : find_statistics(op, s, x, running_mean, running_var, params, false);
-  cpu::kernels().batch_norm.backward(s, params.training, dy.data(), x.data(), used.mean.data(), used.rstd.data(),
+  const Tensor gradient = reorder(op, dy, x.layout());
+  cpu::kernels().batch_norm.backward(s, params.training, gradient.data(), x.data(), used.mean.data(), used.rstd.data(),
                                      weight.data(), grads.dx.data(), grads.dweight.data(), grads.dbias.data());
   return grads;
 }

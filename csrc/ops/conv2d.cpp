@@ -3,6 +3,8 @@
 #include <string>
 
 #include "cpu/kernels.h"
+#include "ops/conv2d_algorithm.h"
+#include "ops/reorder.h"
 
 namespace convcore {
 
@@ -34,29 +36,65 @@ Conv2dShape infer_conv2d_shape(const char* op, const Shape& x, const Shape& w, c
 Tensor conv2d_forward(const char* op, const Tensor& x, const Tensor& w, const Tensor& b, const Conv2dParams& params) {
   const Conv2dShape s = infer_conv2d_shape(op, x.shape(), w.shape(), params);
   if (b.given()) expect_shape(op, "b", b.shape(), {s.c_out}, "one value per output channel");
-  Tensor y = Tensor::empty(op, "y", {s.n, s.c_out, s.h_out, s.w_out});
-  cpu::kernels().conv2d.forward(s, x.data(), w.data(), b.data(), y.data());
-  return y;
+  const auto& kernels = cpu::kernels().conv2d;
+  const Shape shape{s.n, s.c_out, s.h_out, s.w_out};
+  switch (choose_algorithm(op, s, ConvPass::forward, params.algorithm)) {
+    case ConvAlgorithm::direct: {
+      Tensor y = Tensor::empty(op, "y", shape, Layout::channels_last);
+      kernels.direct_forward(s, x.data(), x.layout(), w.data(), b.data(), y.data());
+      return y;
+    }
+    default: {
+      Tensor y = Tensor::empty(op, "y", shape);
+      kernels.planar_forward(s, reorder(op, x, Layout::row_major).data(), w.data(), b.data(), y.data());
+      return y;
+    }
+  }
 }
+
+namespace {
+
+Tensor backward_input(const char* op, const Conv2dShape& s, const Tensor& dy, const Tensor& w, ConvAlgorithm wanted) {
+  const auto& kernels = cpu::kernels().conv2d;
+  const Shape shape{s.n, s.c_in, s.h_in, s.w_in};
+  switch (choose_algorithm(op, s, ConvPass::backward_input, wanted)) {
+    case ConvAlgorithm::direct: {
+      Tensor dx = Tensor::empty(op, "dx", shape, Layout::channels_last);
+      kernels.direct_backward_input(s, dy.data(), dy.layout(), w.data(), dx.data());
+      return dx;
+    }
+    default: {
+      Tensor dx = Tensor::empty(op, "dx", shape);
+      kernels.planar_backward_input(s, reorder(op, dy, Layout::row_major).data(), w.data(), dx.data());
+      return dx;
+    }
+  }
+}
+
+Tensor backward_weight(const char* op, const Conv2dShape& s, const Tensor& dy, const Tensor& x, ConvAlgorithm wanted) {
+  const auto& kernels = cpu::kernels().conv2d;
+  Tensor dw = Tensor::empty(op, "dw", {s.c_out, s.c_in_per_group(), s.window.h.kernel, s.window.w.kernel});
+  switch (choose_algorithm(op, s, ConvPass::backward_weight, wanted)) {
+    default:
+      kernels.planar_backward_weight(s, reorder(op, dy, Layout::row_major).data(),
+                                     reorder(op, x, Layout::row_major).data(), dw.data());
+  }
+  return dw;
+}
+
+}  // namespace
 
 Conv2dGrads conv2d_backward(const char* op, const Tensor& dy, const Tensor& x, const Tensor& w,
                             const Conv2dParams& params, bool need_dx, bool need_dw, bool need_db) {
   const Conv2dShape s = infer_conv2d_shape(op, x.shape(), w.shape(), params);
   const std::string op_backward = std::string(op) + "_backward";
   expect_shape(op_backward.c_str(), "dy", dy.shape(), {s.n, s.c_out, s.h_out, s.w_out}, "the shape of the output");
-  const auto& kernels = cpu::kernels().conv2d;
   Conv2dGrads grads;
-  if (need_dx) {
-    grads.dx = Tensor::empty(op, "dx", x.shape());
-    kernels.backward_input(s, dy.data(), w.data(), grads.dx.data());
-  }
-  if (need_dw) {
-    grads.dw = Tensor::empty(op, "dw", w.shape());
-    kernels.backward_weight(s, dy.data(), x.data(), grads.dw.data());
-  }
+  if (need_dx) grads.dx = backward_input(op, s, dy, w, params.algorithm);
+  if (need_dw) grads.dw = backward_weight(op, s, dy, x, params.algorithm);
   if (need_db) {
     grads.db = Tensor::empty(op, "db", {s.c_out});
-    kernels.backward_bias(s, dy.data(), grads.db.data());
+    cpu::kernels().conv2d.backward_bias(s, dy.data(), dy.layout(), grads.db.data());
   }
   return grads;
 }

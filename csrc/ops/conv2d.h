@@ -5,17 +5,23 @@
 // x (N, C_in, H_in, W_in), w (C_out, C_in / groups, KH, KW), b (C_out,) or none, y (N, C_out, H_out, W_out); float32.
 // With groups, output channels [g * C_out/groups, ...) see only input channels [g * C_in/groups, ...).
 // 1-D convolution is the same with H_in = KH = 1.
+//
+// Images come in either order of memory (core/array.h); results come in the order that the algorithm works in.
 #pragma once
 #include "core/array.h"
 #include "core/window.h"
 
 namespace convcore {
 
+// The algorithms; conv2d_algorithm.h says which one is taken when.
+enum class ConvAlgorithm { automatic, planar, direct, winograd };
+
 struct Conv2dParams {  // as the caller gives them; the kernel size comes from w
   std::array<int64_t, 2> stride;
   std::array<int64_t, 4> padding;  // top, bottom, left, right
   std::array<int64_t, 2> dilation;
   int64_t groups;
+  ConvAlgorithm algorithm = ConvAlgorithm::automatic;
 };
 
 struct Conv2dShape {  // every number a kernel needs; made only by infer_conv2d_shape
@@ -38,11 +44,13 @@ Conv2dGrads conv2d_backward(const char* op, const Tensor& dy, const Tensor& x, c
                             const Conv2dParams& params, bool need_dx, bool need_dw, bool need_db);
 
 namespace cpu {
-struct Conv2dKernels {
-  void (*forward)(const Conv2dShape&, const float* x, const float* w, const float* b /* or null */, float* y);
-  void (*backward_input)(const Conv2dShape&, const float* dy, const float* w, float* dx);
-  void (*backward_weight)(const Conv2dShape&, const float* dy, const float* x, float* dw);
-  void (*backward_bias)(const Conv2dShape&, const float* dy, float* db);
+struct Conv2dKernels {  // contracts: cpu/conv2d/kernels.h
+  void (*planar_forward)(const Conv2dShape&, const float* x, const float* w, const float* b /* or null */, float* y);
+  void (*planar_backward_input)(const Conv2dShape&, const float* dy, const float* w, float* dx);
+  void (*planar_backward_weight)(const Conv2dShape&, const float* dy, const float* x, float* dw);
+  void (*direct_forward)(const Conv2dShape&, const float* x, Layout, const float* w, const float* b, float* y);
+  void (*direct_backward_input)(const Conv2dShape&, const float* dy, Layout, const float* w, float* dx);
+  void (*backward_bias)(const Conv2dShape&, const float* dy, Layout, float* db);
 };
 }  // namespace cpu
 }  // namespace convcore

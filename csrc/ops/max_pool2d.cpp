@@ -1,6 +1,7 @@
 #include "ops/max_pool2d.h"
 
 #include "cpu/kernels.h"
+#include "ops/reorder.h"
 
 namespace convcore {
 namespace {
@@ -19,9 +20,14 @@ MaxPool2dResult max_pool2d_forward(const char* op, const Tensor& x, const PoolWi
                                    bool need_indices) {
   const Pool2dShape s = infer(op, x.shape(), windows, ceil_mode);
   MaxPool2dResult result;
-  result.y = Tensor::empty(op, "y", pool2d_output_shape(x.shape(), s));
-  if (need_indices) result.indices = IndexArray::empty(op, "indices", result.y.shape());
-  cpu::kernels().max_pool2d.forward(s, x.data(), result.y.data(), result.indices.data());
+  const Layout layout = x.layout();
+  result.y = Tensor::empty(op, "y", pool2d_output_shape(x.shape(), s), layout);
+  if (need_indices) result.indices = IndexArray::empty(op, "indices", result.y.shape(), layout);
+  const auto& kernels = cpu::kernels().max_pool2d;
+  if (layout == Layout::channels_last)
+    kernels.forward_channels_last(s, x.size(1), x.data(), result.y.data(), result.indices.data());
+  else
+    kernels.forward(s, x.data(), result.y.data(), result.indices.data());
   return result;
 }
 
@@ -38,8 +44,14 @@ Tensor max_pool2d_backward(const char* op, const Tensor& dy, const Shape& x_shap
     expect_shape(op_backward.c_str(), "x", x.shape(), x_shape, "the shape of the input");
     argmax = max_pool2d_forward(op, x, windows, ceil_mode, true).indices;
   }
-  Tensor dx = Tensor::empty(op_backward.c_str(), "dx", x_shape);
-  if (!cpu::kernels().max_pool2d.backward(s, dy.data(), argmax.data(), dx.data()))
+  const Layout layout = argmax.layout();
+  const Tensor gradient = reorder(op_backward.c_str(), dy, layout);
+  Tensor dx = Tensor::empty(op_backward.c_str(), "dx", x_shape, layout);
+  const auto& kernels = cpu::kernels().max_pool2d;
+  const bool inside = layout == Layout::channels_last
+                          ? kernels.backward_channels_last(s, x_shape[1], gradient.data(), argmax.data(), dx.data())
+                          : kernels.backward(s, gradient.data(), argmax.data(), dx.data());
+  if (!inside)
     fail(op_backward, "indices do not belong to these windows",
          "flat positions h * W_in + w of pixels inside the window of each output", "one outside");
   return dx;

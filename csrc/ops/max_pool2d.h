@@ -31,6 +31,9 @@ struct MaxPool2dKernels {
                   int32_t* indices);  // (planes, H_out, W_out) or null
   // False when an index is not in the window of its output; dx is then unspecified, and nothing else was written.
   bool (*backward)(const Pool2dShape&, const float* dy, const int32_t* indices, float* dx);
+  // The same with `c` channels last: x (N, H_in, W_in, C), y and indices (N, H_out, W_out, C).
+  void (*forward_channels_last)(const Pool2dShape&, int64_t c, const float* x, float* y, int32_t* indices);
+  bool (*backward_channels_last)(const Pool2dShape&, int64_t c, const float* dy, const int32_t* indices, float* dx);
 };
 }  // namespace cpu
 }  // namespace convcore

@@ -80,6 +80,7 @@ def batch_norm_forward(
     /,
 ) -> tuple[FloatArray, FloatArray, FloatArray]: ...
 def build_info() -> dict[str, Any]: ...
+def channels_last(x: FloatArray, /) -> FloatArray: ...
 def conv1d_backward(
     dy: FloatArray,
     x: FloatArray,
@@ -111,6 +112,7 @@ def conv2d_backward(
     padding: Sequence[int],
     dilation: Sequence[int],
     groups: int,
+    algo: str,
     need_dx: bool,
     need_dw: bool,
     need_db: bool,
@@ -124,6 +126,7 @@ def conv2d_forward(
     padding: Sequence[int],
     dilation: Sequence[int],
     groups: int,
+    algo: str,
     /,
 ) -> FloatArray: ...
 def cross_entropy_backward(

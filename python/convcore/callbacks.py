@@ -1,9 +1,10 @@
-"""What may happen between the epochs of a training: stopping early, keeping the best, saving."""
+"""What may happen between the epochs: learning rates, stopping early, keeping the best, saving."""
 
 from __future__ import annotations
 
 import math
 import os
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -142,6 +143,31 @@ class EarlyStopping(Callback):
             self._best_state = None
 
 
+class LearningRateScheduler(Callback):
+    """Set the learning rate before each epoch.
+
+    Parameters
+    ----------
+    schedule : callable
+        Gets the epoch, counted from 0, and returns the learning rate of all parameter groups. As
+        it depends on nothing else, a resumed training goes on with the right one.
+
+    Examples
+    --------
+    >>> from convcore import callbacks
+    >>> halving = callbacks.LearningRateScheduler(lambda epoch: 1e-3 * 0.5**epoch)
+    """
+
+    def __init__(self, schedule: Callable[[int], float]) -> None:
+        self.schedule = schedule
+
+    def on_epoch_begin(self, epoch: int) -> None:
+        """Set it."""
+        rate = check.real("LearningRateScheduler", "schedule", self.schedule(epoch), 0.0, math.inf)
+        for group in self.model.optimizer.param_groups:
+            group["lr"] = rate
+
+
 class ModelCheckpoint(Callback):
     """Save the model after each epoch.
 
@@ -194,11 +220,33 @@ class TrainingCheckpoint(Callback):
         Holds the newest checkpoint only.
     history : History, optional
         The epochs before this training, when it goes on from a checkpoint.
+    extra : dict, optional
+        What else the checkpoint shall say (see `serialization.save_checkpoint`).
+
+    Attributes
+    ----------
+    epoch : int or None
+        The number of epochs done in the checkpoint that was saved last; None before the first.
     """
 
-    def __init__(self, directory: str | os.PathLike[str], history: Any = None) -> None:
+    epoch: int | None = None
+
+    def __init__(
+        self,
+        directory: str | os.PathLike[str],
+        history: Any = None,
+        extra: Mapping[str, Any] | None = None,
+    ) -> None:
         self.directory = Path(directory)
         self.earlier = history
+        self.extra = extra
+
+    @property
+    def path(self) -> Path:
+        """The file."""
+        from convcore.serialization import CHECKPOINT_NAME
+
+        return self.directory / CHECKPOINT_NAME
 
     def on_epoch_end(self, epoch: int, logs: Logs) -> None:
         """Save."""
@@ -209,4 +257,7 @@ class TrainingCheckpoint(Callback):
         for part in (self.earlier, self.model.history):
             if part is not None:
                 history.extend(part)
-        save_checkpoint(self.directory, self.model, self.model.optimizer, epoch + 1, history)
+        save_checkpoint(
+            self.directory, self.model, self.model.optimizer, epoch + 1, history, self.extra
+        )
+        self.epoch = epoch + 1

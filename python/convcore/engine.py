@@ -9,7 +9,7 @@ import difflib
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import FrameType
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from convcore.nn.loss import Loss
     from convcore.nn.module import IncompatibleKeys
     from convcore.nn.module import Module as _Base
+    from convcore.nn.parameter import Parameter
     from convcore.summary import Summary
 else:
     _Base = object  # a mixin: the classes that use it are modules
@@ -42,6 +43,7 @@ T = TypeVar("T")
 class _Compiled:
     """What `compile` chose."""
 
+    parameters: list[Parameter]
     optimizer: Optimizer
     criterion: Loss
     metrics: dict[str, Callable[[FloatArray, AnyArray], float] | None]  # None: the accuracy
@@ -96,7 +98,10 @@ class Model(_Base):
         if metrics is None:
             metrics = ("accuracy",) if criterion.takes_labels else ()
         self._compiled = _Compiled(
-            _make_optimizer(optimizer, self), criterion, _name_metrics(metrics, criterion)
+            list(self.parameters()),
+            _make_optimizer(optimizer, self),
+            criterion,
+            _name_metrics(metrics, criterion),
         )
 
     @property
@@ -158,7 +163,7 @@ class Model(_Base):
         Raises
         ------
         RuntimeError
-            When the model is not compiled.
+            When the model is not compiled, or has other parameters since.
         TypeError, ValueError
             When the data do not fit the network or the loss: found before the first step.
 
@@ -171,6 +176,11 @@ class Model(_Base):
         from convcore.summary import in_mode
 
         run = self._expect_compiled("fit")
+        if [id(p) for p in self.parameters()] != [id(p) for p in run.parameters]:
+            raise RuntimeError(
+                "fit: the model has changed: expected the parameters that compile saw, got others "
+                "(call compile again, so that the optimizer knows them)"
+            )
         epochs = _count("fit", "epochs", epochs, low=0)
         initial_epoch = _count("fit", "initial_epoch", initial_epoch, low=0)
         batch_size = _count("fit", "batch_size", batch_size)
@@ -365,14 +375,21 @@ class Model(_Base):
 
         return summarize(self, tuple(input_shape), print_fn)
 
-    def save(self, path: str | os.PathLike[str]) -> None:
+    def save(self, path: str | os.PathLike[str], extra: Mapping[str, Any] | None = None) -> None:
         """Save architecture and weights to a safetensors file; `convcore.load` reads it.
 
         The keys are torch's. The file is replaced in one step: a failure leaves the old one.
+
+        Parameters
+        ----------
+        path : str or Path
+        extra : dict, optional
+            What else the file shall say, such as the names of the classes, in forms that JSON
+            knows; `convcore.serialization.load_extra` reads it.
         """
         from convcore.serialization import save
 
-        save(self, path)
+        save(self, path, extra)
 
     def load_weights(self, path: str | os.PathLike[str], strict: bool = True) -> IncompatibleKeys:
         """Read the weights from a safetensors file, also one that torch's users wrote.
@@ -505,7 +522,7 @@ class _Averages:
 
     def values(self) -> dict[str, float]:
         count = self._count
-        return {k: v / count if count else float("nan") for k, v in self._sums.items()}
+        return {k: float(v) / count if count else float("nan") for k, v in self._sums.items()}
 
 
 class _Batches:
@@ -602,9 +619,11 @@ class _Interrupts:
             signal.signal(signal.SIGINT, self._handle)
         return self
 
-    def __exit__(self, *exception: object) -> None:
+    def __exit__(self, kind: object, *_: object) -> None:
         if self._installed:
             signal.signal(signal.SIGINT, signal.default_int_handler)
+        if kind is None:
+            self.raise_pending()
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
         if self._pending:

@@ -32,9 +32,12 @@ CHECKPOINT_NAME = "checkpoint.safetensors"
 # ---- models --------------------------------------------------------------------------------------
 
 
-def save(model: Module, path: str | os.PathLike[str]) -> None:
-    """Save architecture and weights (`Model.save`)."""
-    _write(path, model.state_dict(), {"format": 1, "architecture": describe(model)})
+def save(
+    model: Module, path: str | os.PathLike[str], extra: Mapping[str, Any] | None = None
+) -> None:
+    """Save architecture, weights and what else the file shall say (`Model.save`)."""
+    content = {"format": 1, "architecture": describe(model), "extra": dict(extra or {})}
+    _write(path, model.state_dict(), content)
 
 
 def load(path: str | os.PathLike[str]) -> Model:
@@ -81,6 +84,34 @@ def load(path: str | os.PathLike[str]) -> Model:
     finally:
         random.set_rng_state(kept)
     return model.eval()  # type: ignore[return-value]
+
+
+def load_extra(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """Return the `extra` of `Model.save` or `save_checkpoint`; empty when there was none.
+
+    Parameters
+    ----------
+    path : str or Path
+        A file, or the folder of a checkpoint.
+
+    Raises
+    ------
+    FileNotFoundError, ValueError
+        As `load`.
+
+    Examples
+    --------
+    >>> import os, tempfile
+    >>> from convcore import nn, serialization
+    >>> path = os.path.join(tempfile.mkdtemp(), "model.safetensors")
+    >>> nn.Sequential(nn.Linear(4, 3)).save(path, extra={"classes": ["a", "b", "c"]})
+    >>> serialization.load_extra(path)
+    {'classes': ['a', 'b', 'c']}
+    """
+    if os.path.isdir(path):
+        path = Path(path) / CHECKPOINT_NAME
+    extra = _read("load_extra", path)[1].get("extra", {})
+    return extra if isinstance(extra, dict) else {}
 
 
 def load_weights(
@@ -164,6 +195,7 @@ def save_checkpoint(
     optimizer: Any,
     epoch: int,
     history: History,
+    extra: Mapping[str, Any] | None = None,
 ) -> Path:
     """Save all that a bitwise resume needs, in one file, in one step.
 
@@ -178,6 +210,8 @@ def save_checkpoint(
         The number of epochs done.
     history : History
         Of these epochs.
+    extra : dict, optional
+        More to keep, in forms that JSON knows; `load_extra` reads it.
 
     Returns
     -------
@@ -199,6 +233,7 @@ def save_checkpoint(
             "optimizer": state,
             "history": json.loads(history.to_json()),
         },
+        "extra": dict(extra or {}),
     }
     _write(path, tensors, content)
     return path

@@ -7,6 +7,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstring>
 #include <stdexcept>
 #include <string>
 #include <vector>
@@ -23,6 +24,9 @@ inline Tensor tensor(const Shape& shape, const std::vector<float>& values) {
   std::copy(values.begin(), values.end(), t.data());
   return t;
 }
+
+// Numbers of elements below, at and above the widths of a vector (4, 8, 16) and of two.
+inline const std::vector<int64_t> kCounts = {0, 1, 3, 4, 5, 7, 8, 9, 15, 16, 17, 31, 32, 33, 67};
 
 // Numbers in [-1, 1), a pure function of the seed.
 inline Tensor random_tensor(const Shape& shape, uint64_t seed) {
@@ -66,7 +70,7 @@ inline void check_same_bits(const Tensor& got, const Tensor& want) {
   REQUIRE(got.given() == want.given());
   if (!got.given()) return;
   REQUIRE(to_string(got.shape()) == to_string(want.shape()));
-  CHECK(std::equal(got.data(), got.data() + got.count(), want.data()));
+  CHECK(std::memcmp(got.data(), want.data(), size_t(got.count()) * sizeof(float)) == 0);
 }
 
 // The text of the std::invalid_argument that `f` throws; empty when it throws none.
@@ -91,5 +95,18 @@ class Threads {
  private:
   int before_;
 };
+
+// `f` returns tensors: they must have the same bits with one thread and with more than a small machine has cores.
+template <typename F>
+void check_same_bits_at_any_thread_count(F f) {
+  Threads one(1);
+  const std::vector<Tensor> want = f();
+  for (int threads : {2, 3, 8}) {
+    Threads several(threads);
+    const std::vector<Tensor> got = f();
+    REQUIRE(got.size() == want.size());
+    for (size_t i = 0; i < got.size(); i++) check_same_bits(got[i], want[i]);
+  }
+}
 
 }  // namespace convcore::test

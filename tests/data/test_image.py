@@ -8,7 +8,7 @@ import sys
 import numpy as np
 import pytest
 
-from convcore.data import read_image
+from convcore.data import read_image, read_images
 
 
 @pytest.fixture
@@ -109,6 +109,38 @@ def test_read_image_bad_array(tmp_path, array, message):
     path = save(tmp_path / "a.npy", array)
     with pytest.raises(ValueError, match=re.escape(f"read_image: {path} {message}")):
         read_image(path, 5, 1)
+
+
+@pytest.mark.parametrize("layout", ["NCHW", "NHWC"])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_read_images_of_a_batch(tmp_path, rng, layout, channels):
+    batch = rng.random((4, 3, 6, 5), np.float32)
+    batch[2] = 1 - batch[2] / 4  # the only one with a bright border
+    batch[[0, 1, 3]] /= 4
+    stored = batch if layout == "NCHW" else batch.transpose(0, 2, 3, 1)
+    options = {"invert": "auto", "mean": [0.2] * channels, "std": [0.5] * channels}
+    got = read_images(save(tmp_path / "batch.npy", stored), (7, 8), channels, **options)
+    assert got.shape == (4, channels, 7, 8)
+    for i in range(4):
+        one = read_image(save(tmp_path / "one.npy", batch[i]), (7, 8), channels, **options)
+        np.testing.assert_array_equal(got[i], one)
+
+
+def test_read_images_of_one_image_and_of_none(tmp_path, pil):
+    path = save(tmp_path / "a.npy", np.full((5, 5), 51, np.uint8))
+    np.testing.assert_array_equal(read_images(path, 5, 1)[0], read_image(path, 5, 1))
+    pil.new("L", (4, 4), 51).save(tmp_path / "a.png")
+    assert read_images(tmp_path / "a.png", 5, 3).shape == (1, 3, 5, 5)
+    path = save(tmp_path / "none.npy", np.zeros((0, 1, 5, 5)))
+    assert read_images(path, 7, 3).shape == (0, 3, 7, 7)
+
+
+@pytest.mark.parametrize("shape", [(5,), (2, 5, 5), (4, 2, 5, 5), (4, 1, 0, 5), (1, 1, 1, 5, 5)])
+def test_read_images_bad_shape(tmp_path, shape):
+    path = save(tmp_path / "a.npy", np.zeros(shape))
+    message = f"{LAYOUTS}, or a batch (N, C, H, W) or (N, H, W, C), got {shape}"
+    with pytest.raises(ValueError, match=re.escape(message)):
+        read_images(path, 5, 1)
 
 
 @pytest.mark.parametrize("keep", [0, 4, 40, 140])

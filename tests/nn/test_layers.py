@@ -547,12 +547,13 @@ def test_layer_repr_is_that_of_torch(torch, text):
 def test_state_dict_and_initial_ranges_are_those_of_torch(torch):
     def build(n):
         return n.Sequential(
-            n.Conv2d(3, 8, 5, groups=1),
-            n.BatchNorm2d(8),
-            n.Sequential(n.Conv1d(8, 4, 3, bias=False), n.BatchNorm1d(4, affine=False)),
-            n.Linear(20, 30),
+            n.Conv2d(3, 80, 5, groups=1),
+            n.BatchNorm2d(80),
+            n.Sequential(n.Conv1d(8, 40, 3, bias=False), n.BatchNorm1d(40, affine=False)),
+            n.Linear(20, 300),
         )
 
+    torch.manual_seed(0)
     ours, theirs = build(nn).state_dict(), build(torch.nn).state_dict()
     assert list(ours) == list(theirs)
     for name, array in ours.items():

@@ -58,25 +58,51 @@ def arrays(x_shape, w_shape, parameters):
 @settings(max_examples=150, deadline=None)
 @given(convolutions())
 def test_conv2d_forward_matches_reference(case):
+    check_forward(case, "auto")
+
+
+@settings(max_examples=100, deadline=None)
+@given(convolutions(), st.sampled_from(["planar", "direct"]), st.booleans())
+def test_conv2d_forward_matches_reference_by_each_algorithm(case, algo, last):
+    if algo != "planar":
+        assume(case[2][3] == 1)
+    check_forward(case, algo, F.channels_last if last else np.asarray)
+
+
+def check_forward(case, algo, order=np.asarray):
     x, w, b, _ = arrays(*case)
+    x = order(x)
     wide = [a.astype(np.float64) for a in (x, w, b)]
     want = reference.conv2d(*wide, *case[2])
     magnitude = reference.conv2d(*map(abs, wide), *case[2])
-    assert_close(F.conv2d(x, w, b, *case[2]), want, magnitude, w[0].size + 1)
-    without_bias = F.conv2d(x, w, None, *case[2])
+    assert_close(F.conv2d(x, w, b, *case[2], algo=algo), want, magnitude, w[0].size + 1)
+    without_bias = F.conv2d(x, w, None, *case[2], algo=algo)
     assert_close(without_bias, want - wide[2][:, None, None], magnitude, w[0].size + 1)
 
 
 @settings(max_examples=150, deadline=None)
 @given(convolutions())
 def test_conv2d_backward_matches_reference(case):
+    check_backward(case, "auto")
+
+
+@settings(max_examples=100, deadline=None)
+@given(convolutions(), st.sampled_from(["planar", "direct"]), st.booleans())
+def test_conv2d_backward_matches_reference_by_each_algorithm(case, algo, last):
+    if algo != "planar":
+        assume(case[2][3] == 1)
+    check_backward(case, algo, F.channels_last if last else np.asarray)
+
+
+def check_backward(case, algo, order=np.asarray):
     x, w, b, dy = arrays(*case)
+    x, dy = order(x), order(dy)
     wide = [a.astype(np.float64) for a in (dy, x, w, b)]
     wants = reference.conv2d_backward(*wide, *case[2])
     magnitudes = reference.conv2d_backward(*map(abs, wide), *case[2])
     pixels = dy.size // max(1, w.shape[0])
     terms = (w.size // w.shape[1], pixels, pixels)
-    grads = F.conv2d_backward(dy, x, w, b, *case[2])
+    grads = F.conv2d_backward(dy, x, w, b, *case[2], algo=algo)
     for name, got, want, magnitude, count in zip(
         ("dx", "dw", "db"), grads, wants, magnitudes, terms, strict=True
     ):

@@ -19,11 +19,20 @@ from convcore.data import _cifar10, _digits, _idx
 from convcore.data._catalogue import CATALOGUE, CIFAR10, DIGITS, find_entry
 from convcore.data._download import DownloadError, by_hand
 from convcore.data._download import download as _download
-from convcore.data._image import read_image
+from convcore.data._image import read_image, read_images
 from convcore.data._locate import cache_dir, locate
 from convcore.data._resize import resize
 
-__all__ = ["NAMES", "Dataset", "DownloadError", "cache_dir", "load", "load_uint8", "read_image"]
+__all__ = [
+    "NAMES",
+    "Dataset",
+    "DownloadError",
+    "cache_dir",
+    "load",
+    "load_uint8",
+    "read_image",
+    "read_images",
+]
 
 #: The names that `load` knows.
 NAMES: tuple[str, ...] = tuple(CATALOGUE)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -13,6 +13,7 @@ import numpy.typing as npt
 from convcore.data._resize import resize
 
 FloatArray = npt.NDArray[np.float32]
+Invert: TypeAlias = "bool | Literal['auto']"
 
 
 def read_image(
@@ -20,7 +21,7 @@ def read_image(
     size: int | tuple[int, int],
     channels: int,
     *,
-    invert: bool | Literal["auto"] = False,
+    invert: Invert = False,
     mean: Sequence[float] | None = None,
     std: Sequence[float] | None = None,
 ) -> FloatArray:
@@ -73,22 +74,91 @@ def read_image(
     array([[[1., 1.],
             [1., 1.]]], dtype=float32)
     """
+    image, prepare = _open(path, size, channels, invert, mean, std, batch=False)
+    return prepare(image)
+
+
+def read_images(
+    path: str | os.PathLike[str],
+    size: int | tuple[int, int],
+    channels: int,
+    *,
+    invert: Invert = False,
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
+) -> FloatArray:
+    """Read all images of a file: as `read_image`, also for a ``.npy`` file with a batch.
+
+    Parameters
+    ----------
+    path : path
+        As in `read_image`; or a ``.npy`` file with an array (N, C, H, W) or (N, H, W, C).
+    size, channels, invert, mean, std
+        As in `read_image`; ``invert='auto'`` decides for each image.
+
+    Returns
+    -------
+    ndarray, shape (N, channels, height, width), float32
+        N is 1 when the file holds one image.
+
+    Raises
+    ------
+    ValueError, ImportError, OSError
+        As `read_image`.
+
+    Examples
+    --------
+    >>> import os, tempfile
+    >>> import numpy as np
+    >>> import convcore.data
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = os.path.join(folder, "batch.npy")
+    ...     np.save(path, np.zeros((5, 1, 8, 8), np.uint8))
+    ...     convcore.data.read_images(path, size=28, channels=1).shape
+    (5, 1, 28, 28)
+    """
+    images, prepare = _open(path, size, channels, invert, mean, std, batch=True)
+    if images.ndim == 3:
+        return prepare(images)[None]
+    result = np.empty((len(images), channels, *_check_size(size)), np.float32)
+    for i, image in enumerate(images):
+        result[i] = prepare(image)
+    return result
+
+
+def _open(
+    path: str | os.PathLike[str],
+    size: int | tuple[int, int],
+    channels: int,
+    invert: Invert,
+    mean: Sequence[float] | None,
+    std: Sequence[float] | None,
+    batch: bool,
+) -> tuple[FloatArray, Callable[[FloatArray], FloatArray]]:
+    """Return the image (C, H, W) or the batch (N, C, H, W) in a file, and what is to be done."""
     height, width = _check_size(size)
     if channels not in (1, 3):
         raise ValueError(f"read_image: channels is not known: expected 1 or 3, got {channels!r}")
     if (mean is None) != (std is None):
         raise ValueError("read_image: mean and std go together: expected both or none, got one")
+
+    def prepare(image: FloatArray) -> FloatArray:
+        image = resize(_to_channels(image, channels), height, width)
+        if invert is True or (invert == "auto" and _has_bright_border(image)):
+            image = 1 - image
+        if mean is not None and std is not None:
+            image = _standardise(image, mean, std)
+        return np.ascontiguousarray(image)
+
     path = Path(path)
-    image = _read_array(path) if path.suffix.lower() == ".npy" else _read_picture(path)
-    image = resize(_to_channels(image, channels), height, width)
-    if invert == "auto":
-        border = np.concatenate([image[:, (0, -1)].ravel(), image[:, :, (0, -1)].ravel()])
-        invert = bool(np.median(border) > 0.5)
-    if invert:
-        image = 1 - image
-    if mean is not None and std is not None:
-        image = _standardise(image, mean, std)
-    return np.ascontiguousarray(image)
+    if path.suffix.lower() == ".npy":
+        return _read_array(path, batch), prepare
+    return _read_picture(path), prepare
+
+
+def _has_bright_border(image: FloatArray) -> bool:
+    border = np.concatenate([image[:, (0, -1)].ravel(), image[:, :, (0, -1)].ravel()])
+    return bool(np.median(border) > 0.5)
 
 
 def _standardise(x: FloatArray, mean: Sequence[float], std: Sequence[float]) -> FloatArray:
@@ -125,8 +195,8 @@ def _to_channels(image: FloatArray, channels: int) -> FloatArray:
 # ---- .npy ----------------------------------------------------------------------------------------
 
 
-def _read_array(path: Path) -> FloatArray:
-    """Return (C, H, W) in [0, 1]."""
+def _read_array(path: Path, batch: bool) -> FloatArray:
+    """Return (C, H, W), or (N, C, H, W) when there may be a `batch`; in [0, 1]."""
     try:
         array = np.load(path, allow_pickle=False)
     except (ValueError, EOFError) as error:
@@ -135,12 +205,14 @@ def _read_array(path: Path) -> FloatArray:
         ) from error
     if array.ndim == 2:
         array = array[None]
-    elif array.ndim == 3 and array.shape[0] not in (1, 3) and array.shape[2] in (1, 3):
-        array = array.transpose(2, 0, 1)
-    if array.ndim != 3 or array.shape[0] not in (1, 3) or array.size == 0:
+    ranks = (3, 4) if batch else (3,)
+    if array.ndim in ranks and array.shape[-3] not in (1, 3) and array.shape[-1] in (1, 3):
+        array = np.moveaxis(array, -1, -3)
+    if array.ndim not in ranks or array.shape[-3] not in (1, 3) or 0 in array.shape[-3:]:
+        also = ", or a batch (N, C, H, W) or (N, H, W, C)" if batch else ""
         raise ValueError(
             f"read_image: {path} has the wrong shape: expected (H, W), (C, H, W) or (H, W, C) "
-            f"with C 1 or 3, got {array.shape}"
+            f"with C 1 or 3{also}, got {array.shape}"
         )
     return _to_unit(path, array)
 
@@ -158,7 +230,7 @@ def _to_unit(path: Path, array: npt.NDArray[Any]) -> FloatArray:
             f"read_image: {path} has the wrong dtype: expected a float, uint8, uint16 or bool, "
             f"got {array.dtype}"
         )
-    if not (array.min() >= 0 and array.max() <= 1):  # NaN fails too
+    if array.size and not (array.min() >= 0 and array.max() <= 1):  # NaN fails too
         raise ValueError(
             f"read_image: {path} has values out of range: expected floats in [0, 1], "
             f"got {array.min()} to {array.max()}"

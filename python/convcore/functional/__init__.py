@@ -55,6 +55,7 @@ from convcore.functional.pooling import (
 from convcore.functional.shape import (
     add,
     add_backward,
+    channels_last,
     flatten,
     flatten_backward,
 )
@@ -76,6 +77,7 @@ __all__ = [
     "avg_pool2d_backward",
     "batch_norm",
     "batch_norm_backward",
+    "channels_last",
     "conv1d",
     "conv1d_backward",
     "conv2d",

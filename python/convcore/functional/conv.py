@@ -41,6 +41,8 @@ def conv2d(
     padding: Padding = 0,
     dilation: IntOrPair = 1,
     groups: int = 1,
+    *,
+    algo: str = "auto",
 ) -> FloatArray:
     """Convolve images with a bank of filters (cross-correlation, as in all such libraries).
 
@@ -63,12 +65,15 @@ def conv2d(
     groups : int, default 1
         The channels are cut into this many groups that do not see each other;
         ``groups = C_in`` is the depthwise convolution.
+    algo : {'auto', 'planar', 'direct', 'winograd'}, default 'auto'
+        The algorithm. ``'auto'`` chooses by the shape alone, so that the bits are the same every
+        time; docs/kernels.md explains the others.
 
     Returns
     -------
     ndarray, shape (N, C_out, H_out, W_out), float32
         ``H_out = floor((H_in + top + bottom - dilation * (KH - 1) - 1) / stride) + 1``, likewise
-        W_out.
+        W_out. With many channels the memory is in channels-last order (see `channels_last`).
 
     Raises
     ------
@@ -105,9 +110,8 @@ def conv2d(
     array([[[[ 8., 12.],
              [20., 24.]]]], dtype=float32)
     """
-    return _core.conv2d_forward(
-        x, w, b, *_parameters("conv2d", 2, x, w, stride, padding, dilation, groups)
-    )
+    parameters = _parameters("conv2d", 2, x, w, stride, padding, dilation, groups)
+    return _core.conv2d_forward(x, w, b, *parameters, algo)
 
 
 def conv2d_backward(
@@ -120,6 +124,7 @@ def conv2d_backward(
     dilation: IntOrPair = 1,
     groups: int = 1,
     *,
+    algo: str = "auto",
     need_dx: bool = True,
     need_dw: bool = True,
     need_db: bool = True,
@@ -130,7 +135,7 @@ def conv2d_backward(
     ----------
     dy : ndarray, shape (N, C_out, H_out, W_out), float32
         Gradient of the loss with respect to the output.
-    x, w, b, stride, padding, dilation, groups
+    x, w, b, stride, padding, dilation, groups, algo
         The arguments of the forward call.
     need_dx, need_dw, need_db : bool, default True
         False leaves that gradient out (None in its place).
@@ -171,6 +176,7 @@ def conv2d_backward(
         x,
         w,
         *_parameters("conv2d", 2, x, w, stride, padding, dilation, groups),
+        algo,
         need_dx,
         need_dw,
         need_db and b is not None,

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import operator
+
 from convcore import _core
-from convcore.functional._arguments import FloatArray, to_float, to_int
+from convcore.functional._arguments import FloatArray, to_float
 from convcore.random import next_key
 
 
@@ -119,7 +121,7 @@ def dropout_backward(
 
 def _checked_key(op: str, key: tuple[int, int]) -> tuple[int, int]:
     try:
-        seed, stream = (to_int(op, "key", part) for part in key)
+        seed, stream = map(operator.index, key)  # unsigned, so not to_int
         if 0 <= seed < 2**64 and 0 <= stream < 2**64:
             return seed, stream
     except (TypeError, ValueError):

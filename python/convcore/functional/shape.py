@@ -203,3 +203,38 @@ def _as_float32(op: str, name: str, array: object) -> FloatArray:
             f"got {array.dtype} (convert it with .astype(numpy.float32))"
         )
     return array
+
+
+def channels_last(x: FloatArray) -> FloatArray:
+    """Return the same images with their memory in channels-last order.
+
+    Parameters
+    ----------
+    x : ndarray, shape (N, C, H, W), float32
+
+    Returns
+    -------
+    ndarray, shape (N, C, H, W), float32
+        Equal to `x`; its memory lies in the order (N, H, W, C), which its strides tell. `x` itself
+        when it lies so already.
+
+    Raises
+    ------
+    ValueError
+        When `x` does not have four dimensions.
+
+    Notes
+    -----
+    Convolutions with many channels work in this order. They take and give arrays of either order
+    and convert where they must, so there is no need to call this; it saves one conversion when the
+    same images go through several times. ``numpy.ascontiguousarray`` is the way back.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import convcore.functional as F
+    >>> x = np.zeros((2, 16, 8, 8), np.float32)
+    >>> F.channels_last(x).shape, F.channels_last(x).strides
+    ((2, 16, 8, 8), (4096, 4, 512, 64))
+    """
+    return _core.channels_last(x)

@@ -1,4 +1,4 @@
-#include "cpu/planar.h"
+#include "cpu/conv2d/planes.h"
 
 #include "cpu/tile.h"
 
@@ -40,6 +40,9 @@ void copy_columns(const PlaneLayout& layout, const PaddedRows& padding, Gather g
     if (g.step == 1) {
       for (int64_t j = 0; j < whole; j += kLanes) store(plane + j, load(from + j));
       store(plane + whole, load_partial(from + whole, last));
+    } else if (g.step == 2) {
+      for (int64_t j = 0; j < whole; j += kLanes) store(plane + j, load_every_second(from + 2 * j, kLanes));
+      store(plane + whole, load_every_second(from + 2 * whole, last));
     } else {
       for (int64_t j = 0; j < layout.columns; j++) plane[j] = from[j * g.step];
       for (int64_t j = layout.columns; j < layout.pitch; j++) plane[j] = 0;
@@ -75,7 +78,9 @@ void sum_tile(const PlanarSum& s, int64_t k, int64_t q, int64_t i, int64_t j) {
   Tile<R, V> tile;
   tile.fill(s.bias ? s.bias + k : nullptr);
   const float* planes = s.planes + q * kLanes;
-  tile.multiply_add(s.a + k * s.terms, s.terms, 1, s.terms, [&](int64_t t) { return planes + s.offsets[t]; });
+  const float* a = s.a + k * s.terms;
+  tile.multiply_add(
+      s.terms, [&](int r, int64_t t) { return a[r * s.terms + t]; }, [&](int64_t t) { return planes + s.offsets[t]; });
 #pragma GCC unroll 8
   for (int v = 0; v < V; v++) {
     const int64_t lanes = min_of<int64_t>(kLanes, s.columns - j);
@@ -104,10 +109,10 @@ void planar_sum(const PlanarSum& s) {
   for (int64_t q = 0, vecs; q < total; q += vecs) {
     vecs = next_tile(total - q, kTileVecs);
     const int64_t i = q * kLanes / s.pitch, j = q * kLanes % s.pitch;
-    with_vecs(vecs, [&](auto v) {
+    with_count<kTileVecs>(vecs, [&](auto v) {
       for (int64_t k = 0, rows; k < s.m; k += rows) {
         rows = next_tile(s.m - k, kTileRows);
-        with_rows(rows, [&](auto r) { sum_tile<r.value, v.value>(s, k, q, i, j); });
+        with_count<kTileRows>(rows, [&](auto r) { sum_tile<r.value, v.value>(s, k, q, i, j); });
       }
     });
   }

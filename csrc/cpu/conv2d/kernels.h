@@ -1,0 +1,16 @@
+// The convolution kernels of one instruction set, one source file per algorithm. csrc/ops/conv2d_algorithm.cpp chooses.
+#pragma once
+#include "ops/conv2d.h"
+
+namespace convcore::cpu::CONVCORE_ISA {
+
+// planar.cpp: row-major images, anything goes.
+void planar_forward(const Conv2dShape&, const float* x, const float* w, const float* b, float* y);
+void planar_backward_input(const Conv2dShape&, const float* dy, const float* w, float* dx);
+void planar_backward_weight(const Conv2dShape&, const float* dy, const float* x, float* dw);
+
+// direct.cpp: vectors of output channels; y and dx are channels-last, x and dy lie in `layout`; groups = 1.
+void direct_forward(const Conv2dShape&, const float* x, Layout, const float* w, const float* b, float* y);
+void direct_backward_input(const Conv2dShape&, const float* dy, Layout, const float* w, float* dx);
+
+}  // namespace convcore::cpu::CONVCORE_ISA

@@ -1,0 +1,89 @@
+"""The command line, ``convcore VERB ...``: one module per verb.
+
+A verb's module has ``add_parser(verbs)``, which declares its arguments, and ``run(args)``, which
+returns a `Result`. Nothing heavy is imported before `run`, so that ``convcore --help`` is quick.
+
+Exit codes: 0 done, 1 an error, 2 a wrong command line, 130 ended by Ctrl-C.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+
+import convcore
+from convcore.cli import info, predict, summary, test, train
+from convcore.cli._parser import Args, Parser, UsageError, nearest
+from convcore.cli._result import Interrupted, one_line, to_json
+
+_VERBS = (train, test, predict, summary, info)
+
+_EXAMPLES = """\
+examples:
+  convcore train lenet5                       train on the digits that come with the package
+  convcore test lenet5.safetensors            accuracy on the test images
+  convcore predict lenet5.safetensors a.png   which digit is it?
+  convcore summary lenet5                     the layers
+  convcore info                               what this installation uses
+
+convcore VERB --help says more. Every verb has --json: one JSON document on stdout.
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command.
+
+    Parameters
+    ----------
+    argv : sequence of str, optional
+        The command line without the program's name; by default that of the process.
+
+    Returns
+    -------
+    int
+        The exit code.
+
+    Raises
+    ------
+    SystemExit
+        From argparse: after ``--help`` and for a wrong command line.
+    """
+    argv = sys.argv[1:] if argv is None else list(argv)
+    args = _parse(argv)
+    try:
+        result = args.run(args)
+        print(to_json(result.document) if args.json else result.text, flush=True)
+        return 0
+    except KeyboardInterrupt as interrupt:
+        message = "interrupted"
+        if isinstance(interrupt, Interrupted):
+            message += f"; {interrupt}"
+            if args.json:
+                print(to_json(interrupt.document), flush=True)
+        print(f"convcore {args.verb}: {message}", file=sys.stderr)
+        return 130
+    except BrokenPipeError:  # whoever read our output has gone: nothing to say, and no one to hear
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except Exception as error:
+        if os.environ.get("CONVCORE_TRACEBACK") == "1":
+            raise
+        print(f"convcore {args.verb}: error: {one_line(error)}", file=sys.stderr)
+        return 2 if isinstance(error, UsageError) else 1
+
+
+def _parse(argv: list[str]) -> Args:
+    parser = Parser(
+        prog="convcore",
+        description="Small, fast, readable convolutional networks.",
+        epilog=_EXAMPLES,
+    )
+    parser.add_argument("--version", action="version", version=f"convcore {convcore.__version__}")
+    verbs = parser.add_subparsers(dest="verb", metavar="VERB", required=True, title="verbs")
+    for verb in _VERBS:
+        verb.add_parser(verbs)
+    word = next((word for word in argv if not word.startswith("-")), None)
+    if word is not None and word not in verbs.choices:
+        parser.error(f"{word!r} is no verb: {nearest(word, verbs.choices)}")
+    return parser.parse_args(argv)

@@ -1,0 +1,102 @@
+"""Networks for the command line: made by name, or read from a file."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from convcore.cli._parser import UsageError, nearest
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+    from convcore.data import Dataset
+    from convcore.engine import Model
+    from convcore.nn import Sequential
+
+
+@dataclass(frozen=True)
+class Card:
+    """What the file of a trained network says beside its weights: all that a picture needs."""
+
+    model: str
+    data: str
+    input_shape: tuple[int, ...]  # (C, H, W)
+    classes: tuple[str, ...]
+    mean: tuple[float, ...]  # images are standardised with these, per channel
+    std: tuple[float, ...]
+
+    @classmethod
+    def of(cls, model: str, train: Dataset) -> Card:
+        """Return the card of a network trained on `train`."""
+        return cls(model, train.name, train.x.shape[1:], train.classes, train.mean, train.std)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return it in forms that JSON knows."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, content: dict[str, Any]) -> Card | None:
+        """Return what `to_dict` gave; None when something is missing (no file of train)."""
+        try:
+            return cls(
+                model=str(content["model"]),
+                data=str(content["data"]),
+                input_shape=tuple(map(int, content["input_shape"])),
+                classes=tuple(map(str, content["classes"])),
+                mean=tuple(map(float, content["mean"])),
+                std=tuple(map(float, content["std"])),
+            )
+        except (KeyError, TypeError, ValueError):
+            return None
+
+
+def create(name: str, input_shape: tuple[int, ...], classes: int) -> Sequential:
+    """Return a new network for images of `input_shape`."""
+    from convcore import models
+
+    expect_model(name)
+    channels, height, _ = input_shape
+    return models.create(name, num_classes=classes, in_channels=channels, image_size=height)
+
+
+def expect_model(name: str) -> None:
+    """Raise when no network has that name."""
+    from convcore import models
+
+    if name not in models.names():
+        raise UsageError(f"{name!r} is no network: {nearest(name, models.names())}")
+
+
+def read(path: str) -> tuple[Model, Card | None]:
+    """Return the network in a file, in evaluation mode, and its card if it has one."""
+    from convcore import serialization
+
+    model = serialization.load(path)
+    return model, Card.from_dict(serialization.load_extra(path))
+
+
+class Score(NamedTuple):
+    """How a network does on a data set."""
+
+    loss: float  # plain cross entropy, whatever the training minimised
+    right: npt.NDArray[np.bool_]  # for each image
+
+    @property
+    def accuracy(self) -> float:
+        """The share of right answers."""
+        return int(self.right.sum()) / len(self.right)
+
+
+def score(model: Model, data: Dataset) -> Score:
+    """Send all images through the network."""
+    from convcore import functional as F
+
+    logits = model.predict(data.x)
+    if logits.ndim != 2 or logits.shape[1] != len(data.classes):
+        raise ValueError(
+            f"the network does not fit {data.name}: expected {len(data.classes)} values per image, "
+            f"got an output of shape {logits.shape[1:]}"
+        )
+    return Score(float(F.cross_entropy(logits, data.y)), logits.argmax(axis=1) == data.y)

@@ -1,0 +1,282 @@
+"""``convcore train``: from images to a file with a trained network."""
+
+from __future__ import annotations
+
+import contextlib
+import shlex
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from convcore.cli import _network, _settings
+from convcore.cli._parser import (
+    Args,
+    Verbs,
+    add_data_options,
+    add_threads_option,
+    add_verb,
+    integer,
+    one_of,
+    real,
+    use_threads,
+)
+from convcore.cli._recipes import RECIPES, SGD_LR, SGD_MOMENTUM
+from convcore.cli._result import Document, Interrupted, Result, facts
+from convcore.cli._settings import Settings
+
+if TYPE_CHECKING:
+    from convcore.callbacks import Callback, TrainingCheckpoint
+    from convcore.data import Dataset
+    from convcore.engine import Model
+
+
+def _defaults() -> str:
+    lines = [
+        f"  {name:<14} --epochs {r.epochs} --batch-size {r.batch_size} --lr {r.lr:g} "
+        f"--lr-decay {r.lr_decay:g} --label-smoothing {r.label_smoothing:g}"
+        for name, r in RECIPES.items()
+    ]
+    return "\n".join(lines)
+
+
+_EPILOG = f"""\
+The validation data that is measured after each epoch is the test split, and so is the data of the
+final result; nothing but --patience depends on it. The losses of the epochs include the label
+smoothing; the test loss does not.
+
+Ctrl-C finishes the running step and ends the training. What is kept is the state after the last
+complete epoch; --resume repeats the broken epoch from its beginning and comes to the same weights,
+bit for bit, as a training without the break. The checkpoint is renewed after each epoch, so it
+also survives a crash. At the end of the training its folder is removed, unless --checkpoint named
+it.
+
+defaults:
+{_defaults()}
+  --optimizer sgd: --lr {SGD_LR:g} --momentum {SGD_MOMENTUM:g}
+
+examples:
+  convcore train lenet5
+  convcore train lenet5 --data mnist --output mnist.safetensors
+  convcore train lenet5 --optimizer sgd --lr 0.05 --epochs 30 --seed 1
+  convcore train lenet5 --resume lenet5.ckpt
+"""
+
+
+def add_parser(verbs: Verbs) -> None:
+    """Declare the arguments."""
+    parser = add_verb(verbs, run, "train", "train a network and save it", _EPILOG)
+    parser.add_argument("model", metavar="MODEL", help="lenet5")
+    add_data_options(parser, RECIPES, default="digits, which come with the package")
+    how = parser.add_argument_group("how to train (defaults below)")
+    how.add_argument("--epochs", type=integer(1), metavar="N")
+    how.add_argument("--batch-size", type=integer(1), metavar="N")
+    how.add_argument("--optimizer", type=one_of(("adam", "adamw", "sgd")), help="adam, adamw, sgd")
+    how.add_argument("--lr", type=real(0), help="learning rate of the first epoch")
+    how.add_argument(
+        "--lr-decay", type=real(0, 1), metavar="F", help="factor of the rate from epoch to epoch"
+    )
+    how.add_argument(
+        "--label-smoothing",
+        type=real(0, 1),
+        metavar="S",
+        help="share of the target that is spread over all classes",
+    )
+    how.add_argument("--momentum", type=real(0, 1), metavar="M", help="of sgd")
+    how.add_argument("--weight-decay", type=real(0), metavar="W", help="default 0; adamw: 0.01")
+    how.add_argument(
+        "--seed", type=integer(0), metavar="N", help="of the random numbers (default 0)"
+    )
+    how.add_argument(
+        "--patience",
+        type=integer(1),
+        metavar="N",
+        help="stop when the validation loss has not become better for N epochs",
+    )
+    add_threads_option(parser)
+    where = parser.add_argument_group("where things go")
+    where.add_argument(
+        "--output",
+        metavar="FILE",
+        help="weights (default MODEL.safetensors); MODEL.history.json goes beside them",
+    )
+    where.add_argument(
+        "--checkpoint",
+        metavar="DIR",
+        help="keep the checkpoint there (default MODEL.ckpt, removed at the end)",
+    )
+    where.add_argument("--resume", metavar="DIR", help="go on with the training in this folder")
+    parser.add_argument("--quiet", action="store_true", help="no progress on stderr")
+
+
+def run(args: Args) -> Result:
+    """Train, test, save."""
+    import convcore
+    from convcore import data
+    from convcore.callbacks import TrainingCheckpoint
+    from convcore.serialization import load_checkpoint, write_atomically
+
+    use_threads(args)
+    _network.expect_model(args.model)
+    if args.resume is None:
+        settings = _settings.from_command_line(args)
+    else:
+        settings = _settings.from_checkpoint(args)
+    folder = Path(args.checkpoint or args.resume or settings.stem + ".ckpt")
+    _expect_writable(settings, folder)
+    train, test = (
+        data.load(settings.data, split, data_dir=settings.data_dir) for split in ("train", "test")
+    )
+
+    convcore.manual_seed(settings.seed)
+    model = _network.create(settings.model, train.x.shape[1:], len(train.classes))
+    model.compile(settings.make_optimizer, settings.make_loss())
+    begin, history = 0, convcore.History()
+    if args.resume is not None:
+        begin, history = load_checkpoint(args.resume, model, model.optimizer)
+    keeper = TrainingCheckpoint(folder, history, extra={"settings": settings.to_dict()})
+    if args.resume is None and keeper.path.exists():
+        _note(f"{folder} holds another training (see --resume); the first epoch will replace it")
+
+    start = time.perf_counter()
+    try:
+        _fit(model, train, test, settings, keeper, begin, args.quiet)
+        seconds = time.perf_counter() - start
+        score = _network.score(model, test)
+    except KeyboardInterrupt:
+        raise _interrupted(args, keeper, begin) from None
+    later = model.history or convcore.History()
+    history.extend(later)
+
+    model.save(settings.output, extra=_network.Card.of(settings.model, train).to_dict())
+    write_atomically(settings.history_file, history.to_json(indent=1).encode())
+    if settings.checkpoint is None:
+        _remove(keeper)
+    training_seconds = sum(later.history.get("seconds", []))
+    document = {
+        **settings.to_dict(),
+        "interrupted": False,
+        "epochs": len(history.epoch),
+        "train_images": len(train),
+        "test_images": len(test),
+        "parameters": sum(p.data.size for p in model.parameters()),
+        "test_accuracy": score.accuracy,
+        "test_loss": score.loss,
+        "seconds": seconds,
+        "images_per_second": len(train) * len(later.epoch) / max(training_seconds, 1e-9),
+        "history_file": settings.history_file,
+        "history": history.history,
+    }
+    return Result(document, _table(document))
+
+
+def _fit(
+    model: Model,
+    train: Dataset,
+    test: Dataset,
+    settings: Settings,
+    keeper: TrainingCheckpoint,
+    begin: int,
+    quiet: bool,
+) -> None:
+    """Train from epoch `begin` on."""
+    from convcore.callbacks import LearningRateScheduler
+    from convcore.cli._patience import Patience
+
+    callbacks: list[Callback] = [LearningRateScheduler(settings.learning_rate)]
+    epochs = settings.epochs
+    if settings.patience is not None:
+        patience = Patience(settings.patience, keeper.earlier.history.get("val_loss", []))
+        callbacks.append(patience)
+        if patience.exhausted():
+            epochs = begin
+    callbacks.append(keeper)
+    model.fit(
+        train.x,
+        train.y,
+        epochs=epochs,
+        batch_size=settings.batch_size,
+        validation_data=(test.x, test.y),
+        callbacks=callbacks,
+        verbose=0 if quiet else 1,
+        initial_epoch=begin,
+    )
+
+
+def _interrupted(args: Args, keeper: TrainingCheckpoint, begin: int) -> Interrupted:
+    """Say what is kept of a training that Ctrl-C ended, and how to go on."""
+    if keeper.epoch is not None:
+        done, kept_in = keeper.epoch, str(keeper.directory)
+    elif args.resume is not None:
+        done, kept_in = begin, args.resume
+    else:
+        return Interrupted(
+            "the first epoch was not complete, so there is nothing to go on from",
+            {"interrupted": True, "epochs": 0, "checkpoint": None},
+        )
+    epochs = "1 complete epoch is" if done == 1 else f"{done} complete epochs are"
+    return Interrupted(
+        f"{epochs} kept in {kept_in}; go on with: "
+        f"convcore train {args.model} --resume {shlex.quote(kept_in)}",
+        {"interrupted": True, "epochs": done, "checkpoint": kept_in},
+    )
+
+
+def _remove(keeper: TrainingCheckpoint) -> None:
+    """Remove the checkpoint, and its folder unless other things lie in it."""
+    keeper.path.unlink(missing_ok=True)
+    with contextlib.suppress(OSError):
+        keeper.directory.rmdir()
+
+
+def _table(document: Document) -> str:
+    d = document
+    saved = f"{d['output']}, {d['history_file']}"
+    if d["checkpoint"] is not None:
+        saved += f", checkpoint in {d['checkpoint']}"
+    images = f"{d['train_images']:,} training images, {d['test_images']:,} test images"
+    return facts(
+        [
+            ("network", f"{d['model']}, {d['parameters']:,} parameters"),
+            ("data", f"{d['data']}, {images}"),
+            ("epochs", f"{d['epochs']}"),
+            ("test accuracy", f"{d['test_accuracy']:.2%}"),
+            ("test loss", f"{d['test_loss']:.4f}"),
+            ("time", f"{d['seconds']:.1f} s ({d['images_per_second']:,.0f} images/s in training)"),
+            ("saved", saved),
+        ]
+    )
+
+
+# ---- what is found before the training -----------------------------------------------------------
+
+
+def _expect_writable(settings: Settings, folder: Path) -> None:
+    """Raise when a file of the training could not be written at its end."""
+    for name in (settings.output, settings.history_file):
+        path = Path(name)
+        if path.is_dir():
+            raise IsADirectoryError(f"{name} cannot be written: it is a folder")
+        if not path.parent.is_dir():
+            raise FileNotFoundError(f"{name} cannot be written: there is no folder {path.parent}")
+        _try_to_write(name, path.parent)
+    existing = folder
+    while not existing.exists():
+        existing = existing.parent
+    if not existing.is_dir():
+        raise NotADirectoryError(f"{folder} cannot be written: {existing} is not a folder")
+    _try_to_write(str(folder), existing)
+
+
+def _try_to_write(name: str, folder: Path) -> None:
+    """Make a file that is gone at once: permission bits do not tell about read-only disks."""
+    try:
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise OSError(f"{name} cannot be written: {folder}: {error.strerror}") from error
+
+
+def _note(text: str) -> None:
+    print(f"convcore train: {text}", file=sys.stderr)
