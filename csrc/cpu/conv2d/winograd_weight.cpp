@@ -126,16 +126,6 @@ CONVCORE_INLINE void inverse(const Vec (&m)[kIn], Vec (&out)[kTaps]) {
 
 // ---- products -----------------------------------------------------------------------------------------------------
 
-constexpr int kMaxVecs = kRegisters >= 32 ? 4 : 3;
-
-// Rows (input channels) of a register tile of `vecs` vectors of output channels: enough sums in flight, few loads per
-// FMA, and a divisor of kLanes, so that padded channels need no other tiles. 16 x 1 of 17 loads for 16 FMAs, 8 x 2 of
-// 10 for 16, 8 x 3 of 11 for 24, 4 x 4 of 8 for 16; with 16 registers 8 x 1, 4 x 2 and 4 x 3.
-constexpr int rows_of(int vecs) {
-  const int rows = kRegisters >= 32 ? (vecs == 1 ? 16 : vecs == 4 ? 4 : 8) : (vecs == 1 ? 8 : 4);
-  return rows < kLanes ? rows : kLanes;
-}
-
 // Brings the pixels of the next block into L2, some at a time: the memory is kept busy while the products are computed.
 struct Prefetch {
   const float* at;
@@ -159,7 +149,7 @@ struct Products {
 
 template <int V>
 __attribute__((noinline)) void multiply(const Products& p, int64_t k, Prefetch& x, Prefetch& dy) {
-  constexpr int R = rows_of(V);
+  constexpr int R = weight_rows(V);
   for (int64_t position = 0; position < kPositions; position++)
     for (int64_t c = 0; c < p.c; c += R) {
       x.some();
@@ -191,23 +181,11 @@ __attribute__((noinline)) void multiply(const Products& p, int64_t k, Prefetch& 
 }
 
 void multiply(const Products& p, Prefetch& x, Prefetch& dy) {
-  for (int64_t k = 0, vecs; k < p.k; k += vecs * kLanes) {
-    vecs = next_tile((p.k - k) / kLanes, kMaxVecs);
-    if (kMaxVecs >= 4 && vecs == 4)
-      multiply<kMaxVecs>(p, k, x, dy);
-    else if (vecs == 3)
-      multiply<3>(p, k, x, dy);
-    else if (vecs == 2)
-      multiply<2>(p, k, x, dy);
-    else
-      multiply<1>(p, k, x, dy);
-  }
+  for (int64_t k = 0; k < p.k;)
+    k += kLanes * with_weight_vecs((p.k - k) / kLanes, [&](auto vecs) { multiply<vecs.value>(p, k, x, dy); });
 }
 
 // ---- tasks --------------------------------------------------------------------------------------------------------
-
-int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
-int64_t whole_vectors(int64_t channels) { return ceil_div(channels, kLanes) * kLanes; }
 
 struct Ranges {  // channels cut into `count` ranges of whole vectors
   int64_t channels, count, size;
@@ -297,7 +275,7 @@ struct Task {
     return {images + from * channels + c0, pixels, channels, c1 - c0, ceil_div(pixels, times)};
   }
 
-  void run(int64_t begin, int64_t end, float* part) const {
+  void run(int64_t begin, int64_t end, const WeightParts& parts, int64_t shard) const {
     for (int64_t tile = begin; tile < end; tile += block) {
       const int64_t next = min_of(tile + block, end), next_end = min_of(next + block, end);
       transform_block(tile, next - tile);
@@ -305,12 +283,10 @@ struct Task {
       Prefetch next_dy = prefetch(dy, s.h_out, s.w_out, s.c_out, k_begin, k_end, next, next_end);
       multiply({v, z, sums, v_position, z_position, sums_position, next - tile, c, k, tile == begin}, next_x, next_dy);
     }
-    write(part);
+    write(parts, shard);
   }
 
-  // part[(c, tap)][k], as weight_shards.h has it.
-  void write(float* part) const {
-    const int64_t row = whole_vectors(s.c_out);
+  void write(const WeightParts& parts, int64_t shard) const {
     for (int64_t i = c_begin; i < c_end; i++)
       for (int64_t j = 0; j < k; j += kLanes) {
         const float* from = sums + (i - c_begin) * k + j;
@@ -324,13 +300,12 @@ struct Task {
 #pragma GCC unroll 3
           for (int a = 0; a < kTaps; a++) half[a][q] = column[a];
         }
-        float* to = part + i * kTaps * kTaps * row + k_begin + j;
 #pragma GCC unroll 3
         for (int a = 0; a < kTaps; a++) {
           Vec taps[kTaps];
           inverse(half[a], taps);
 #pragma GCC unroll 3
-          for (int b = 0; b < kTaps; b++) store(to + (a * kTaps + b) * row, taps[b]);
+          for (int b = 0; b < kTaps; b++) store(parts.at(shard, a * kTaps + b, i) + k_begin + j, taps[b]);
         }
       }
   }
@@ -340,13 +315,13 @@ struct Task {
 
 void winograd_backward_weight(const Conv2dShape& s, const float* dy, const float* x, float* dw) {
   const Cuts cuts(s);
-  const int64_t rows = s.c_in * kTaps * kTaps, part = rows * whole_vectors(s.c_out);
   if (cuts.tiles == 0) {
-    memset(dw, 0, size_t(rows * s.c_out) * sizeof(float));
+    memset(dw, 0, size_t(s.c_out * s.c_in * kTaps * kTaps) * sizeof(float));
     return;
   }
-  const ScratchBlock block(size_t(cuts.shards * part) * sizeof(float));
-  float* parts = static_cast<float*>(block.data());
+  WeightParts parts{nullptr, cuts.shards, kTaps * kTaps, s.c_in, s.c_out};
+  const ScratchBlock block(size_t(cuts.shards * parts.part()) * sizeof(float));
+  parts.data = static_cast<float*>(block.data());
 
   const int64_t ranges = cuts.c.count * cuts.k.count;
   const int64_t work = cuts.tiles / cuts.shards * kPositions * (cuts.c.size * cuts.k.size / kLanes + 1);
@@ -354,10 +329,10 @@ void winograd_backward_weight(const Conv2dShape& s, const float* dy, const float
     for (int64_t i = begin; i < end; i++) {
       const int64_t shard = i / ranges, range = i % ranges;
       const Task task(s, cuts, dy, x, range / cuts.k.count, range % cuts.k.count);
-      task.run(cuts.tiles * shard / cuts.shards, cuts.tiles * (shard + 1) / cuts.shards, parts + shard * part);
+      task.run(cuts.tiles * shard / cuts.shards, cuts.tiles * (shard + 1) / cuts.shards, parts, shard);
     }
   });
-  sum_weight_shards(parts, cuts.shards, rows, s.c_out, whole_vectors(s.c_out), dw);
+  sum_weight_parts(parts, dw);
 }
 
 }  // namespace convcore::cpu::CONVCORE_ISA
