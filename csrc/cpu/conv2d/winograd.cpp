@@ -20,22 +20,16 @@ namespace {
 constexpr int kPoints = 36;
 constexpr int64_t kPad = kAlignment / sizeof(float);  // between points: 36 streams a power of two apart share few sets
 
+// Register tile of the products: kRows tiles times one or two vectors of output channels.
 #ifndef WT
-#define WT 16
+#define WT 8
 #endif
-constexpr int64_t kBlockTiles = WT;
-
-// Register tile of the products: kRows<V> tiles times V vectors of output channels, summed over the input channels.
-// Per step V loads and one broadcast per row; with 32 registers 24 sums + 2 vectors + 1 broadcast, with 16 12 + 2 + 1.
-constexpr int kPanelVecs = 2;
-#ifndef WP1
-#define WP1 16
+#ifndef WP
+#define WP 8
 #endif
-#ifndef WP2
-#define WP2 8
-#endif
-template <int V>
-constexpr int kRows = kRegisters >= 32 ? (V == 1 ? WP1 : WP2) : (V == 1 ? 12 : 6);
+constexpr int kRows = kRegisters >= 32 ? WP : 6;
+constexpr int64_t kBlockTiles = kRegisters >= 32 ? WT : 12;
+constexpr int64_t kVector = kBlockTiles * kLanes;  // floats of one vector of channels, for all tiles of a block
 
 int64_t vectors(int64_t channels) { return (channels + kLanes - 1) / kLanes; }
 
@@ -72,13 +66,11 @@ struct Block {
 // Where the points of V and M lie.
 struct Layout {
   int64_t c_vectors, k_vectors;
-  int64_t vector;  // floats from one vector of channels to the next
   int64_t point;   // floats from one point to the next
   explicit Layout(const WinogradShape& s)
       : c_vectors(vectors(s.c_in)),
         k_vectors(vectors(s.c_out)),
-        vector(kBlockTiles * kLanes),
-        point(max_of(c_vectors, k_vectors) * vector + kPad) {}
+        point(max_of(c_vectors, k_vectors) * kVector + kPad) {}
 };
 
 // ---- input --------------------------------------------------------------------------------------------------------
@@ -97,50 +89,55 @@ CONVCORE_INLINE Vec load_lanes(const float* p, int64_t lanes) {
   return load_partial(p, lanes);
 }
 
-// The 1-D transform down the six rows, at one column.
-template <int pair, bool whole>
-CONVCORE_INLINE VecPair transform_column(const float* const (&row)[6], int64_t at, int64_t lanes) {
-  const Vec d0 = pair == 0 ? load_lanes<whole>(row[0] + at, lanes) : Vec{};
-  const Vec d5 = pair == 0 ? load_lanes<whole>(row[5] + at, lanes) : Vec{};
-  return winograd_input_pair<pair>(d0, load_lanes<whole>(row[1] + at, lanes), load_lanes<whole>(row[2] + at, lanes),
-                                   load_lanes<whole>(row[3] + at, lanes), load_lanes<whole>(row[4] + at, lanes), d5);
+// Half of the 1-D transform down the six rows, at one column: three of the six values.
+struct VecTriple {
+  Vec v[3];
+};
+template <int half, bool whole>
+CONVCORE_INLINE VecTriple transform_column(const float* const (&row)[6], int64_t at, int64_t lanes) {
+  const Vec d1 = load_lanes<whole>(row[1] + at, lanes), d2 = load_lanes<whole>(row[2] + at, lanes),
+            d3 = load_lanes<whole>(row[3] + at, lanes), d4 = load_lanes<whole>(row[4] + at, lanes);
+  const VecPair pair = winograd_input_pair<half + 1>(d1, d2, d3, d4);
+  if constexpr (half == 0)
+    return {{winograd_input_end(load_lanes<whole>(row[0] + at, lanes), d2, d4), pair.first, pair.second}};
+  return {{pair.first, pair.second, winograd_input_end(d1, d3, load_lanes<whole>(row[5] + at, lanes))}};
 }
 
 CONVCORE_INLINE void store_row(float* v, int64_t point, Vec d0, Vec d1, Vec d2, Vec d3, Vec d4, Vec d5) {
-  const VecPair a = winograd_input_pair<0>(d0, d1, d2, d3, d4, d5);
-  store(v, a.first), store(v + 5 * point, a.second);
-  const VecPair b = winograd_input_pair<1>(d0, d1, d2, d3, d4, d5);
-  store(v + point, b.first), store(v + 2 * point, b.second);
-  const VecPair c = winograd_input_pair<2>(d0, d1, d2, d3, d4, d5);
-  store(v + 3 * point, c.first), store(v + 4 * point, c.second);
+  store(v, winograd_input_end(d0, d2, d4));
+  const VecPair a = winograd_input_pair<1>(d1, d2, d3, d4), b = winograd_input_pair<2>(d1, d2, d3, d4);
+  store(v + point, a.first), store(v + 2 * point, a.second);
+  store(v + 3 * point, b.first), store(v + 4 * point, b.second);
+  store(v + 5 * point, winograd_input_end(d1, d3, d5));
 }
 
-// Two of the six rows of V for every tile of a strip: 12 registers of columns, the last two of a tile being the first
-// two of the next.
-template <int pair, bool whole>
-void transform_strip(const Strip& s, int64_t channel, int64_t lanes, float* v, int64_t point) {
+// Three of the six rows of V for every tile of a strip. The last two columns of a tile are the first two of the next;
+// 18 registers hold the columns of one tile.
+template <int half, bool whole>
+__attribute__((noinline)) void transform_strip(const Strip& s, int64_t channel, int64_t lanes, float* v, int64_t point) {
   const float* const row[6] = {s.row[0] + channel, s.row[1] + channel, s.row[2] + channel,
                                s.row[3] + channel, s.row[4] + channel, s.row[5] + channel};
   const int64_t begin = s.begin, end = s.end, pixel = s.pixel;
-  const auto column = [&](int64_t j) {
-    if (j < begin || j >= end) return VecPair{};
-    return transform_column<pair, whole>(row, (j - begin) * pixel, lanes);
+  const auto column = [&](int64_t j) __attribute__((always_inline)) {
+    if (j < begin || j >= end) return VecTriple{};
+    return transform_column<half, whole>(row, (j - begin) * pixel, lanes);
   };
-  VecPair w0 = column(0), w1 = column(1);
-  float *first = v + kPairPoints[pair][0] * 6 * point, *second = v + kPairPoints[pair][1] * 6 * point;
-  for (int64_t t = 0, j = 2; t < s.tiles; t++, j += 4, first += kLanes, second += kLanes) {
-    VecPair w2, w3, w4, w5;
+  VecTriple w0 = column(0), w1 = column(1);
+  v += half * 18 * point;
+  for (int64_t t = 0, j = 2; t < s.tiles; t++, j += 4, v += kLanes) {
+    VecTriple w2, w3, w4, w5;
     if (j >= begin && j + 4 <= end) {
       const int64_t at = (j - begin) * pixel;
-      w2 = transform_column<pair, whole>(row, at, lanes);
-      w3 = transform_column<pair, whole>(row, at + pixel, lanes);
-      w4 = transform_column<pair, whole>(row, at + 2 * pixel, lanes);
-      w5 = transform_column<pair, whole>(row, at + 3 * pixel, lanes);
+      w2 = transform_column<half, whole>(row, at, lanes);
+      w3 = transform_column<half, whole>(row, at + pixel, lanes);
+      w4 = transform_column<half, whole>(row, at + 2 * pixel, lanes);
+      w5 = transform_column<half, whole>(row, at + 3 * pixel, lanes);
     } else {
       w2 = column(j), w3 = column(j + 1), w4 = column(j + 2), w5 = column(j + 3);
     }
-    store_row(first, point, w0.first, w1.first, w2.first, w3.first, w4.first, w5.first);
-    store_row(second, point, w0.second, w1.second, w2.second, w3.second, w4.second, w5.second);
+#pragma GCC unroll 3
+    for (int i = 0; i < 3; i++)
+      store_row(v + i * 6 * point, point, w0.v[i], w1.v[i], w2.v[i], w3.v[i], w4.v[i], w5.v[i]);
     w0 = w4, w1 = w5;
   }
 }
@@ -149,7 +146,6 @@ template <bool whole>
 void transform_channels(const Strip& s, int64_t channel, int64_t lanes, float* v, int64_t point) {
   transform_strip<0, whole>(s, channel, lanes, v, point);
   transform_strip<1, whole>(s, channel, lanes, v, point);
-  transform_strip<2, whole>(s, channel, lanes, v, point);
 }
 
 int64_t zero_row_floats(const WinogradShape& s) { return (4 * kBlockTiles + 2) * s.c_in; }
@@ -169,7 +165,7 @@ void transform_input(const WinogradShape& s, const Tiles& tiles, const Layout& l
     }
     for (int64_t c = 0; c < layout.c_vectors; c++) {
       const int64_t lanes = s.c_in - c * kLanes;
-      float* to = v + c * layout.vector + t * kLanes;
+      float* to = v + c * kVector + t * kLanes;
       if (lanes >= kLanes)
         transform_channels<true>(strip, c * kLanes, kLanes, to, layout.point);
       else
@@ -180,97 +176,71 @@ void transform_input(const WinogradShape& s, const Tiles& tiles, const Layout& l
 
 // ---- products -----------------------------------------------------------------------------------------------------
 
-// m[q][r] = sum_c v[c / kLanes][r][c % kLanes] * u[c][q] for R tiles r and V vectors q.
-template <int R, int V>
-CONVCORE_INLINE void product_tile(const float* v, const float* u, int64_t c_in, float* m, int64_t vector) {
-  Vec acc[R][V];
-#pragma GCC unroll 32
-  for (int r = 0; r < R; r++)
-#pragma GCC unroll 4
-    for (int q = 0; q < V; q++) acc[r][q] = Vec{};
-  const auto add_channel = [&](int64_t c) __attribute__((always_inline)) {
-    Vec b[V];
-#pragma GCC unroll 4
-    for (int q = 0; q < V; q++) b[q] = load(u + (c * V + q) * kLanes);
-#pragma GCC unroll 32
-    for (int r = 0; r < R; r++) {
-      const float a = v[r * kLanes + c];
-#pragma GCC unroll 4
-      for (int q = 0; q < V; q++) acc[r][q] += a * b[q];
-    }
+// m[q][r] = sum_c v[c / kLanes][r][c % kLanes] * u[c][q] for kRows tiles r and V vectors q of output channels.
+template <int V>
+CONVCORE_INLINE void product_tile(const float* v, const float* u, int64_t c_in, float* m) {
+  Vec acc[kRows][V] = {};
+  const auto add_channel = [&](const float* a, const float* b) __attribute__((always_inline)) {
+    Vec bq[V];
+#pragma GCC unroll 2
+    for (int q = 0; q < V; q++) bq[q] = load(b + q * kLanes);
+#pragma GCC unroll 16
+    for (int r = 0; r < kRows; r++)
+#pragma GCC unroll 2
+      for (int q = 0; q < V; q++) acc[r][q] += a[r * kLanes] * bq[q];
   };
-  for (; c_in >= kLanes; c_in -= kLanes, v += vector, u += V * kLanes * kLanes)
-#pragma GCC unroll 4
-    for (int c = 0; c < kLanes; c++) add_channel(c);
-  for (int64_t c = 0; c < c_in; c++) add_channel(c);
-#pragma GCC unroll 4
+  for (; c_in >= kLanes; c_in -= kLanes, v += kVector, u += kLanes * V * kLanes)
+#pragma GCC unroll 16
+    for (int c = 0; c < kLanes; c++) add_channel(v + c, u + c * V * kLanes);
+  for (int64_t c = 0; c < c_in; c++) add_channel(v + c, u + c * V * kLanes);
+#pragma GCC unroll 2
   for (int q = 0; q < V; q++)
-#pragma GCC unroll 32
-    for (int r = 0; r < R; r++) store(m + q * vector + r * kLanes, acc[r][q]);
+#pragma GCC unroll 16
+    for (int r = 0; r < kRows; r++) store(m + q * kVector + r * kLanes, acc[r][q]);
 }
 
-template <int R, int V>
-void product_panel(const float* v, const float* u, int64_t c_in, int64_t tiles, float* m, int64_t vector) {
-  for (; tiles >= R; tiles -= R, v += R * kLanes, m += R * kLanes) product_tile<R, V>(v, u, c_in, m, vector);
-  if constexpr (R > 1) {
-    if (tiles > 0) product_panel<R / 2, V>(v, u, c_in, tiles, m, vector);
-  }
-}
-
-// M[p] = V[p] U[p].
-void product(const WinogradShape& s, const Layout& layout, int64_t tiles, const float* v, const float* u, float* m) {
-  int64_t k = 0;
-  for (; k + kPanelVecs <= layout.k_vectors; k += kPanelVecs)
-    product_panel<kRows<kPanelVecs>, kPanelVecs>(v, u + k * kLanes * s.c_in, s.c_in, tiles, m + k * layout.vector,
-                                                 layout.vector);
-  if (k < layout.k_vectors)
-    product_panel<kRows<1>, 1>(v, u + k * kLanes * s.c_in, s.c_in, tiles, m + k * layout.vector, layout.vector);
+// M[p] = V[p] U[p] for all tiles of a block. (In the last block some may be missing: their rows are never read.)
+__attribute__((noinline)) void product(const float* v, const float* u, int64_t c_in, int64_t k_vectors, float* m) {
+  for (; k_vectors >= 2; k_vectors -= 2, u += 2 * kLanes * c_in, m += 2 * kVector)
+#pragma GCC unroll 4
+    for (int t = 0; t < kBlockTiles; t += kRows) product_tile<2>(v + t * kLanes, u, c_in, m + t * kLanes);
+  if (k_vectors > 0)
+#pragma GCC unroll 4
+    for (int t = 0; t < kBlockTiles; t += kRows) product_tile<1>(v + t * kLanes, u, c_in, m + t * kLanes);
 }
 
 // ---- output -------------------------------------------------------------------------------------------------------
 
-// Rows `half` and `half + 2` of an output tile. `rows` x `columns` of it lie inside the image.
-template <int half, bool whole>
-CONVCORE_INLINE void transform_tile_half(const float* m, int64_t point, Vec bias, float* out, int64_t row_stride,
-                                         int64_t pixel, int64_t rows, int64_t columns, int64_t lanes) {
-  VecPair t[6];
-#pragma GCC unroll 6
-  for (int j = 0; j < 6; j++) {
-    const float* p = m + j * point;
-    const Vec m0 = half == 0 ? load(p) : Vec{}, m5 = half == 1 ? load(p + 30 * point) : Vec{};
-    t[j] = winograd_output_half<half>(m0, load(p + 6 * point), load(p + 12 * point), load(p + 18 * point),
-                                      load(p + 24 * point), m5);
-  }
-  const auto store_row = [&](int64_t i, Vec t0, Vec t1, Vec t2, Vec t3, Vec t4, Vec t5) __attribute__((always_inline)) {
-    if (!whole && i >= rows) return;
-    float* to = out + i * row_stride;
-    const auto put = [&](int64_t j, Vec y) __attribute__((always_inline)) {
-      if constexpr (whole)
-        store(to + j * pixel, y + bias);
-      else if (j < columns)
-        store_partial(to + j * pixel, y + bias, lanes);
-    };
-    const VecPair even = winograd_output_half<0>(t0, t1, t2, t3, t4, t5);
-    put(0, even.first), put(2, even.second);
-    const VecPair odd = winograd_output_half<1>(t0, t1, t2, t3, t4, t5);
-    put(1, odd.first), put(3, odd.second);
-  };
-  store_row(half, t[0].first, t[1].first, t[2].first, t[3].first, t[4].first, t[5].first);
-  store_row(half + 2, t[0].second, t[1].second, t[2].second, t[3].second, t[4].second, t[5].second);
-}
-
+// One output tile, of which `rows` x `columns` lie inside the image; with `whole` all of it and every lane.
 template <bool whole>
 CONVCORE_INLINE void transform_tile(const float* m, int64_t point, Vec bias, float* out, int64_t row_stride,
                                     int64_t pixel, int64_t rows, int64_t columns, int64_t lanes) {
-  transform_tile_half<0, whole>(m, point, bias, out, row_stride, pixel, rows, columns, lanes);
-  transform_tile_half<1, whole>(m, point, bias, out, row_stride, pixel, rows, columns, lanes);
+  Vec t[4][6];
+#pragma GCC unroll 6
+  for (int j = 0; j < 6; j++) {
+    const float* p = m + j * point;
+    winograd_output(load(p), load(p + 6 * point), load(p + 12 * point), load(p + 18 * point), load(p + 24 * point),
+                    load(p + 30 * point), Vec{}, t[0][j], t[1][j], t[2][j], t[3][j]);
+  }
+#pragma GCC unroll 4
+  for (int i = 0; i < 4; i++) {
+    if (!whole && i >= rows) return;
+    Vec y[4];
+    winograd_output(t[i][0], t[i][1], t[i][2], t[i][3], t[i][4], t[i][5], bias, y[0], y[1], y[2], y[3]);
+#pragma GCC unroll 4
+    for (int j = 0; j < 4; j++)
+      if constexpr (whole)
+        store(out + i * row_stride + j * pixel, y[j]);
+      else if (j < columns)
+        store_partial(out + i * row_stride + j * pixel, y[j], lanes);
+  }
 }
 
 int64_t output_at(const WinogradShape& s, const Place& at) {
   return ((at.n * s.h_out + 4 * at.row) * s.w_out + 4 * at.column) * s.c_out;
 }
 
-void transform_output(const WinogradShape& s, const Layout& layout, const Block& block, const float* m,
+__attribute__((noinline)) void transform_output(const WinogradShape& s, const Layout& layout, const Block& block, const float* m,
                       const float* bias, float* out) {
   for (int64_t k = 0; k < layout.k_vectors; k++) {
     const int64_t lanes = min_of<int64_t>(kLanes, s.c_out - k * kLanes);
@@ -278,7 +248,7 @@ void transform_output(const WinogradShape& s, const Layout& layout, const Block&
     for (int64_t t = 0; t < block.count; t++) {
       const Place& at = block.at[t];
       const int64_t rows = s.h_out - 4 * at.row, columns = s.w_out - 4 * at.column;
-      const float* from = m + k * layout.vector + t * kLanes;
+      const float* from = m + k * kVector + t * kLanes;
       float* to = out + output_at(s, at) + k * kLanes;
       if (rows >= 4 && columns >= 4 && lanes == kLanes)
         transform_tile<true>(from, layout.point, b, to, s.w_out * s.c_out, s.c_out, 4, 4, kLanes);
@@ -292,26 +262,36 @@ void transform_output(const WinogradShape& s, const Layout& layout, const Block&
 
 constexpr int64_t kLineFloats = kAlignment / sizeof(float);
 
-// Share `point` of 36 of the four rows of four pixels that each tile of a block adds to what is cached: of the input,
-// the pixels that the tile above and the one to the left have not read, of the output, those it writes.
-void prefetch_input(const WinogradShape& s, const Block& block, const float* in, int64_t point) {
-  const int64_t row = s.w_in * s.c_in, last = s.n * s.h_in * row - 1;
-  for (int64_t i = block.count * 4 * point / kPoints; i < block.count * 4 * (point + 1) / kPoints; i++) {
-    const Place& at = block.at[i / 4];
-    const int64_t h = 4 * at.row + 2 - s.pad_top + i % 4, w = 4 * at.column + 2 - s.pad_left;
-    const int64_t from = ((at.n * s.h_in + h) * s.w_in + w) * s.c_in;
-    for (int64_t l = 0; l < 4 * s.c_in; l += kLineFloats) __builtin_prefetch(in + min_of(from + l, last), 0, 2);
-  }
-}
+// The four rows of four pixels that each tile of a block adds to what is cached: of the input those that neither the
+// tile above nor the one to the left has read, of the output those it writes. Fetched at an even pace over the points.
+struct Prefetch {
+  static constexpr int64_t kRowsPerPoint = (4 * kBlockTiles + kPoints - 1) / kPoints;
+  const float* rows[kRowsPerPoint * kPoints];
+  int64_t floats;  // of a row
 
-void prefetch_output(const WinogradShape& s, const Block& block, float* out, int64_t point) {
-  const int64_t row = s.w_out * s.c_out, last = s.n * s.h_out * row - 1;
-  for (int64_t i = block.count * 4 * point / kPoints; i < block.count * 4 * (point + 1) / kPoints; i++) {
-    const int64_t from = output_at(s, block.at[i / 4]) + i % 4 * row;
-    for (int64_t l = 0; l < 4 * s.c_out; l += kLineFloats) __builtin_prefetch(out + min_of(from + l, last), 1, 2);
+  void set(const Block& block, const float* images, int64_t n, int64_t h, int64_t w, int64_t channels, int64_t h0,
+           int64_t w0) {
+    floats = 4 * channels;
+    const int64_t end = max_of<int64_t>(0, n * h * w - 4);
+    int64_t i = 0;
+    for (int64_t t = 0; t < block.count; t++)
+      for (int64_t r = 0; r < 4; r++) {
+        const Place& at = block.at[t];
+        const int64_t pixel = (at.n * h + 4 * at.row + h0 + r) * w + 4 * at.column + w0;
+        rows[i++] = images + min_of(max_of<int64_t>(0, pixel), end) * channels;
+      }
+    for (; i < kRowsPerPoint * kPoints; i++) rows[i] = images;
   }
-}
+  template <bool write>
+  inline __attribute__((always_inline)) void fetch(int64_t point) const {
+    for (int64_t i = point * kRowsPerPoint; i < (point + 1) * kRowsPerPoint; i++)
+      for (int64_t l = 0; l < floats; l += 4 * kLineFloats)
+#pragma GCC unroll 4
+        for (int j = 0; j < 4; j++) __builtin_prefetch(rows[i] + l + j * kLineFloats, write, 2);
+  }
+};
 
+// U[p][pair of vectors of output channels][input channel][vector][lane], the last vector alone where their number is odd.
 int64_t filter_point(const WinogradShape& s) { return vectors(s.c_out) * kLanes * s.c_in + kPad; }
 
 }  // namespace
@@ -331,6 +311,7 @@ unsigned long long prof[3];
 void winograd_convolve(const WinogradShape& s, const float* in, const float* u, const float* bias, float* out) {
   const Tiles tiles(s);
   const Layout layout(s);
+  const int64_t u_point = filter_point(s);
   const int64_t blocks = (tiles.count + kBlockTiles - 1) / kBlockTiles;
   const int64_t work = kBlockTiles * kPoints * layout.k_vectors * (s.c_in + 16);
   parallel_for(blocks, work, [&](int64_t begin, int64_t end) {
@@ -340,6 +321,7 @@ void winograd_convolve(const WinogradShape& s, const float* in, const float* u, 
     float *m = zeros + zero_floats, *v = m + layout.point;
     memset(zeros, 0, size_t(zero_floats) * sizeof(float));
     Block block(tiles, begin);
+    Prefetch next_input, output;
     for (int64_t i = begin; i < end; i++) {
       const Block next(tiles, i + 1);
 #ifdef PROF
@@ -347,10 +329,14 @@ void winograd_convolve(const WinogradShape& s, const float* in, const float* u, 
 #endif
       transform_input(s, tiles, layout, block, in, zeros, v);
       TICK(0)
+      next_input.set(next, in, s.n, s.h_in, s.w_in, s.c_in, 2 - s.pad_top, 2 - s.pad_left);
+      output.set(block, out, s.n, s.h_out, s.w_out, s.c_out, 0, 0);
       for (int64_t p = 0; p < kPoints; p++) {
-        prefetch_input(s, next, in, p);
-        prefetch_output(s, block, out, p);
-        product(s, layout, block.count, v + p * layout.point, u + p * filter_point(s), m + p * layout.point);
+#ifndef NOPF
+        next_input.fetch<false>(p);
+        output.fetch<true>(p);
+#endif
+        product(v + p * layout.point, u + p * u_point, s.c_in, layout.k_vectors, m + p * layout.point);
       }
       TICK(1)
       transform_output(s, layout, block, m, bias, out);
@@ -364,7 +350,6 @@ void winograd_convolve(const WinogradShape& s, const float* in, const float* u, 
 
 int64_t winograd_filter_floats(const WinogradShape& s) { return kPoints * filter_point(s); }
 
-// U[p][panel of kPanelVecs vectors of outputs][input channel][vector][lane]
 void winograd_transform_filters(const WinogradShape& s, const float* w, float* u) {
   const int64_t k_vectors = vectors(s.c_out), point = filter_point(s);
   // w is (c_out, c_in, 3, 3), in the backward pass (c_in, c_out, 3, 3).
@@ -380,8 +365,8 @@ void winograd_transform_filters(const WinogradShape& s, const float* w, float* u
 
       Vec columns[3][6];
       for (int j = 0; j < 3; j++) winograd_filter(load(taps[j]), load(taps[3 + j]), load(taps[6 + j]), columns[j]);
-      const int64_t panel = k / kPanelVecs * kPanelVecs, width = min_of<int64_t>(kPanelVecs, k_vectors - panel);
-      float* to = u + panel * kLanes * s.c_in + (c * width + k - panel) * kLanes;
+      const int64_t width = k % 2 == 0 && k + 1 == k_vectors ? 1 : 2;
+      float* to = u + (k - k % 2) * kLanes * s.c_in + (c * width + k % 2) * kLanes;
       for (int r = 0; r < 6; r++) {
         Vec row[6];
         winograd_filter(columns[0][r], columns[1][r], columns[2][r], row);

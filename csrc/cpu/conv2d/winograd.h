@@ -33,27 +33,34 @@ struct VecPair {
   Vec first, second;
 };
 
-// B^T d, 6 -> 6, as the values at (0, infinity), (A, -A) and (B, -B): pair 0, 1 and 2.
-constexpr int kInputPairs = 3;
-constexpr int kPairPoints[kInputPairs][2] = {{0, 5}, {1, 2}, {3, 4}};
+// B^T d, 6 -> 6: at 0 (of d0, d2, d4) and at infinity (of d1, d3, d5),
+CONVCORE_INLINE Vec winograd_input_end(Vec d0, Vec d2, Vec d4) { return kPointsProduct * d0 + (d4 - kPointsSum * d2); }
+
+// at A and -A (pair 1, values 1 and 2), or at B and -B (pair 2, values 3 and 4).
 template <int pair>
-CONVCORE_INLINE VecPair winograd_input_pair(Vec d0, Vec d1, Vec d2, Vec d3, Vec d4, Vec d5) {
-  if constexpr (pair == 0)
-    return {kPointsProduct * d0 + (d4 - kPointsSum * d2), kPointsProduct * d1 + (d5 - kPointsSum * d3)};
+CONVCORE_INLINE VecPair winograd_input_pair(Vec d1, Vec d2, Vec d3, Vec d4) {
   constexpr float p = pair == 1 ? kPointA : kPointB, other2 = pair == 1 ? kPointB2 : kPointA2;
   const Vec even = d4 - other2 * d2, odd = d3 - other2 * d1;
   return {even + p * odd, even - p * odd};
 }
 
-// A^T m, 6 -> 4: outputs 0 and 2 (half 0), outputs 1 and 3 (half 1).
-template <int half>
-CONVCORE_INLINE VecPair winograd_output_half(Vec m0, Vec m1, Vec m2, Vec m3, Vec m4, Vec m5) {
-  if constexpr (half == 0) {
-    const Vec a = m1 + m2, b = m3 + m4;
-    return {m0 + a + b, kPointA2 * a + kPointB2 * b};
-  }
-  const Vec a = m1 - m2, b = m3 - m4;
-  return {kPointA * a + kPointB * b, kPointA3 * a + (kPointB3 * b + m5)};
+// The same as three pairs of values: (0, 5), (1, 2) and (3, 4).
+constexpr int kInputPairs = 3;
+constexpr int kPairPoints[kInputPairs][2] = {{0, 5}, {1, 2}, {3, 4}};
+template <int pair>
+CONVCORE_INLINE VecPair winograd_input_pair(Vec d0, Vec d1, Vec d2, Vec d3, Vec d4, Vec d5) {
+  if constexpr (pair == 0) return {winograd_input_end(d0, d2, d4), winograd_input_end(d1, d3, d5)};
+  if constexpr (pair != 0) return winograd_input_pair<pair>(d1, d2, d3, d4);
+}
+
+// A^T m, 6 -> 4, plus `add` on each: free where it goes into an FMA.
+CONVCORE_INLINE void winograd_output(Vec m0, Vec m1, Vec m2, Vec m3, Vec m4, Vec m5, Vec add, Vec& y0, Vec& y1, Vec& y2,
+                                     Vec& y3) {
+  const Vec sum_a = m1 + m2, sum_b = m3 + m4, diff_a = m1 - m2, diff_b = m3 - m4;
+  y0 = (m0 + add) + sum_a + sum_b;
+  y1 = kPointA * diff_a + (kPointB * diff_b + add);
+  y2 = kPointA2 * sum_a + (kPointB2 * sum_b + add);
+  y3 = kPointA3 * diff_a + (kPointB3 * diff_b + (m5 + add));
 }
 
 // G g, 3 -> 6, in the order of the points 0, A, -A, B, -B, infinity.
