@@ -10,6 +10,8 @@
 #include <stdexcept>
 #include <string>
 
+#include "core/denormals.h"
+
 namespace convcore {
 namespace {
 
@@ -46,7 +48,10 @@ void parallel_for(int64_t count, int64_t work, RangeBody body) {
   const double total = double(count) * double(std::max<int64_t>(work, 1));
   const int64_t useful = int64_t(std::min(total / kWorkPerThread, 4096.0));
   const int64_t ranges = std::max<int64_t>(1, std::min({int64_t(num_threads()), count, useful}));
-  if (ranges == 1 || omp_in_parallel()) return body(0, count);
+  if (ranges == 1 || omp_in_parallel()) {
+    FlushDenormals flush;
+    return body(0, count);
+  }
 
   // An exception may not leave a parallel region: keep the first one, finish, rethrow.
   std::exception_ptr error;
@@ -54,6 +59,7 @@ void parallel_for(int64_t count, int64_t work, RangeBody body) {
 #pragma omp parallel for num_threads(int(ranges)) schedule(static, 1)
   for (int64_t r = 0; r < ranges; r++) {
     try {
+      FlushDenormals flush;
       body(count * r / ranges, count * (r + 1) / ranges);
     } catch (...) {
       std::lock_guard<std::mutex> lock(error_mutex);

@@ -26,7 +26,8 @@ class RangeBody {
 };
 
 // Runs body over [0, count) in contiguous ranges, one per thread. `work` is the cost of one item in elementary
-// operations (say multiply-adds): a loop of little total work runs on the calling thread alone.
+// operations (say multiply-adds): a loop of little total work runs on the calling thread alone. Denormals are flushed
+// while body runs, on every thread (core/denormals.h).
 void parallel_for(int64_t count, int64_t work, RangeBody body);
 
 }  // namespace convcore
