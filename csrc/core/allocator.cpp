@@ -1,5 +1,7 @@
 #include "core/allocator.h"
 
+#include <pthread.h>
+
 #include <cstdlib>
 #include <cstring>
 #include <map>
@@ -49,9 +51,13 @@ struct Cache {
   AllocatorStats stats{};
 };
 
-// Never destroyed: arrays may outlive static destruction at interpreter exit.
+// Never destroyed: arrays may outlive static destruction at interpreter exit. Locked during fork(), so that no other
+// thread holds the lock at that moment: in the child nobody would open it.
 Cache& cache() {
-  static Cache* instance = new Cache;
+  static Cache* instance = [] {
+    pthread_atfork([] { cache().mutex.lock(); }, [] { cache().mutex.unlock(); }, [] { cache().mutex.unlock(); });
+    return new Cache;
+  }();
   return *instance;
 }
 

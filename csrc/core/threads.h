@@ -9,8 +9,12 @@
 
 namespace convcore {
 
-int num_threads();                // threads that parallel_for may use
-void set_num_threads(int count);  // throws std::invalid_argument when count < 1
+// Threads that parallel_for may use: what set_num_threads said last, else CONVCORE_NUM_THREADS, else the smaller of
+// OMP_NUM_THREADS and the CPUs this process may run on. Throws std::invalid_argument when CONVCORE_NUM_THREADS is not a
+// number. 1 in a child of fork() whose parent had used several: GCC's OpenMP would wait there for threads that the child
+// does not have.
+int num_threads();
+void set_num_threads(int64_t count);  // throws std::invalid_argument unless 1 <= count <= 4096
 
 // A reference to a callable `void(int64_t begin, int64_t end)`; no allocation, valid while the callable lives.
 class RangeBody {
@@ -26,7 +30,8 @@ class RangeBody {
 };
 
 // Runs body over [0, count) in contiguous ranges, one per thread. `work` is the cost of one item in elementary
-// operations (say multiply-adds): a loop of little total work runs on the calling thread alone.
+// operations (say multiply-adds): a loop of little total work runs on the calling thread alone. Denormals are flushed
+// while body runs, on every thread (core/denormals.h).
 void parallel_for(int64_t count, int64_t work, RangeBody body);
 
 }  // namespace convcore

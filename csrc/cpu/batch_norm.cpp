@@ -26,9 +26,14 @@ struct Wide {  // a Vec in double
 };
 
 CONVCORE_INLINE Wide widen(Vec v) {
+#if defined(__AVX2__) && !defined(__AVX512F__)  // the other way GCC converts two numbers at a time, and spills
+  const __m128 low = _mm256_castps256_ps128((__m256)v), high = _mm256_extractf128_ps((__m256)v, 1);
+  return {(DoubleVec)_mm256_cvtps_pd(low), (DoubleVec)_mm256_cvtps_pd(high)};
+#else
   HalfVec half[2];
   memcpy(half, &v, sizeof v);
   return {__builtin_convertvector(half[0], DoubleVec), __builtin_convertvector(half[1], DoubleVec)};
+#endif
 }
 
 CONVCORE_INLINE double sum(Wide v) {

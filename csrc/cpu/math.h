@@ -1,8 +1,8 @@
 // exp, log, tanh and the logistic function of each lane.
 //
 // Polynomials and range reductions are those of S. L. Moshier's Cephes library (single/expf.c, logf.c, tanhf.c;
-// netlib.org/cephes), written without branches. All are right at +-inf, NaN, zeros, overflow and underflow; denormal
-// arguments and results are not flushed.
+// netlib.org/cephes), written without branches. All are right at +-inf, NaN, zeros, overflow and underflow. They do not
+// flush denormal arguments and results; the mode they run in does (core/denormals.h).
 //
 // Largest error found over every 7th float, in units in the last place of the exact result (denormal results: of the
 // denormal spacing):

@@ -156,11 +156,11 @@ CONVCORE_INLINE bool any(IntVec mask) {
 
 // Sum of the lanes, always in the same order: halves are added until one lane is left.
 CONVCORE_INLINE float sum(Vec v) {
-  float lanes[kLanes];
-  memcpy(lanes, &v, sizeof v);
-  for (int half = kLanes / 2; half > 0; half /= 2)
-    for (int i = 0; i < half; i++) lanes[i] += lanes[i + half];
-  return lanes[0];
+  if constexpr (kLanes >= 16) v += __builtin_shuffle(v, lane_numbers() ^ 8);
+  if constexpr (kLanes >= 8) v += __builtin_shuffle(v, lane_numbers() ^ 4);
+  v += __builtin_shuffle(v, lane_numbers() ^ 2);
+  v += __builtin_shuffle(v, lane_numbers() ^ 1);
+  return v[0];
 }
 
 // Halving step of `sums`: adds the two halves of every segment of 2 * half lanes in the 2 * kLanes lanes of a and b.

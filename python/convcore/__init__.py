@@ -25,7 +25,7 @@ finally:
         del os.environ[_name]
 
 from convcore import functional
-from convcore._core import num_threads, set_num_threads
+from convcore._threads import num_threads, set_num_threads
 from convcore.random import get_rng_state, manual_seed, set_rng_state
 
 if TYPE_CHECKING:

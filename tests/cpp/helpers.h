@@ -47,31 +47,32 @@ struct Sum {
   }
 };
 
-// Holds a float32 result against sums made in double precision. The bound is the one of tests/helpers.py: rounding
-// errors of random sign grow with the square root of the number of terms. `want` is in row-major order.
-inline void check_close(const Tensor& result, const Shape& shape, const std::vector<Sum>& want) {
-  REQUIRE(result.given());
-  const Tensor got = reorder("test", result, Layout::row_major);
+// Holds a float32 result, of either layout, against sums made in double precision. The bound is the one of
+// tests/helpers.py: rounding errors of random sign grow with the square root of the number of terms.
+inline void check_close(const Tensor& got, const Shape& shape, const std::vector<Sum>& want) {
+  REQUIRE(got.given());
   REQUIRE(to_string(got.shape()) == to_string(shape));
   REQUIRE(got.count() == int64_t(want.size()));
+  const Tensor values = reorder("test", got, Layout::row_major);
   int64_t wrong = 0, first = -1;
   for (int64_t i = 0; i < got.count(); i++) {
     const Sum& sum = want[size_t(i)];
     const double bound = (8 + 2 * std::sqrt(double(sum.terms))) * 0x1p-24 * sum.magnitude + 1e-30;
-    if (std::fabs(got.data()[i] - sum.value) <= bound) continue;  // false for NaN
+    if (std::fabs(values.data()[i] - sum.value) <= bound) continue;  // false for NaN
     wrong++;
     if (first < 0) first = i;
   }
   if (wrong == 0) return;
   CAPTURE(wrong);
   CAPTURE(first);
-  CHECK(double(got.data()[first]) == want[size_t(first)].value);
+  CHECK(double(values.data()[first]) == want[size_t(first)].value);
 }
 
 inline void check_same_bits(const Tensor& got, const Tensor& want) {
   REQUIRE(got.given() == want.given());
   if (!got.given()) return;
   REQUIRE(to_string(got.shape()) == to_string(want.shape()));
+  REQUIRE(got.layout() == want.layout());
   CHECK(std::memcmp(got.data(), want.data(), size_t(got.count()) * sizeof(float)) == 0);
 }
 
