@@ -1,5 +1,7 @@
 #include "ops/conv2d_algorithm.h"
 
+#include <algorithm>
+
 namespace convcore {
 namespace {
 
@@ -49,7 +51,10 @@ ConvAlgorithm choose_algorithm(const char* op, const Conv2dShape& s, ConvPass pa
     return wanted;
   }
   if (is_3x3_stride_1(s) && winograd_pays(s)) return ConvAlgorithm::winograd;
-  const int64_t lanes = pass == ConvPass::backward_input ? s.c_in : s.c_out;  // channels of the result
+  // The channels that are lanes; the weight gradient needs many on both sides.
+  const int64_t lanes = pass == ConvPass::forward          ? s.c_out
+                        : pass == ConvPass::backward_input ? s.c_in
+                                                           : std::min(s.c_in, s.c_out);
   if (can(ConvAlgorithm::direct, s) && lanes >= kManyChannels && !mostly_padding(s)) return ConvAlgorithm::direct;
   return ConvAlgorithm::planar;
 }
