@@ -36,6 +36,7 @@ Shape shape_of(const py::array& array) {
 
 template <typename T>
 Arg<T> view(py::array array) {
+  if (!array) throw std::bad_alloc();  // `ensure` drops its error: it could not copy the array into order
   // Kernels never write through an input, so dropping const here is safe for read-only arrays.
   T* data = static_cast<T*>(const_cast<void*>(array.data()));
   Shape shape = shape_of(array);
@@ -100,7 +101,6 @@ Arg<float> image_arg(const char* op, const char* name, py::handle object) {
     return {arg.holder, Tensor(arg.array.data(), arg.array.shape(), nullptr, Layout::channels_last)};
   }
   if (!(array.flags() & py::array::c_style)) array = py::array_t<float, py::array::c_style>::ensure(array);
-  if (!array) throw py::error_already_set();
   return view<float>(array);
 }
 

@@ -10,8 +10,13 @@
 #include <stdexcept>
 #include <string>
 
+#include "core/check.h"
+
 namespace convcore {
 namespace {
+
+// More would not help, and OpenMP ends the process when the system refuses it a thread.
+constexpr int kMaxThreads = 1024;
 
 // Below this much work per thread the cost of waking it (some microseconds) is not earned back.
 constexpr int64_t kWorkPerThread = 100000;
@@ -20,7 +25,7 @@ int initial_threads() {
   if (const char* text = std::getenv("CONVCORE_NUM_THREADS")) {
     char* end = nullptr;
     const long value = std::strtol(text, &end, 10);
-    if (end != text && *end == '\0' && value >= 1 && value <= 4096) return int(value);
+    if (end != text && *end == '\0' && value >= 1 && value <= kMaxThreads) return int(value);
   }
   return std::max(1, std::min(omp_get_max_threads(), omp_get_num_procs()));  // OMP_NUM_THREADS, CPU affinity
 }
@@ -35,16 +40,14 @@ std::atomic<int>& threads() {
 int num_threads() { return threads(); }
 
 void set_num_threads(int count) {
-  if (count < 1)
-    throw std::invalid_argument("set_num_threads: count is out of range: expected at least 1, got " +
-                                std::to_string(count));
+  expect_range("set_num_threads", "count", count, 1, kMaxThreads);
   threads() = count;
 }
 
 void parallel_for(int64_t count, int64_t work, RangeBody body) {
   if (count <= 0) return;
   const double total = double(count) * double(std::max<int64_t>(work, 1));
-  const int64_t useful = int64_t(std::min(total / kWorkPerThread, 4096.0));
+  const int64_t useful = int64_t(std::min(total / kWorkPerThread, double(kMaxThreads)));
   const int64_t ranges = std::max<int64_t>(1, std::min({int64_t(num_threads()), count, useful}));
   if (ranges == 1 || omp_in_parallel()) return body(0, count);
 

@@ -12,7 +12,7 @@ import convcore
 from convcore import data, models, serialization
 from data_files import mnist_files, write
 
-VERBS = ("train", "test", "predict", "summary", "info")
+VERBS = ("train", "test", "predict", "summary", "time", "bench", "info")
 
 
 @pytest.fixture

@@ -15,6 +15,7 @@
 #include "core/array.h"
 #include "core/random.h"
 #include "core/threads.h"
+#include "ops/reorder.h"
 
 namespace convcore::test {
 
@@ -47,9 +48,10 @@ struct Sum {
 };
 
 // Holds a float32 result against sums made in double precision. The bound is the one of tests/helpers.py: rounding
-// errors of random sign grow with the square root of the number of terms.
-inline void check_close(const Tensor& got, const Shape& shape, const std::vector<Sum>& want) {
-  REQUIRE(got.given());
+// errors of random sign grow with the square root of the number of terms. `want` is in row-major order.
+inline void check_close(const Tensor& result, const Shape& shape, const std::vector<Sum>& want) {
+  REQUIRE(result.given());
+  const Tensor got = reorder("test", result, Layout::row_major);
   REQUIRE(to_string(got.shape()) == to_string(shape));
   REQUIRE(got.count() == int64_t(want.size()));
   int64_t wrong = 0, first = -1;

@@ -318,7 +318,12 @@ int64_t filter_point(const WinogradShape& s) { return vectors(s.c_out) * kLanes 
 
 #ifdef PROF
 unsigned long long prof[3];
-#define TICK(i) { unsigned long long now_ = __builtin_ia32_rdtsc(); prof[i] += now_ - tick_; tick_ = now_; }
+#define TICK(i)                                       \
+  {                                                   \
+    unsigned long long now_ = __builtin_ia32_rdtsc(); \
+    prof[i] += now_ - tick_;                          \
+    tick_ = now_;                                     \
+  }
 #else
 #define TICK(i)
 #endif
@@ -396,13 +401,12 @@ bool winograd_applies(const Conv2dShape& s) {
 }
 
 WinogradShape winograd_forward_shape(const Conv2dShape& s) {
-  return {s.n,     s.h_in,  s.w_in,  s.c_in, s.h_out, s.w_out, s.c_out, s.window.h.pad_before, s.window.w.pad_before,
-          false};
+  return {s.n, s.h_in, s.w_in, s.c_in, s.h_out, s.w_out, s.c_out, s.window.h.pad_before, s.window.w.pad_before, false};
 }
 
 WinogradShape winograd_backward_input_shape(const Conv2dShape& s) {
-  return {s.n,     s.h_out, s.w_out, s.c_out, s.h_in, s.w_in, s.c_in, 2 - s.window.h.pad_before,
-          2 - s.window.w.pad_before, true};
+  return {s.n, s.h_out, s.w_out, s.c_out, s.h_in, s.w_in, s.c_in, 2 - s.window.h.pad_before, 2 - s.window.w.pad_before,
+          true};
 }
 
 static void transform_and_convolve(const WinogradShape& s, const float* in, const float* w, const float* bias,

@@ -3,7 +3,8 @@
 A verb's module has ``add_parser(verbs)``, which declares its arguments, and ``run(args)``, which
 returns a `Result`. Nothing heavy is imported before `run`, so that ``convcore --help`` is quick.
 
-Exit codes: 0 done, 1 an error, 2 a wrong command line, 130 ended by Ctrl-C.
+Exit codes: 0 done, 1 an error (or what the verb's help says), 2 a wrong command line, 130 ended by
+Ctrl-C.
 """
 
 from __future__ import annotations
@@ -13,11 +14,11 @@ import sys
 from collections.abc import Sequence
 
 import convcore
-from convcore.cli import info, predict, summary, test, train
+from convcore.cli import bench, info, predict, summary, test, time, train
 from convcore.cli._parser import Args, Parser, UsageError, nearest
-from convcore.cli._result import Interrupted, one_line, to_json
+from convcore.cli._result import Interrupted, Result, one_line, to_json
 
-_VERBS = (train, test, predict, summary, info)
+_VERBS = (train, test, predict, summary, time, bench, info)
 
 _EXAMPLES = """\
 examples:
@@ -25,6 +26,8 @@ examples:
   convcore test lenet5.safetensors            accuracy on the test images
   convcore predict lenet5.safetensors a.png   which digit is it?
   convcore summary lenet5                     the layers
+  convcore time lenet5                        how long each layer takes
+  convcore bench                              the layers of known networks, beside torch
   convcore info                               what this installation uses
 
 convcore VERB --help says more. Every verb has --json: one JSON document on stdout.
@@ -52,14 +55,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     argv = sys.argv[1:] if argv is None else list(argv)
     args = _parse(argv)
     try:
-        result = args.run(args)
-        print(to_json(result.document) if args.json else result.text, flush=True)
-        return 0
+        result: Result = args.run(args)
+        # A verb whose --json takes a file's name has written that file: the text is for stdout.
+        print(to_json(result.document) if args.json is True else result.text, flush=True)
+        return result.code
     except KeyboardInterrupt as interrupt:
         message = "interrupted"
         if isinstance(interrupt, Interrupted):
             message += f"; {interrupt}"
-            if args.json:
+            if args.json is True:
                 print(to_json(interrupt.document), flush=True)
         print(f"convcore {args.verb}: {message}", file=sys.stderr)
         return 130

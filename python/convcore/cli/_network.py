@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -14,6 +15,9 @@ if TYPE_CHECKING:
     from convcore.data import Dataset
     from convcore.engine import Model
     from convcore.nn import Sequential
+
+_INPUT = (1, 28, 28)
+_CLASSES = 10
 
 
 @dataclass(frozen=True)
@@ -75,6 +79,23 @@ def read(path: str) -> tuple[Model, Card | None]:
 
     model = serialization.load(path)
     return model, Card.from_dict(serialization.load_extra(path))
+
+
+def create_or_read(
+    network: str, input_shape: tuple[int, ...] | None
+) -> tuple[Model, tuple[int, ...]]:
+    """Return the network in the file, or else the new one, of that name, and its input's shape."""
+    if os.path.exists(network):
+        model, card = read(network)
+        return model, input_shape or (card.input_shape if card else _INPUT)
+    expect_model(network)
+    input_shape = input_shape or _INPUT
+    if len(input_shape) != 3 or input_shape[1] != input_shape[2]:
+        raise UsageError(
+            f"--input does not fit {network}: expected a square picture, as in 1x28x28, "
+            f"got {'x'.join(map(str, input_shape))}"
+        )
+    return create(network, input_shape, _CLASSES), input_shape
 
 
 class Score(NamedTuple):

@@ -30,14 +30,33 @@ class Parser(argparse.ArgumentParser):
 
 
 def add_verb(
-    verbs: Verbs, run: Callable[[Args], Any], name: str, what: str, epilog: str
+    verbs: Verbs,
+    run: Callable[[Args], Any],
+    name: str,
+    what: str,
+    epilog: str,
+    *,
+    json_file: bool = False,
 ) -> argparse.ArgumentParser:
-    """Add the parser of a verb, with the options that every verb has."""
+    """Add the parser of a verb, with the options that every verb has.
+
+    With `json_file`, ``--json FILE`` writes a file; ``--json`` alone is True, as for all verbs.
+    """
     parser: argparse.ArgumentParser = verbs.add_parser(
         name, help=what, description=what[0].upper() + what[1:] + ".", epilog=epilog
     )
     parser.set_defaults(run=run)
-    parser.add_argument("--json", action="store_true", help="print one JSON document on stdout")
+    if json_file:
+        parser.add_argument(
+            "--json",
+            nargs="?",
+            const=True,
+            default=False,
+            metavar="FILE",
+            help="write one JSON document to FILE, or print it on stdout",
+        )
+    else:
+        parser.add_argument("--json", action="store_true", help="print one JSON document on stdout")
     return parser
 
 

@@ -16,6 +16,7 @@ class Result(NamedTuple):
 
     document: Document
     text: str
+    code: int = 0  # the exit code
 
 
 class Interrupted(KeyboardInterrupt):
