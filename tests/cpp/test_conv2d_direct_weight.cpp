@@ -1,4 +1,5 @@
-// The direct weight gradient on channels-last data: against the naive loops, and the same bits at any number of threads.
+// The direct weight gradient on channels-last data: against the naive loops, and the same bits at any number of
+// threads.
 #include "cpu/kernels.h"
 #include "weight_gradient.h"
 

@@ -12,8 +12,8 @@
 namespace convcore::cpu::CONVCORE_ISA {
 namespace {
 
-constexpr int64_t kRange = 64;             // input channels copied at once
-constexpr int64_t kWeightBlock = 8 << 10;  // floats of x and dy of a block: 32 KiB, a part of L1
+constexpr int64_t kRange = 64;              // input channels copied at once
+constexpr int64_t kWeightBlock = 16 << 10;  // floats of x and dy of a block: 64 KiB, read from L1 and L2
 constexpr int64_t kTasks = 8;
 constexpr int64_t kShardBlocks = 4;       // at least so many per shard
 constexpr int64_t kPartFloats = 4 << 20;  // all partial gradients together: 16 MiB
@@ -35,7 +35,8 @@ struct Cuts {
     const int64_t dy_row = s.w_out * min_of(kRange, whole_vectors(s.c_out));
     const int64_t x_row = columns * c_size;
     const int64_t fit = (kWeightBlock - (s.window.h.extent() - 1) * x_row) / (x_row * s.window.h.stride + dy_row);
-    rows = max_of<int64_t>(1, min_of(s.h_out, fit));
+    row_blocks = ceil_div(s.h_out, max_of<int64_t>(1, min_of(s.h_out, fit)));
+    rows = ceil_div(s.h_out, row_blocks);
     row_blocks = ceil_div(s.h_out, rows);
     images = row_blocks > 1 ? 1 : max_of<int64_t>(1, kWeightBlock / (x_rows(s) * x_row + s.h_out * dy_row));
     blocks = row_blocks * ceil_div(s.n, images);
@@ -90,6 +91,72 @@ __attribute__((noinline)) void add_tap(const Block& b, int64_t c_count, int64_t 
   }
 }
 
+// The three taps of a row at once, for one vector of output channels, neighbouring taps and pixels (stride and dilation
+// 1), at least two columns: each float of x that is broadcast meets the three pixels of dy it belongs to, 9 loads for
+// 24 FMAs where add_tap needs 17 for 16. 24 sums, 3 vectors of dy, 1 of x: 28 registers.
+constexpr bool kHasRowKernel = kRegisters >= 32;
+constexpr int kRowTaps = 3, kRowChannels = kLanes < 8 ? kLanes : 8;
+
+__attribute__((noinline)) void add_row_of_taps(const Block& b, int64_t c_count, int64_t c_valid, float* to,
+                                               int64_t to_tap, int64_t to_row, bool first) {
+  constexpr int T = kRowTaps, R = kRowChannels;
+  for (int64_t c = 0; c < c_count; c += R) {
+    Vec acc[T][R] = {};
+    for (int64_t n = 0; n < b.images; n++)
+      for (int64_t i = 0; i < b.rows; i++) {
+        const float* x = b.x + n * b.x_image + i * b.x_row + c;
+        const float* dy = b.dy + n * b.dy_image + i * b.dy_row;
+        Vec d[T];  // d[t]: the pixel of dy that column of x meets at tap t
+        const auto column = [&](int first_tap, int last_tap) __attribute__((always_inline)) {
+#pragma GCC unroll 8
+          for (int r = 0; r < R; r++) {
+            const Vec a = splat(x[r]);
+#pragma GCC unroll 3
+            for (int t = first_tap; t <= last_tap; t++) acc[t][r] += a * d[t];
+          }
+          x += b.x_column;
+          d[2] = d[1];
+          d[1] = d[0];
+        };
+        d[0] = load(dy);
+        column(0, 0);
+        d[0] = load(dy + b.dy_column);
+        column(0, 1);
+        dy += 2 * b.dy_column;
+#pragma GCC unroll 3
+        for (int64_t j = 2; j < b.columns; j++, dy += b.dy_column) {
+          d[0] = load(dy);
+          column(0, 2);
+        }
+        column(1, 2);
+        column(2, 2);
+      }
+#pragma GCC unroll 3
+    for (int t = 0; t < T; t++)
+#pragma GCC unroll 8
+      for (int r = 0; r < R; r++) {
+        if (c + r >= c_valid) break;
+        float* at = to + t * to_tap + (c + r) * to_row;
+        store(at, first ? acc[t][r] : load(at) + acc[t][r]);
+      }
+  }
+}
+
+void fill_zeros(float* to, int64_t floats) {
+  for (int64_t i = 0; i < floats; i += kLanes) store(to + i, Vec{});
+}
+
+// The first `channels` channels of pixels `step` floats apart, padded with zeros to whole vectors.
+void copy_pixels(const float* from, int64_t pixels, int64_t step, int64_t channels, float* to) {
+  if (channels == step && channels % kLanes == 0) {
+    for (int64_t i = 0; i < pixels * channels; i += kLanes) store(to + i, load(from + i));
+    return;
+  }
+  for (int64_t p = 0; p < pixels; p++, from += step)
+    for (int64_t c = 0; c < channels; c += kLanes, to += kLanes)
+      store(to, load_partial(from + c, min_of<int64_t>(kLanes, channels - c)));
+}
+
 struct Task {
   const Conv2dShape& s;
   const Cuts& cuts;
@@ -98,25 +165,26 @@ struct Task {
 
   // Rows of x with zeros where the padding is, channels c_begin .. c_end - 1 and zeros up to a whole vector.
   void copy_rows(int64_t n, int64_t first_row, int64_t rows, float* to) const {
-    const int64_t channels = whole_vectors(c_end - c_begin);
-    for (int64_t i = 0; i < rows; i++) {
+    const int64_t count = c_end - c_begin, channels = whole_vectors(count), left = s.window.w.pad_before;
+    const int64_t begin = min_of(left, cuts.columns), end = max_of(begin, min_of(cuts.columns, left + s.w_in));
+    for (int64_t i = 0; i < rows; i++, to += cuts.columns * channels) {
       const int64_t h = first_row + i;
-      for (int64_t j = 0; j < cuts.columns; j++, to += channels) {
-        const int64_t w = j - s.window.w.pad_before;
-        const bool inside = h >= 0 && h < s.h_in && w >= 0 && w < s.w_in;
-        const float* from = x + ((n * s.h_in + h) * s.w_in + w) * s.c_in;
-        for (int64_t c = c_begin; c < c_end; c += kLanes)
-          store(to + (c - c_begin), inside ? load_partial(from + c, min_of<int64_t>(kLanes, c_end - c)) : Vec{});
-      }
+      const bool inside = h >= 0 && h < s.h_in;
+      fill_zeros(to, (inside ? begin : cuts.columns) * channels);
+      if (!inside) continue;
+      copy_pixels(x + (n * s.h_in + h) * s.w_in * s.c_in + c_begin, end - begin, s.c_in, count, to + begin * channels);
+      fill_zeros(to + end * channels, (cuts.columns - end) * channels);
     }
   }
 
   // dy with its channels padded to whole vectors, where they are not whole already.
   void copy_dy(int64_t n, int64_t i, int64_t rows, float* to) const {
-    const float* from = dy + (n * s.h_out + i) * s.w_out * s.c_out;
-    for (int64_t p = 0; p < rows * s.w_out; p++, from += s.c_out)
-      for (int64_t k = 0; k < s.c_out; k += kLanes, to += kLanes)
-        store(to, load_partial(from + k, min_of<int64_t>(kLanes, s.c_out - k)));
+    copy_pixels(dy + (n * s.h_out + i) * s.w_out * s.c_out, rows * s.w_out, s.c_out, s.c_out, to);
+  }
+
+  bool row_kernel_applies() const {
+    const WindowAxis& w = s.window.w;
+    return w.kernel == kRowTaps && w.stride == 1 && w.dilation == 1 && s.w_out >= 2;
   }
 
   void run(int64_t block_begin, int64_t block_end, const WeightParts& parts, int64_t shard) const {
@@ -142,6 +210,14 @@ struct Task {
       for (int64_t k = 0; k < k_channels;)
         k += kLanes * with_weight_vecs((k_channels - k) / kLanes, [&](auto vecs) {
                b.dy = block_dy + k;
+               if (kHasRowKernel && vecs.value == 1 && row_kernel_applies()) {
+                 for (int64_t r = 0; r < s.window.h.kernel; r++) {
+                   b.x = x_copy + r * s.window.h.dilation * x_row;
+                   add_row_of_taps(b, channels, c_end - c_begin, parts.at(shard, r * kRowTaps, c_begin) + k,
+                                   s.c_in * parts.row(), parts.row(), block == block_begin);
+                 }
+                 return;
+               }
                for (int64_t tap = 0; tap < s.taps(); tap++) {
                  const int64_t r = tap / s.window.w.kernel, q = tap % s.window.w.kernel;
                  b.x = x_copy + r * s.window.h.dilation * x_row + q * s.window.w.dilation * channels;
