@@ -178,6 +178,21 @@ def test_callback_rejects_a_metric_that_is_not_recorded(make):
         compiled().fit(X, Y, callbacks=[make()], verbose=0)
 
 
+@pytest.mark.parametrize("monitor", ["val_acuracy", "val_accurracy"])
+def test_callback_suggests_a_metric(monitor):
+    message = f"got '{monitor}' (did you mean 'val_accuracy'?)"
+    with pytest.raises(ValueError, match=re.escape(message)):
+        run(compiled(), [1.0], EarlyStopping(monitor))
+    with pytest.raises(ValueError, match="did you mean 'accuracy'"):
+        compiled().fit(X, Y, callbacks=[EarlyStopping("acuracy")], verbose=0)
+
+
+def test_fit_takes_one_callback():
+    weights = Weights()
+    compiled().fit(X, Y, callbacks=weights, verbose=0)
+    assert len(weights.after) == 1
+
+
 @pytest.mark.parametrize(
     ("make", "message"),
     [

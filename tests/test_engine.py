@@ -450,6 +450,12 @@ def test_verbs_need_compile():
             id="loss_name",
         ),
         pytest.param(
+            {"loss": "sparse_categorical_crossentropy"},
+            ValueError,
+            "got 'sparse_categorical_crossentropy' (did you mean 'cross_entropy'?)",
+            id="loss_name_of_keras",
+        ),
+        pytest.param(
             {"loss": max},
             TypeError,
             "compile: loss has the wrong type: expected a name or a convcore.nn.Loss, "
@@ -552,7 +558,8 @@ X, Y = blobs(10)
             ValueError,
             "fit: layer '0' (Linear) does not fit its input of shape (N, 5); tried with an "
             "empty batch: "
-            "linear: x has the wrong number of features: expected 6",
+            "linear: x has the wrong number of features: expected 6 (w has shape (16, 6)), got 5 "
+            "(x has shape (N, 5))",
             id="features",
         ),
         pytest.param(
@@ -641,6 +648,31 @@ def test_fit_rejects_class_labels_for_an_output_without_classes():
         model.fit(X, Y)
 
 
+def test_predict_suggests_the_missing_batch_axis():
+    hint = re.escape("(one sample has no batch axis: pass x[None])")
+    with pytest.raises(ValueError, match=hint):
+        network().predict(X[0])
+    image = np.zeros((1, 8, 8), np.float32)
+    with pytest.raises(ValueError, match=hint):
+        nn.Sequential(nn.Conv2d(1, 2, 3)).predict(image)
+    with pytest.raises(ValueError, match=r"x has shape \(N, 5\)\)$"):  # not the reason
+        network().predict(X[:, :5])
+
+
+# ---- divergence ----------------------------------------------------------------------------------
+
+
+def test_fit_warns_once_when_the_loss_is_no_number():
+    x = X.copy()
+    x[7] = np.nan
+    model = compiled()
+    message = re.escape("fit: the loss became NaN or infinite in epoch 1, batch 2 (both from 1)")
+    with pytest.warns(RuntimeWarning, match=message) as caught:
+        model.fit(x, Y, epochs=2, batch_size=4, shuffle=False, verbose=0)
+    assert len(caught) == 1
+    assert caught[0].filename == __file__
+
+
 # ---- summary -------------------------------------------------------------------------------------
 
 
@@ -660,6 +692,7 @@ def test_summary_of_a_residual_network():
     lines = []
     summary = model.summary((3, 32, 24), print_fn=lines.append)
     assert lines == [str(summary)]
+    assert repr(summary).startswith(f"Summary({len(summary.rows)} layers, ")
     rows = {row.name: row for row in summary.rows}
     assert list(rows) == ["0", "1", "2.body.0", "2.body.1", "2.body.2", "3", "4", "5"]
     assert rows["0"].output_shape == (8, 16, 12)

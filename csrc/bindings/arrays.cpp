@@ -25,7 +25,9 @@ py::array as_ndarray(const char* op, const char* name, const char* dtype, py::ha
                 error.what());
     }
   }
-  fail_type(op, name, "is not an array", std::string("a numpy.ndarray of ") + dtype, type_name(object));
+  const std::string type = type_name(object);
+  fail_type(op, name, "is not an array", std::string("a numpy.ndarray of ") + dtype,
+            type == "Parameter" ? type + " (pass its .data)" : type);
 }
 
 Shape shape_of(const py::array& array) {

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 import convcore
 import convcore.functional as F
 from convcore import reference
+from convcore.nn import Parameter
 from helpers import (
     assert_adjoint,
     assert_close,
@@ -389,6 +390,12 @@ def zeros(*shape):
             TypeError,
             "conv2d: x is not an array: expected a numpy.ndarray of float32, got list",
             id="list",
+        ),
+        pytest.param(
+            lambda: F.conv2d(zeros(1, 1, 8, 8), Parameter(zeros(1, 1, 3, 3))),
+            TypeError,
+            "conv2d: w is not an array: expected a numpy.ndarray of float32, got Parameter (pass its .data)",
+            id="parameter",
         ),
         pytest.param(
             lambda: F.conv2d(zeros(1, 1, 8, 8), zeros(1, 1, 3, 3), stride=1.5),

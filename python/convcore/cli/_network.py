@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from convcore.cli._parser import UsageError, nearest
+from convcore.cli._settings import WEIGHTS_SUFFIX
 
 if TYPE_CHECKING:
     import numpy as np
@@ -30,11 +31,22 @@ class Card:
     classes: tuple[str, ...]
     mean: tuple[float, ...]  # images are standardised with these, per channel
     std: tuple[float, ...]
+    data_dir: str | None = None  # where the files of the data set lay, when a person said it
 
     @classmethod
-    def of(cls, model: str, train: Dataset) -> Card:
+    def of(cls, model: str, train: Dataset, data_dir: str | None) -> Card:
         """Return the card of a network trained on `train`."""
-        return cls(model, train.name, train.x.shape[1:], train.classes, train.mean, train.std)
+        shape = train.x.shape[1:]
+        folder = None if data_dir is None else os.path.abspath(data_dir)
+        return cls(model, train.name, shape, train.classes, train.mean, train.std, folder)
+
+    @classmethod
+    def of_data(cls, name: str) -> Card:
+        """Return the card of a network for a data set as `data.load` gives it; reads no images."""
+        from convcore.data._catalogue import find_entry
+
+        entry = find_entry(name)
+        return cls("", name, entry.input_shape, entry.classes, entry.mean, entry.std)
 
     def to_dict(self) -> dict[str, Any]:
         """Return it in forms that JSON knows."""
@@ -43,6 +55,7 @@ class Card:
     @classmethod
     def from_dict(cls, content: dict[str, Any]) -> Card | None:
         """Return what `to_dict` gave; None when something is missing (no file of train)."""
+        data_dir = content.get("data_dir")
         try:
             return cls(
                 model=str(content["model"]),
@@ -51,6 +64,7 @@ class Card:
                 classes=tuple(map(str, content["classes"])),
                 mean=tuple(map(float, content["mean"])),
                 std=tuple(map(float, content["std"])),
+                data_dir=None if data_dir is None else str(data_dir),
             )
         except (KeyError, TypeError, ValueError):
             return None
@@ -77,6 +91,10 @@ def read(path: str) -> tuple[Model, Card | None]:
     """Return the network in a file, in evaluation mode, and its card if it has one."""
     from convcore import serialization
 
+    if not os.path.exists(path) and os.path.exists(path + WEIGHTS_SUFFIX):
+        raise FileNotFoundError(
+            f"there is no file {path!r} (did you mean {path + WEIGHTS_SUFFIX!r}?)"
+        )
     model = serialization.load(path)
     return model, Card.from_dict(serialization.load_extra(path))
 

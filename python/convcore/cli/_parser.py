@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import difflib
 import math
 from collections.abc import Callable, Iterable
 from typing import Any, NoReturn
+
+from convcore._names import did_you_mean
 
 #: What `add_subparsers` returns.
 Verbs = Any
@@ -70,7 +71,7 @@ def add_data_options(parser: argparse.ArgumentParser, names: Iterable[str], defa
         "--data-dir",
         metavar="DIR",
         help="folder with the data set's files (default: $CONVCORE_DATA, then the cache folder, "
-        "into which missing files are downloaded)",
+        "into which missing files are downloaded; with --data-dir there is no download)",
     )
 
 
@@ -93,9 +94,7 @@ def use_threads(args: Args) -> None:
 def nearest(word: str, known: Iterable[str]) -> str:
     """Return ``expected one of a, b (did you mean 'a'?)``."""
     names = list(known)
-    near = difflib.get_close_matches(word.lower(), names, n=1, cutoff=0.5)
-    hint = f" (did you mean {near[0]!r}?)" if near else ""
-    return f"expected one of {', '.join(names)}{hint}"
+    return f"expected one of {', '.join(names)}{did_you_mean(word, names)}"
 
 
 def one_of(known: Iterable[str]) -> Callable[[str], str]:
