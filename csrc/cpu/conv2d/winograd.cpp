@@ -20,15 +20,11 @@ namespace {
 constexpr int kPoints = 36;
 constexpr int64_t kPad = kAlignment / sizeof(float);  // between points: 36 streams a power of two apart share few sets
 
-// Register tile of the products: kRows tiles times one or two vectors of output channels.
-#ifndef WT
-#define WT 8
-#endif
-#ifndef WP
-#define WP 8
-#endif
-constexpr int kRows = kRegisters >= 32 ? WP : 6;
-constexpr int64_t kBlockTiles = kRegisters >= 32 ? WT : 12;
+// Register tile of the products: kRows tiles times one or two vectors of output channels. Per input channel, kRows
+// broadcasts and two loads feed 2 kRows FMAs. With 32 registers 16 sums keep both FMA units busy; more rows would mean
+// larger blocks. With 16 registers 12 sums, two vectors of U and a broadcast fill them.
+constexpr int kRows = kRegisters >= 32 ? 8 : 6;
+constexpr int64_t kBlockTiles = kRegisters >= 32 ? 8 : 12;  // V and M of 16 channels: 21 KiB of L1
 constexpr int64_t kVector = kBlockTiles * kLanes;  // floats of one vector of channels, for all tiles of a block
 
 int64_t vectors(int64_t channels) { return (channels + kLanes - 1) / kLanes; }
@@ -66,11 +62,9 @@ struct Block {
 // Where the points of V and M lie.
 struct Layout {
   int64_t c_vectors, k_vectors;
-  int64_t point;   // floats from one point to the next
+  int64_t point;  // floats from one point to the next
   explicit Layout(const WinogradShape& s)
-      : c_vectors(vectors(s.c_in)),
-        k_vectors(vectors(s.c_out)),
-        point(max_of(c_vectors, k_vectors) * kVector + kPad) {}
+      : c_vectors(vectors(s.c_in)), k_vectors(vectors(s.c_out)), point(max_of(c_vectors, k_vectors) * kVector + kPad) {}
 };
 
 // ---- input --------------------------------------------------------------------------------------------------------
@@ -89,55 +83,51 @@ CONVCORE_INLINE Vec load_lanes(const float* p, int64_t lanes) {
   return load_partial(p, lanes);
 }
 
-// Half of the 1-D transform down the six rows, at one column: three of the six values.
-struct VecTriple {
-  Vec v[3];
-};
-template <int half, bool whole>
-CONVCORE_INLINE VecTriple transform_column(const float* const (&row)[6], int64_t at, int64_t lanes) {
-  const Vec d1 = load_lanes<whole>(row[1] + at, lanes), d2 = load_lanes<whole>(row[2] + at, lanes),
-            d3 = load_lanes<whole>(row[3] + at, lanes), d4 = load_lanes<whole>(row[4] + at, lanes);
-  const VecPair pair = winograd_input_pair<half + 1>(d1, d2, d3, d4);
-  if constexpr (half == 0)
-    return {{winograd_input_end(load_lanes<whole>(row[0] + at, lanes), d2, d4), pair.first, pair.second}};
-  return {{pair.first, pair.second, winograd_input_end(d1, d3, load_lanes<whole>(row[5] + at, lanes))}};
+// The 1-D transform down the six rows, at one column: two of the six values.
+template <int pair, bool whole>
+CONVCORE_INLINE VecPair transform_column(const float* const (&row)[6], int64_t at, int64_t lanes) {
+  const Vec d0 = pair == 0 ? load_lanes<whole>(row[0] + at, lanes) : Vec{};
+  const Vec d5 = pair == 0 ? load_lanes<whole>(row[5] + at, lanes) : Vec{};
+  return winograd_input_pair<pair>(d0, load_lanes<whole>(row[1] + at, lanes), load_lanes<whole>(row[2] + at, lanes),
+                                   load_lanes<whole>(row[3] + at, lanes), load_lanes<whole>(row[4] + at, lanes), d5);
 }
 
+// The 1-D transform along a row, which completes one row of V.
 CONVCORE_INLINE void store_row(float* v, int64_t point, Vec d0, Vec d1, Vec d2, Vec d3, Vec d4, Vec d5) {
-  store(v, winograd_input_end(d0, d2, d4));
+  const VecPair ends = winograd_input_pair<0>(d0, d1, d2, d3, d4, d5);
+  store(v, ends.first), store(v + 5 * point, ends.second);
   const VecPair a = winograd_input_pair<1>(d1, d2, d3, d4), b = winograd_input_pair<2>(d1, d2, d3, d4);
   store(v + point, a.first), store(v + 2 * point, a.second);
   store(v + 3 * point, b.first), store(v + 4 * point, b.second);
-  store(v + 5 * point, winograd_input_end(d1, d3, d5));
 }
 
-// Three of the six rows of V for every tile of a strip. The last two columns of a tile are the first two of the next;
-// 18 registers hold the columns of one tile.
-template <int half, bool whole>
-__attribute__((noinline)) void transform_strip(const Strip& s, int64_t channel, int64_t lanes, float* v, int64_t point) {
+// Two of the six rows of V for every tile of a strip. The last two columns of a tile are the first two of the next; 12
+// registers hold the columns of one tile.
+template <int pair, bool whole>
+__attribute__((noinline)) void transform_strip(const Strip& s, int64_t channel, int64_t lanes, float* v,
+                                               int64_t point) {
   const float* const row[6] = {s.row[0] + channel, s.row[1] + channel, s.row[2] + channel,
                                s.row[3] + channel, s.row[4] + channel, s.row[5] + channel};
   const int64_t begin = s.begin, end = s.end, pixel = s.pixel;
-  const auto column = [&](int64_t j) __attribute__((always_inline)) {
-    if (j < begin || j >= end) return VecTriple{};
-    return transform_column<half, whole>(row, (j - begin) * pixel, lanes);
+  const auto column = [&](int64_t j) {
+    if (j < begin || j >= end) return VecPair{};
+    return transform_column<pair, whole>(row, (j - begin) * pixel, lanes);
   };
-  VecTriple w0 = column(0), w1 = column(1);
-  v += half * 18 * point;
-  for (int64_t t = 0, j = 2; t < s.tiles; t++, j += 4, v += kLanes) {
-    VecTriple w2, w3, w4, w5;
+  VecPair w0 = column(0), w1 = column(1);
+  float *first = v + kPairPoints[pair][0] * 6 * point, *second = v + kPairPoints[pair][1] * 6 * point;
+  for (int64_t t = 0, j = 2; t < s.tiles; t++, j += 4, first += kLanes, second += kLanes) {
+    VecPair w2, w3, w4, w5;
     if (j >= begin && j + 4 <= end) {
       const int64_t at = (j - begin) * pixel;
-      w2 = transform_column<half, whole>(row, at, lanes);
-      w3 = transform_column<half, whole>(row, at + pixel, lanes);
-      w4 = transform_column<half, whole>(row, at + 2 * pixel, lanes);
-      w5 = transform_column<half, whole>(row, at + 3 * pixel, lanes);
+      w2 = transform_column<pair, whole>(row, at, lanes);
+      w3 = transform_column<pair, whole>(row, at + pixel, lanes);
+      w4 = transform_column<pair, whole>(row, at + 2 * pixel, lanes);
+      w5 = transform_column<pair, whole>(row, at + 3 * pixel, lanes);
     } else {
       w2 = column(j), w3 = column(j + 1), w4 = column(j + 2), w5 = column(j + 3);
     }
-#pragma GCC unroll 3
-    for (int i = 0; i < 3; i++)
-      store_row(v + i * 6 * point, point, w0.v[i], w1.v[i], w2.v[i], w3.v[i], w4.v[i], w5.v[i]);
+    store_row(first, point, w0.first, w1.first, w2.first, w3.first, w4.first, w5.first);
+    store_row(second, point, w0.second, w1.second, w2.second, w3.second, w4.second, w5.second);
     w0 = w4, w1 = w5;
   }
 }
@@ -146,6 +136,7 @@ template <bool whole>
 void transform_channels(const Strip& s, int64_t channel, int64_t lanes, float* v, int64_t point) {
   transform_strip<0, whole>(s, channel, lanes, v, point);
   transform_strip<1, whole>(s, channel, lanes, v, point);
+  transform_strip<2, whole>(s, channel, lanes, v, point);
 }
 
 int64_t zero_row_floats(const WinogradShape& s) { return (4 * kBlockTiles + 2) * s.c_in; }
@@ -240,8 +231,8 @@ int64_t output_at(const WinogradShape& s, const Place& at) {
   return ((at.n * s.h_out + 4 * at.row) * s.w_out + 4 * at.column) * s.c_out;
 }
 
-__attribute__((noinline)) void transform_output(const WinogradShape& s, const Layout& layout, const Block& block, const float* m,
-                      const float* bias, float* out) {
+__attribute__((noinline)) void transform_output(const WinogradShape& s, const Layout& layout, const Block& block,
+                                                const float* m, const float* bias, float* out) {
   for (int64_t k = 0; k < layout.k_vectors; k++) {
     const int64_t lanes = min_of<int64_t>(kLanes, s.c_out - k * kLanes);
     const Vec b = bias ? load_partial(bias + k * kLanes, lanes) : Vec{};
@@ -291,17 +282,11 @@ struct Prefetch {
   }
 };
 
-// U[p][pair of vectors of output channels][input channel][vector][lane], the last vector alone where their number is odd.
+// U[p][pair of vectors of output channels][input channel][vector][lane], the last vector alone where their number is
+// odd.
 int64_t filter_point(const WinogradShape& s) { return vectors(s.c_out) * kLanes * s.c_in + kPad; }
 
 }  // namespace
-
-#ifdef PROF
-unsigned long long prof[3];
-#define TICK(i) { unsigned long long now_ = __builtin_ia32_rdtsc(); prof[i] += now_ - tick_; tick_ = now_; }
-#else
-#define TICK(i)
-#endif
 
 void winograd_convolve(const WinogradShape& s, const float* in, const float* u, const float* bias, float* out) {
   const Tiles tiles(s);
@@ -319,23 +304,15 @@ void winograd_convolve(const WinogradShape& s, const float* in, const float* u, 
     Prefetch next_input, output;
     for (int64_t i = begin; i < end; i++) {
       const Block next(tiles, i + 1);
-#ifdef PROF
-      unsigned long long tick_ = __builtin_ia32_rdtsc();
-#endif
-      transform_input(s, tiles, layout, block, in, zeros, v);
-      TICK(0)
       next_input.set(next, in, s.n, s.h_in, s.w_in, s.c_in, 2 - s.pad_top, 2 - s.pad_left);
       output.set(block, out, s.n, s.h_out, s.w_out, s.c_out, 0, 0);
+      transform_input(s, tiles, layout, block, in, zeros, v);
       for (int64_t p = 0; p < kPoints; p++) {
-#ifndef NOPF
         next_input.fetch<false>(p);
         output.fetch<true>(p);
-#endif
         product(v + p * layout.point, u + p * u_point, s.c_in, layout.k_vectors, m + p * layout.point);
       }
-      TICK(1)
       transform_output(s, layout, block, m, bias, out);
-      TICK(2)
       block = next;
     }
   });
@@ -381,13 +358,12 @@ bool winograd_applies(const Conv2dShape& s) {
 }
 
 WinogradShape winograd_forward_shape(const Conv2dShape& s) {
-  return {s.n,     s.h_in,  s.w_in,  s.c_in, s.h_out, s.w_out, s.c_out, s.window.h.pad_before, s.window.w.pad_before,
-          false};
+  return {s.n, s.h_in, s.w_in, s.c_in, s.h_out, s.w_out, s.c_out, s.window.h.pad_before, s.window.w.pad_before, false};
 }
 
 WinogradShape winograd_backward_input_shape(const Conv2dShape& s) {
-  return {s.n,     s.h_out, s.w_out, s.c_out, s.h_in, s.w_in, s.c_in, 2 - s.window.h.pad_before,
-          2 - s.window.w.pad_before, true};
+  return {s.n, s.h_out, s.w_out, s.c_out, s.h_in, s.w_in, s.c_in, 2 - s.window.h.pad_before, 2 - s.window.w.pad_before,
+          true};
 }
 
 static void transform_and_convolve(const WinogradShape& s, const float* in, const float* w, const float* bias,
