@@ -117,6 +117,16 @@ def test_evaluate_leaves_ignored_labels_out():
     assert np.isnan(model.evaluate(x, np.full(20, -100))["loss"])
 
 
+def test_accuracy_leaves_out_a_class_that_is_ignored():
+    x, y = blobs()
+    model = compiled(loss=nn.CrossEntropyLoss(ignore_index=0))
+    model[2].bias.data[0] = 5.0  # it often says 0, which must not count as right
+    right = model.predict(x).argmax(axis=1) == y
+    assert right[y == 0].any()
+    assert right[y != 0].any()
+    assert model.evaluate(x, y)["accuracy"] == right[y != 0].mean()
+
+
 def test_fit_gives_the_same_bits_at_any_thread_count():
     x, y = np.random.default_rng(0).random((40, 2, 9, 9)).astype(np.float32), np.arange(40) % 3
 

@@ -516,7 +516,7 @@ class _Averages:
         sums["loss"] += float(loss) * (count if self._criterion.reduction == "mean" else 1)
         for name, metric in self._metrics.items():
             if metric is None:
-                sums[name] += np.count_nonzero(output.argmax(axis=1) == target)
+                sums[name] += self._criterion.count_right(output, target)
             else:
                 sums[name] += float(metric(output, target)) * count
 
