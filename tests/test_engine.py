@@ -117,6 +117,16 @@ def test_evaluate_leaves_ignored_labels_out():
     assert np.isnan(model.evaluate(x, np.full(20, -100))["loss"])
 
 
+def test_accuracy_leaves_out_a_class_that_is_ignored():
+    x, y = blobs()
+    model = compiled()
+    model.fit(x, y, epochs=8, batch_size=16, verbose=0)
+    right = model.predict(x).argmax(axis=1) == y
+    assert right[y == 0].any()
+    model.compile(loss=nn.CrossEntropyLoss(ignore_index=0))
+    assert model.evaluate(x, y)["accuracy"] == right[y != 0].mean()
+
+
 def test_fit_gives_the_same_bits_at_any_thread_count():
     x, y = np.random.default_rng(0).random((40, 2, 9, 9)).astype(np.float32), np.arange(40) % 3
 
@@ -356,6 +366,34 @@ def test_fit_shows_a_bar_on_a_terminal(monkeypatch):
     assert "loss" in text
 
 
+def closed_terminal():
+    terminal = Terminal()
+    terminal.close()
+    return terminal
+
+
+class BrokenTerminal(Terminal):
+    def write(self, text):
+        raise BrokenPipeError(32, "Broken pipe")
+
+
+class FullTerminal(Terminal):
+    def flush(self):
+        raise OSError(28, "No space left on device")
+
+
+@pytest.mark.parametrize(
+    "make", [lambda: None, closed_terminal, BrokenTerminal, FullTerminal, object]
+)
+def test_progress_never_ends_a_training(monkeypatch, capsys, make):
+    monkeypatch.setattr(sys, "stderr", make())
+    x, y = blobs()
+    model = compiled()
+    assert model.fit(x, y, epochs=2, validation_data=(x, y), verbose=1).epoch == [0, 1]
+    model.evaluate(x, y, verbose=1)
+    assert capsys.readouterr().out == ""
+
+
 def test_evaluate_shows_progress_when_asked(capsys):
     model = compiled()
     model.evaluate(*blobs(), verbose=1)
@@ -399,6 +437,18 @@ def test_history_goes_to_json_and_back():
     assert len(again.history["loss"]) == 4
     assert re.match(r"History\(2 epochs: loss [\d.e-]+, accuracy", repr(history))
     assert repr(History()) == "History(0 epochs)"
+
+
+def test_history_writes_null_for_what_json_does_not_know():
+    history = History()
+    history.record(0, {"loss": float("nan"), "val_loss": float("inf"), "accuracy": 0.5})
+    text = history.to_json()
+    assert (
+        text == '{"epoch": [0], "history": {"loss": [null], "val_loss": [null], "accuracy": [0.5]}}'
+    )
+    again = History.from_json(text).history
+    assert np.isnan([*again["loss"], *again["val_loss"]]).all()
+    assert again["accuracy"] == [0.5]
 
 
 # ---- errors --------------------------------------------------------------------------------------

@@ -211,35 +211,36 @@ class Model(_Base):
         progress = Progress(show)
         batches = _Batches(x, y, batch_size)
         divergence = _Divergence()
-        with in_mode(self, training=True), _Interrupts() as interrupts:
-            try:
-                hooks.train_begin()
-                for epoch in range(initial_epoch, epochs):
-                    hooks.epoch_begin(epoch)
-                    title = f"epoch {epoch + 1}/{epochs}"
-                    progress.start(title, len(x))
-                    divergence.epoch = epoch
-                    logs = self._train_epoch(
-                        run, batches, shuffle, hooks, progress, interrupts, divergence
+        with (
+            in_mode(self, training=True),
+            _Interrupts() as interrupts,
+            hooks,
+            contextlib.closing(progress),
+        ):
+            hooks.train_begin()
+            for epoch in range(initial_epoch, epochs):
+                hooks.epoch_begin(epoch)
+                title = f"epoch {epoch + 1}/{epochs}"
+                progress.start(title, len(x))
+                divergence.epoch = epoch
+                logs = self._train_epoch(
+                    run, batches, shuffle, hooks, progress, interrupts, divergence
+                )
+                shown = _without_times(logs)
+                if validation_data is not None:
+                    progress.start(f"{title}, validation", len(validation_data[0]))
+                    values = self._evaluate(
+                        run, *validation_data, max(batch_size, 256), progress, interrupts
                     )
-                    shown = _without_times(logs)
-                    if validation_data is not None:
-                        progress.start(f"{title}, validation", len(validation_data[0]))
-                        values = self._evaluate(
-                            run, *validation_data, max(batch_size, 256), progress, interrupts
-                        )
-                        validation = {f"val_{name}": value for name, value in values.items()}
-                        shown |= validation
-                        logs = {**shown, **logs}
-                    progress.line(f"{title}: {numbers(shown)}  {_speed(logs)}")
-                    history.record(epoch, logs)
-                    hooks.epoch_end(epoch, logs)
-                    interrupts.raise_pending()
-                    if self.stop_training:
-                        break
-            finally:
-                progress.close()
-                hooks.train_end()
+                    validation = {f"val_{name}": value for name, value in values.items()}
+                    shown |= validation
+                    logs = {**shown, **logs}
+                progress.line(f"{title}: {numbers(shown)}  {_speed(logs)}")
+                history.record(epoch, logs)
+                hooks.epoch_end(epoch, logs)
+                interrupts.raise_pending()
+                if self.stop_training:
+                    break
         return history
 
     def _train_epoch(
@@ -548,7 +549,7 @@ class _Averages:
         sums["loss"] += float(loss) * (count if self._criterion.reduction == "mean" else 1)
         for name, metric in self._metrics.items():
             if metric is None:
-                sums[name] += np.count_nonzero(output.argmax(axis=1) == target)
+                sums[name] += self._criterion.count_right(output, target)
             else:
                 sums[name] += float(metric(output, target)) * count
 
@@ -606,7 +607,11 @@ class _Batches:
 
 
 class _Hooks:
-    """Calls the callbacks; those of a batch only when one of them overrides it."""
+    """Calls the callbacks; those of a batch only when one of them overrides it.
+
+    Each gets logs of its own, so that none can change what the next one sees. At the end of the
+    ``with`` block every callback that began is ended, and the first error of all comes out.
+    """
 
     def __init__(
         self, callbacks: Sequence[Callback] | Callback, model: Model, params: dict[str, Any]
@@ -634,9 +639,21 @@ class _Hooks:
             callback.on_train_begin()
             self._begun.append(callback)
 
-    def train_end(self) -> None:
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
+        first = error
         for callback in self._begun:
-            callback.on_train_end()
+            try:
+                callback.on_train_end()
+            except BaseException as later:
+                if first is None:
+                    first = later
+                elif first is not later:
+                    _show_with(first, later)
+        if error is None and first is not None:
+            raise first
 
     def epoch_begin(self, epoch: int) -> None:
         for callback in self._callbacks:
@@ -644,11 +661,20 @@ class _Hooks:
 
     def epoch_end(self, epoch: int, logs: dict[str, float]) -> None:
         for callback in self._callbacks:
-            callback.on_epoch_end(epoch, logs)
+            callback.on_epoch_end(epoch, logs.copy())
 
     def batch_end(self, batch: int, logs: dict[str, float]) -> None:
         for on_batch_end in self.on_batches:
-            on_batch_end(batch, logs)
+            on_batch_end(batch, logs.copy())
+
+
+def _show_with(error: BaseException, later: BaseException) -> None:
+    """Put `later` into the traceback of `error`, which is the one that is raised."""
+    end = later
+    while end.__context__ is not None and end.__context__ is not error:
+        end = end.__context__
+    end.__context__ = error.__context__
+    error.__context__ = later
 
 
 class _Interrupts:
