@@ -11,8 +11,8 @@ namespace convcore {
 
 // Threads that parallel_for may use: what set_num_threads said last, else CONVCORE_NUM_THREADS, else the smaller of
 // OMP_NUM_THREADS and the CPUs this process may run on. Throws std::invalid_argument when CONVCORE_NUM_THREADS is not a
-// number. 1 in a child of fork() whose parent had used several: GCC's OpenMP would wait there for threads that the child
-// does not have.
+// number. 1 in a child of fork() whose parent had used several: GCC's OpenMP would wait there for threads that the
+// child does not have.
 int num_threads();
 void set_num_threads(int64_t count);  // throws std::invalid_argument unless 1 <= count <= 1024
 

@@ -29,6 +29,9 @@ CONVCORE_INLINE Wide widen(Vec v) {
 #if defined(__AVX2__) && !defined(__AVX512F__)  // the other way GCC converts two numbers at a time, and spills
   const __m128 low = _mm256_castps256_ps128((__m256)v), high = _mm256_extractf128_ps((__m256)v, 1);
   return {(DoubleVec)_mm256_cvtps_pd(low), (DoubleVec)_mm256_cvtps_pd(high)};
+#elif defined(__aarch64__)
+  const float32x4_t f = (float32x4_t)v;
+  return {(DoubleVec)vcvt_f64_f32(vget_low_f32(f)), (DoubleVec)vcvt_high_f64_f32(f)};
 #else
   HalfVec half[2];
   memcpy(half, &v, sizeof v);

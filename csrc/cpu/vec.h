@@ -10,6 +10,8 @@
 
 #if defined(__AVX2__) || defined(__AVX512F__)
 #include <immintrin.h>
+#elif defined(__aarch64__)
+#include <arm_neon.h>
 #endif
 
 #define CONVCORE_INLINE static inline __attribute__((always_inline))
@@ -69,6 +71,27 @@ CONVCORE_INLINE IntVec load_int_partial(const int32_t* p, int64_t count) {
 }
 CONVCORE_INLINE void store_int_partial(int32_t* p, IntVec v, int64_t count) {
   _mm256_maskstore_epi32(p, first_lanes(count), (__m256i)v);
+}
+#elif !defined(__SANITIZE_ADDRESS__)  // 4 lanes; as conditions, because loops would go through the stack
+CONVCORE_INLINE Vec load_partial(const float* p, int64_t count) {
+  if (count >= kLanes) return load(p);
+  return Vec{count > 0 ? p[0] : 0, count > 1 ? p[1] : 0, count > 2 ? p[2] : 0, 0};
+}
+CONVCORE_INLINE void store_partial(float* p, Vec v, int64_t count) {
+  if (count >= kLanes) return store(p, v);
+  if (count > 0) p[0] = v[0];
+  if (count > 1) p[1] = v[1];
+  if (count > 2) p[2] = v[2];
+}
+CONVCORE_INLINE IntVec load_int_partial(const int32_t* p, int64_t count) {
+  if (count >= kLanes) return load_int(p);
+  return IntVec{count > 0 ? p[0] : 0, count > 1 ? p[1] : 0, count > 2 ? p[2] : 0, 0};
+}
+CONVCORE_INLINE void store_int_partial(int32_t* p, IntVec v, int64_t count) {
+  if (count >= kLanes) return store_int(p, v);
+  if (count > 0) p[0] = v[0];
+  if (count > 1) p[1] = v[1];
+  if (count > 2) p[2] = v[2];
 }
 #else
 CONVCORE_INLINE Vec load_partial(const float* p, int64_t count) {
@@ -257,6 +280,8 @@ CONVCORE_INLINE Vec square_root(Vec v) {
   return (Vec)_mm512_maskz_sqrt_ps(0xffff, (__m512)v);
 #elif defined(__AVX2__)
   return (Vec)_mm256_sqrt_ps((__m256)v);
+#elif defined(__aarch64__)
+  return (Vec)vsqrtq_f32((float32x4_t)v);
 #else
   Vec root;
   for (int i = 0; i < kLanes; i++) root[i] = __builtin_sqrtf(v[i]);
