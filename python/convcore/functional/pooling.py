@@ -63,9 +63,23 @@ def _shape(op: str, x: object) -> tuple[int, ...]:
 def _max_pool(
     op: str, x: FloatArray, windows: Windows, ceil_mode: bool, return_indices: bool
 ) -> Any:
-    # Layers call _core themselves and keep its int32 indices: half the memory.
     y, indices = _core.max_pool2d_forward(op, x, windows, bool(ceil_mode), bool(return_indices))
     return y if indices is None else (y, indices.astype(np.int64))
+
+
+def _max_pool_keeping_int32(
+    op: str,
+    x: FloatArray,
+    axes: int,
+    kernel_size: IntOrPair,
+    stride: IntOrPair | None,
+    padding: Padding,
+    dilation: IntOrPair,
+    ceil_mode: bool,
+) -> Any:
+    """Return y and the indices as the kernel makes them: half the memory, for the layers."""
+    windows = _windows(op, x, axes, kernel_size, stride, padding, dilation)
+    return _core.max_pool2d_forward(op, x, windows, ceil_mode, True)
 
 
 def _max_pool_backward(

@@ -7,6 +7,7 @@ from typing import Any
 
 import convcore.functional as F
 from convcore.functional._arguments import FloatArray, IntOrPair, to_tuple
+from convcore.functional.pooling import _max_pool_keeping_int32
 from convcore.nn import _checks as check
 from convcore.nn.module import Module
 
@@ -78,9 +79,10 @@ class _MaxPool(_Pool):
             self._keep()
             y: FloatArray = self._forward(x, *self._arguments())
             return y
-        y, indices = self._forward(x, *self._arguments(), return_indices=True)
+        op = f"max_pool{self._axes}d"
+        y, indices = _max_pool_keeping_int32(op, x, self._axes, *self._arguments())
         self._keep(x, indices)
-        return y
+        return y  # type: ignore[no-any-return]
 
     def backward(self, dy: FloatArray, need_dx: bool = True) -> FloatArray | None:
         """Return dx: each value of dy goes to the place of its window's maximum."""
