@@ -82,7 +82,7 @@ class _MaxPool(_Pool):
         op = f"max_pool{self._axes}d"
         y, indices = _max_pool_keeping_int32(op, x, self._axes, *self._arguments())
         self._keep(x, indices)
-        return y  # type: ignore[no-any-return]
+        return y
 
     def backward(self, dy: FloatArray, need_dx: bool = True) -> FloatArray | None:
         """Return dx: each value of dy goes to the place of its window's maximum."""
