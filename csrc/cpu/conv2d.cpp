@@ -6,6 +6,7 @@
 
 #include "core/allocator.h"
 #include "core/threads.h"
+#include "cpu/conv2d/winograd.h"
 #include "cpu/planar.h"
 #include "cpu/tile.h"
 
@@ -407,7 +408,8 @@ static void conv2d_backward_bias(const Conv2dShape& s, const float* dy, float* d
 
 Conv2dKernels conv2d_kernels();
 Conv2dKernels conv2d_kernels() {
-  return {conv2d_forward, conv2d_backward_input, conv2d_backward_weight, conv2d_backward_bias};
+  return {conv2d_forward,   conv2d_backward_input,  conv2d_backward_weight, conv2d_backward_bias,
+          winograd_forward, winograd_backward_input};
 }
 
 }  // namespace convcore::cpu::CONVCORE_ISA

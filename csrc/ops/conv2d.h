@@ -43,6 +43,9 @@ struct Conv2dKernels {
   void (*backward_input)(const Conv2dShape&, const float* dy, const float* w, float* dx);
   void (*backward_weight)(const Conv2dShape&, const float* dy, const float* x, float* dw);
   void (*backward_bias)(const Conv2dShape&, const float* dy, float* db);
+  // Images channels last; see cpu/conv2d/winograd.h for the shapes that these take.
+  void (*winograd_forward)(const Conv2dShape&, const float* x, const float* w, const float* b /* or null */, float* y);
+  void (*winograd_backward_input)(const Conv2dShape&, const float* dy, const float* w, float* dx);
 };
 }  // namespace cpu
 }  // namespace convcore
