@@ -40,6 +40,10 @@ int64_t vectors(int64_t channels) { return (channels + kLanes - 1) / kLanes; }
 // odd.
 int64_t filter_point(const WinogradShape& s) { return vectors(s.c_out) * kLanes * s.c_in + kPad; }
 
+struct Place {  // of a tile: image, and row and column counted in tiles
+  int64_t n, row, column;
+};
+
 // How the work is cut, and where the points of V and M lie. Functions of the shape alone.
 struct Layout {
   int64_t rows, columns, tiles;  // tiles: of an image from top to bottom and from left to right; of all images
@@ -68,25 +72,21 @@ struct Layout {
     vector = block * kLanes;
     point = max_of(c_vectors, share) * vector + kPad;
   }
-};
-
-struct Place {  // of a tile: image, and row and column counted in tiles
-  int64_t n, row, column;
+  Place place(int64_t tile) const { return {tile / (rows * columns), tile / columns % rows, tile % columns}; }
 };
 
 struct Block {
   int64_t count;
   Place at[kLargeBlock];
 
-  Block(const Layout& layout, int64_t index) : count(0) {
-    const int64_t first = index * layout.block, image = layout.rows * layout.columns;
-    Place place{first / image, first % image / layout.columns, first % layout.columns};
-    for (; count < layout.block && first + count < layout.tiles; count++) {
-      at[count] = place;
-      if (++place.column < layout.columns) continue;
-      place.column = 0;
-      if (++place.row < layout.rows) continue;
-      place.row = 0, place.n++;
+  // The block of tiles that begins at `first`; afterwards `first` is where the next one begins, if there is one.
+  void set(const Layout& layout, int64_t images, Place& first) {
+    for (count = 0; count < layout.block && first.n < images; count++) {
+      at[count] = first;
+      if (++first.column < layout.columns) continue;
+      first.column = 0;
+      if (++first.row < layout.rows) continue;
+      first.row = 0, first.n++;
     }
   }
 };
@@ -222,22 +222,18 @@ CONVCORE_INLINE void product_tile(const float* v, const float* u, int64_t c_in, 
     }
 }
 
-template <int V>
-CONVCORE_INLINE void product_panel(const float* v, const float* u, int64_t c_in, float* m, int64_t vector) {
-  for (int64_t t = 0; t < vector; t += kRows * kLanes)
-    product_tile<V, false>(v + t, u, min_of(kDepth, c_in), m + t, vector);
-  for (int64_t c = kDepth; c < c_in; c += kDepth)
-    for (int64_t t = 0; t < vector; t += kRows * kLanes)
-      product_tile<V, true>(v + c / kLanes * vector + t, u + c * V * kLanes, min_of(kDepth, c_in - c), m + t, vector);
-}
-
-// M[p] = V[p] U[p] for all tiles of a block, a multiple of kRows. (The last block may have fewer: what is computed in
-// the place of those that are missing is never read.)
-__attribute__((noinline)) void product(const float* v, const float* u, int64_t c_in, int64_t k_vectors, float* m,
-                                       int64_t vector) {
+// The channels c_begin to c_end of M[p] = V[p] U[p], for all tiles of a block. (The last block may have fewer: what is
+// computed in the place of those that are missing is never read.)
+template <bool add>
+__attribute__((noinline)) void product(const float* v, const float* u, int64_t c_begin, int64_t c_end, int64_t c_in,
+                                       int64_t k_vectors, float* m, int64_t vector) {
+  v += c_begin / kLanes * vector;
   for (; k_vectors >= 2; k_vectors -= 2, u += 2 * kLanes * c_in, m += 2 * vector)
-    product_panel<2>(v, u, c_in, m, vector);
-  if (k_vectors > 0) product_panel<1>(v, u, c_in, m, vector);
+    for (int64_t t = 0; t < vector; t += kRows * kLanes)
+      product_tile<2, add>(v + t, u + c_begin * 2 * kLanes, c_end - c_begin, m + t, vector);
+  if (k_vectors > 0)
+    for (int64_t t = 0; t < vector; t += kRows * kLanes)
+      product_tile<1, add>(v + t, u + c_begin * kLanes, c_end - c_begin, m + t, vector);
 }
 
 // ---- output -------------------------------------------------------------------------------------------------------
@@ -318,10 +314,19 @@ struct Prefetch {
   }
   template <bool write>
   inline __attribute__((always_inline)) void fetch(int64_t point) const {
-    for (int64_t i = point * rows_per_point; i < (point + 1) * rows_per_point; i++)
-      for (int64_t l = 0; l < floats; l += 4 * kLineFloats)
+    const float* const* row = rows + point * rows_per_point;
+    fetch_row<write>(row[0]);  // small blocks have one row per point
+    for (int64_t i = 1; i < rows_per_point; i++) fetch_row<write>(row[i]);
+  }
+
+ private:
+  template <bool write>
+  inline __attribute__((always_inline)) void fetch_row(const float* row) const {
+    int64_t l = 0;
+    do {
 #pragma GCC unroll 4
-        for (int j = 0; j < 4; j++) __builtin_prefetch(rows[i] + l + j * kLineFloats, write, 2);
+      for (int j = 0; j < 4; j++, l += kLineFloats) __builtin_prefetch(row + l, write, 2);
+    } while (l < floats);
   }
 };
 
@@ -338,21 +343,32 @@ void winograd_convolve(const WinogradShape& s, const float* in, const float* u, 
     float *m = zeros + zeros_size, *v = m + layout.point;
     memset(zeros, 0, size_t(zeros_size) * sizeof(float));
     Prefetch next_input, output;
-    Block block(layout, begin % layout.blocks);
-    for (int64_t i = begin; i < end; i++) {
-      const int64_t k = i / layout.blocks * layout.share, k_end = min_of(k + layout.share, layout.k_vectors);
-      const Block next(layout, (i + 1) % layout.blocks);
-      next_input.set(next, in, s.n, s.h_in, s.w_in, s.c_in, 2 - s.pad_top, 2 - s.pad_left);
-      output.set(block, out, s.n, s.h_out, s.w_out, s.c_out, 0, 0);
-      transform_input(s, layout, block, in, zeros, v);
-      for (int64_t p = 0; p < kPoints; p++) {
-        next_input.fetch<false>(p);
-        output.fetch<true>(p);
-        product(v + p * layout.point, u + p * u_point + k * kLanes * s.c_in, s.c_in, k_end - k, m + p * layout.point,
-                layout.vector);
+    Block blocks[2];
+    for (int64_t task = begin; task < end;) {  // the blocks of one share
+      const int64_t share = task / layout.blocks, block_begin = task % layout.blocks;
+      const int64_t block_end = min_of(layout.blocks, block_begin + end - task);
+      const int64_t k = share * layout.share, k_end = min_of(k + layout.share, layout.k_vectors);
+      Place place = layout.place(block_begin * layout.block);
+      blocks[block_begin % 2].set(layout, s.n, place);
+      for (int64_t i = block_begin; i < block_end; i++) {
+        const Block& block = blocks[i % 2];
+        Block& next = blocks[(i + 1) % 2];
+        next.set(layout, s.n, place);
+        next_input.set(next, in, s.n, s.h_in, s.w_in, s.c_in, 2 - s.pad_top, 2 - s.pad_left);
+        output.set(block, out, s.n, s.h_out, s.w_out, s.c_out, 0, 0);
+        transform_input(s, layout, block, in, zeros, v);
+        for (int64_t p = 0; p < kPoints; p++) {
+          next_input.fetch<false>(p);
+          output.fetch<true>(p);
+          const float *vp = v + p * layout.point, *up = u + p * u_point + k * kLanes * s.c_in;
+          float* mp = m + p * layout.point;
+          product<false>(vp, up, 0, min_of(kDepth, s.c_in), s.c_in, k_end - k, mp, layout.vector);
+          for (int64_t c = kDepth; c < s.c_in; c += kDepth)
+            product<true>(vp, up, c, min_of(c + kDepth, s.c_in), s.c_in, k_end - k, mp, layout.vector);
+        }
+        transform_output(s, layout, block, m, k, k_end, bias, out);
       }
-      transform_output(s, layout, block, m, k, k_end, bias, out);
-      block = next;
+      task += block_end - block_begin;
     }
   });
 }

@@ -1,0 +1,135 @@
+// Winograd convolution: against the naive loops of the definition, and the same bits at any number of threads.
+#include "cpu/kernels.h"
+#include "helpers.h"
+
+namespace convcore {
+namespace {
+
+using test::random_tensor;
+using test::Threads;
+
+struct Case {
+  std::string name;
+  int64_t n, c_in, h, w, c_out;
+  std::array<int64_t, 4> padding;  // top, bottom, left, right
+};
+
+const Case kCases[] = {
+    {"one pixel", 1, 1, 1, 1, 1, {1, 1, 1, 1}},
+    {"empty batch", 0, 3, 8, 8, 5, {1, 1, 1, 1}},
+    {"whole tiles", 2, 16, 8, 8, 16, {1, 1, 1, 1}},
+    {"whole vectors, odd sizes", 3, 32, 7, 9, 48, {1, 1, 1, 1}},
+    {"odd in everything", 2, 5, 11, 6, 19, {1, 1, 1, 1}},
+    {"no padding", 2, 17, 9, 10, 33, {0, 0, 0, 0}},
+    {"widest padding", 1, 4, 5, 6, 7, {2, 2, 2, 2}},
+    {"uneven padding", 2, 18, 6, 13, 20, {0, 2, 1, 0}},
+    {"uneven padding, the other way", 2, 18, 6, 13, 20, {2, 1, 0, 2}},
+    {"output of one pixel", 3, 20, 3, 3, 4, {0, 0, 0, 0}},
+    {"rows longer than a block", 1, 3, 5, 75, 2, {1, 1, 1, 1}},
+    {"image smaller than the padding", 2, 3, 1, 2, 3, {2, 2, 2, 2}},
+    {"long channel sums, odd vectors", 1, 70, 5, 9, 40, {1, 1, 1, 1}},
+    {"filters larger than the cache", 3, 136, 10, 9, 264, {1, 1, 1, 1}},
+};
+
+Conv2dShape shape_of(const Case& c) {
+  return infer_conv2d_shape("conv2d", {c.n, c.c_in, c.h, c.w}, {c.c_out, c.c_in, 3, 3}, {{1, 1}, c.padding, {1, 1}, 1});
+}
+
+// Calls f(y index, x index, w index) for every product of the definition; x and y are channels last.
+template <typename F>
+void for_each_product(const Conv2dShape& s, F f) {
+  for (int64_t n = 0; n < s.n; n++)
+    for (int64_t i = 0; i < s.h_out; i++)
+      for (int64_t j = 0; j < s.w_out; j++)
+        for (int64_t r = 0; r < 3; r++)
+          for (int64_t q = 0; q < 3; q++) {
+            const int64_t h = i + r - s.window.h.pad_before, w = j + q - s.window.w.pad_before;
+            if (h < 0 || h >= s.h_in || w < 0 || w >= s.w_in) continue;
+            for (int64_t k = 0; k < s.c_out; k++)
+              for (int64_t c = 0; c < s.c_in; c++)
+                f(size_t(((n * s.h_out + i) * s.w_out + j) * s.c_out + k),
+                  size_t(((n * s.h_in + h) * s.w_in + w) * s.c_in + c), size_t(((k * s.c_in + c) * 3 + r) * 3 + q));
+          }
+}
+
+// Winograd's errors are spread over a tile: they are measured against the root mean square of the whole result.
+void check_rms(const Tensor& got, const std::vector<double>& want) {
+  REQUIRE(got.count() == int64_t(want.size()));
+  double squares = 0, error = 0;
+  bool finite = true;
+  for (size_t i = 0; i < want.size(); i++) {
+    squares += want[i] * want[i];
+    error = std::max(error, std::fabs(got.data()[i] - want[i]));
+    finite = finite && std::isfinite(got.data()[i]);
+  }
+  CHECK(finite);
+  CHECK(error <= 1e-5 * std::sqrt(squares / double(std::max<size_t>(1, want.size()))));
+}
+
+TEST_CASE("winograd matches the naive loops") {
+  const cpu::Conv2dKernels& kernels = cpu::kernels().conv2d;
+  for (const Case& c : kCases) {
+    CAPTURE(c.name);
+    const Conv2dShape s = shape_of(c);
+    const Tensor x = random_tensor({s.n, s.h_in, s.w_in, s.c_in}, 1), w = random_tensor({s.c_out, s.c_in, 3, 3}, 2);
+    const Tensor b = random_tensor({s.c_out}, 3), dy = random_tensor({s.n, s.h_out, s.w_out, s.c_out}, 4);
+    std::vector<double> y(size_t(dy.count())), dx(size_t(x.count()));
+    for_each_product(s, [&](size_t at_y, size_t at_x, size_t at_w) {
+      y[at_y] += double(x.data()[at_x]) * w.data()[at_w];
+      dx[at_x] += double(dy.data()[at_y]) * w.data()[at_w];
+    });
+
+    Tensor got = Tensor::empty("test", "y", dy.shape());
+    kernels.winograd_forward(s, x.data(), w.data(), nullptr, got.data());
+    check_rms(got, y);
+    for (size_t i = 0; i < y.size(); i++) y[i] += b.data()[i % size_t(s.c_out)];
+    kernels.winograd_forward(s, x.data(), w.data(), b.data(), got.data());
+    check_rms(got, y);
+    Tensor got_dx = Tensor::empty("test", "dx", x.shape());
+    kernels.winograd_backward_input(s, dy.data(), w.data(), got_dx.data());
+    check_rms(got_dx, dx);
+  }
+}
+
+TEST_CASE("winograd gives the same bits at any number of threads") {
+  const cpu::Conv2dKernels& kernels = cpu::kernels().conv2d;
+  for (const Case& c :
+       {Case{"small", 9, 12, 14, 15, 18, {1, 1, 1, 1}}, Case{"large", 2, 136, 10, 9, 264, {1, 1, 1, 1}}}) {
+    CAPTURE(c.name);
+    const Conv2dShape s = shape_of(c);
+    const Tensor x = random_tensor({s.n, s.h_in, s.w_in, s.c_in}, 1), w = random_tensor({s.c_out, s.c_in, 3, 3}, 2);
+    const Tensor b = random_tensor({s.c_out}, 3), dy = random_tensor({s.n, s.h_out, s.w_out, s.c_out}, 4);
+    Tensor y = Tensor::empty("test", "y", dy.shape()), again_y = Tensor::empty("test", "y", dy.shape());
+    Tensor dx = Tensor::empty("test", "dx", x.shape()), again_dx = Tensor::empty("test", "dx", x.shape());
+    Threads one(1);
+    kernels.winograd_forward(s, x.data(), w.data(), b.data(), y.data());
+    kernels.winograd_backward_input(s, dy.data(), w.data(), dx.data());
+    for (int threads : {2, 3, 8}) {
+      Threads several(threads);
+      kernels.winograd_forward(s, x.data(), w.data(), b.data(), again_y.data());
+      kernels.winograd_backward_input(s, dy.data(), w.data(), again_dx.data());
+      test::check_same_bits(again_y, y);
+      test::check_same_bits(again_dx, dx);
+    }
+  }
+}
+
+// A tile mixes its pixels: a NaN reaches its tile, and no other.
+TEST_CASE("winograd passes NaN on, to one tile") {
+  const Conv2dShape s = shape_of({"", 1, 3, 12, 12, 5, {1, 1, 1, 1}});
+  Tensor x = random_tensor({1, 12, 12, 3}, 1);
+  const Tensor w = random_tensor({5, 3, 3, 3}, 2);
+  x.data()[(6 * 12 + 6) * 3 + 1] = std::nanf("");
+  Tensor y = Tensor::empty("test", "y", {1, 12, 12, 5});
+  cpu::kernels().conv2d.winograd_forward(s, x.data(), w.data(), nullptr, y.data());
+  for (int64_t i = 0; i < 12; i++)
+    for (int64_t j = 0; j < 12; j++) {
+      const bool near = std::max(std::abs(i - 6), std::abs(j - 6)) <= 1, tile = i / 4 == 1 && j / 4 == 1;
+      const float value = y.data()[(i * 12 + j) * 5];
+      if (near) CHECK(std::isnan(value));
+      if (!tile) CHECK(!std::isnan(value));
+    }
+}
+
+}  // namespace
+}  // namespace convcore
