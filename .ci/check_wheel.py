@@ -8,7 +8,7 @@ from pathlib import Path
 
 LARGEST_SIZE = 3_000_000  # bytes
 NEEDED = ("convcore/__init__.py", "convcore/py.typed", "convcore/_core.pyi", "licenses/LICENSE")
-FOREIGN = ("csrc/", "tests/", "bench/", ".ci/", "CMakeLists.txt", "__pycache__")
+FOREIGN = ("csrc/", "tests/", ".ci/", "CMakeLists.txt", "__pycache__")
 
 
 def problems_of(wheel: Path) -> list[str]:

@@ -11,14 +11,12 @@ optimiser, in every mode it has (eager and torch.compile, NCHW and channels_last
 from __future__ import annotations
 
 import argparse
-import datetime
 import json
-import platform
 import statistics
-import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 
 import numpy as np
 
@@ -77,79 +75,42 @@ def torch_epoch(batch: int, threads: int, mode: str) -> Callable[[], None]:
 
 
 def worker(side: str, batch: int, threads: int) -> None:
-    """Answer each line on stdin with the images per second of one round."""
-    epoch = (
-        convcore_epoch(batch, threads) if side == "convcore" else torch_epoch(batch, threads, side)
-    )
+    """Answer each request with the images per second of one round."""
+    if side == "convcore":
+        epoch = convcore_epoch(batch, threads)
+    else:
+        epoch = torch_epoch(batch, threads, side)  # before anything of convcore is imported
     epoch()
-    print("ready", flush=True)
-    for _ in sys.stdin:
+
+    def train(request: object) -> float:
         start, images = time.perf_counter(), 0
         while time.perf_counter() - start < ROUND_SECONDS:
             epoch()
             images += IMAGES
-        print(images / (time.perf_counter() - start), flush=True)
+        return images / (time.perf_counter() - start)
+
+    from convcore.bench.workers import serve
+
+    serve(train)
 
 
 def compare(
     batch: int, threads: int, rounds: int, sides: tuple[str, ...]
 ) -> dict[str, list[float]]:
     """Let the sides take turns; return images per second of each round."""
-    workers = {}
-    for side in sides:
-        command = [
-            sys.executable,
-            __file__,
-            "--worker",
-            side,
-            "--batch",
-            str(batch),
-            "--threads",
-            str(threads),
-        ]
-        workers[side] = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-        )
-    for side, process in workers.items():
-        if process.stdout.readline().strip() != "ready":
-            raise RuntimeError(f"the worker of {side!r} did not start")
-    rates: dict[str, list[float]] = {side: [] for side in sides}
-    for _ in range(rounds):
-        for side, process in workers.items():
-            process.stdin.write("go\n")
-            process.stdin.flush()
-            rates[side].append(float(process.stdout.readline()))
-    for process in workers.values():
-        process.stdin.close()
-        process.wait()
-    return rates
+    from convcore.bench.workers import Worker, take_turns
 
-
-def machine() -> dict[str, str | int]:
-    """Describe where the figures come from."""
-    import convcore
-    from convcore import _core
-
-    model = "unknown"
-    try:
-        with open("/proc/cpuinfo") as lines:
-            model = next(
-                line.split(":")[1].strip() for line in lines if line.startswith("model name")
+    settings = ["--batch", str(batch), "--threads", str(threads)]
+    with ExitStack() as stack:
+        workers = {
+            side: stack.enter_context(
+                Worker(side, [sys.executable, __file__, "--worker", side, *settings])
             )
-    except (OSError, StopIteration):
-        model = platform.processor()
-    git = subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False
-    )
-    return {
-        "date": datetime.date.today().isoformat(),
-        "cpu": model,
-        "isa": _core.isa(),
-        "compiler": _core.build_info()["compiler"],
-        "convcore": convcore.__version__,
-        "commit": git.stdout.strip(),
-        "python": platform.python_version(),
-    }
+            for side in sides
+        }
+        for started in workers.values():  # some compile first
+            started.wait_until_ready()
+        return take_turns({side: (started, None) for side, started in workers.items()}, rounds)
 
 
 def main() -> None:
@@ -166,6 +127,8 @@ def main() -> None:
     if args.worker:
         worker(args.worker, args.batch[0], args.threads)
         return
+
+    from convcore.bench.machine import machine
 
     report = {"command": " ".join(["python", *sys.argv]), "machine": machine(), "rows": []}
     print(

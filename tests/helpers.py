@@ -13,17 +13,20 @@ def floats(rng, *shape):
     return rng.standard_normal(shape).astype(np.float32)
 
 
-def assert_close(got, want, magnitude, terms, what=""):
+def assert_close(got, want, magnitude, terms, what="", slack=0.0):
     """Hold a float32 result against the float64 reference, within a derived bound.
 
     A sum of `terms` products, in any order, with one rounding each, differs from the exact one by
     at most about ``terms * eps * sum |products|``; rounding errors of random sign grow with the
     square root, so ``8 + 2 sqrt(terms)`` leaves them room and still catches a dropped term.
-    `magnitude` is that sum of absolute values: the reference run on absolute values.
+    `magnitude` is that sum of absolute values: the reference run on absolute values. `slack` is for
+    algorithms whose error is bounded against the whole result: a part of its root mean square.
     """
     assert got.dtype == np.float32
     assert got.shape == want.shape, (what, got.shape, want.shape)
     bound = (8 + 2 * np.sqrt(terms)) * EPS32 * np.abs(magnitude) + 1e-30
+    if slack and want.size:
+        bound = bound + slack * np.sqrt(np.mean(want**2))
     error = np.abs(got.astype(np.float64) - want)
     bad = ~(error <= bound)
     assert not bad.any(), (

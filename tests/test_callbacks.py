@@ -28,23 +28,21 @@ def compiled(lr=0.05):
     return model
 
 
-class Script(Callback):
-    """Puts values of its own into the logs, before the callbacks that stand after it."""
+def run(model, values, *callbacks, metric="val_loss", **arguments):
+    """Train, with `values` in the place of what the validation of each epoch gives."""
+    left = iter(values)
+    evaluate = model._evaluate
 
-    def __init__(self, values):
-        self.values = values
+    def scripted(*positional):
+        return {**evaluate(*positional), metric.removeprefix("val_"): next(left)}
 
-    def on_epoch_end(self, epoch, logs):
-        logs["val_loss"] = self.values[epoch]
-
-
-def run(model, values, *callbacks, **arguments):
+    model._evaluate = scripted
     return model.fit(
         X,
         Y,
         epochs=len(values),
         validation_data=(X, Y),
-        callbacks=[Script(values), *callbacks],
+        callbacks=callbacks,
         verbose=0,
         **arguments,
     )
@@ -99,6 +97,70 @@ def test_train_end_runs_after_an_error():
     assert ended == [True]
 
 
+class EndsWith(Callback):
+    """Raises `error` at the end of the training, if there is one; remembers that it was run."""
+
+    def __init__(self, error=None):
+        self.error = error
+        self.ended = False
+
+    def on_train_end(self):
+        self.ended = True
+        if self.error is not None:
+            raise self.error
+
+
+def test_train_end_of_every_callback_runs_and_the_first_error_comes_out():
+    first, second = OSError("disk full"), ValueError("no such thing")
+    callbacks = [EndsWith(), EndsWith(first), EndsWith(second), EndsWith()]
+    with pytest.raises(OSError, match="disk full") as caught:
+        compiled().fit(X, Y, callbacks=callbacks, verbose=0)
+    assert all(callback.ended for callback in callbacks)
+    assert caught.value is first
+    assert first.__context__ is second
+    assert second.__context__ is None
+
+
+def test_errors_of_train_end_do_not_hide_ctrl_c():
+    class Interrupt(Callback):
+        def on_epoch_end(self, epoch, logs):
+            raise KeyboardInterrupt from RuntimeError("the cause")
+
+    errors = [OSError("disk full"), ValueError("no such thing")]
+    callbacks = [Interrupt(), *map(EndsWith, errors), EndsWith()]
+    with pytest.raises(KeyboardInterrupt) as caught:
+        compiled().fit(X, Y, callbacks=callbacks, verbose=0)
+    assert callbacks[-1].ended
+    assert str(caught.value.__cause__) == "the cause"
+    assert caught.value.__context__ is errors[1]
+    assert errors[1].__context__ is errors[0]
+
+
+def test_each_callback_gets_logs_of_its_own():
+    class Clear(Callback):
+        def on_epoch_end(self, epoch, logs):
+            logs.clear()
+
+        def on_batch_end(self, batch, logs):
+            logs.clear()
+
+    class Look(Callback):
+        seen = ()
+
+        def on_epoch_end(self, epoch, logs):
+            self.seen += (list(logs),)
+
+        def on_batch_end(self, batch, logs):
+            self.seen += (list(logs),)
+
+    look = Look()
+    compiled().fit(X, Y, callbacks=[Clear(), look], batch_size=40, verbose=0)
+    assert look.seen == (
+        ["loss", "accuracy"],
+        ["loss", "accuracy", "seconds", "images_per_second"],
+    )
+
+
 class Weights(Callback):
     def __init__(self):
         self.after = []
@@ -150,20 +212,9 @@ def test_early_stopping_min_delta_and_nan():
 
 
 def test_early_stopping_knows_that_accuracy_shall_rise():
-    class Accuracy(Script):
-        def on_epoch_end(self, epoch, logs):
-            logs["val_accuracy"] = self.values[epoch]
-
-    for monitor, mode in (("val_accuracy", "auto"), ("val_accuracy", "max")):
-        stopping = EarlyStopping(monitor, mode=mode)
-        compiled().fit(
-            X,
-            Y,
-            epochs=4,
-            validation_data=(X, Y),
-            callbacks=[Accuracy([0.5, 0.7, 0.6, 0.9]), stopping],
-            verbose=0,
-        )
+    for mode in ("auto", "max"):
+        stopping = EarlyStopping("val_accuracy", mode=mode)
+        run(compiled(), [0.5, 0.7, 0.6, 0.9], stopping, metric="val_accuracy")
         assert (stopping.best_epoch, stopping.stopped_epoch) == (1, 2)
 
 
@@ -176,6 +227,21 @@ def test_callback_rejects_a_metric_that_is_not_recorded(make):
     )
     with pytest.raises(ValueError, match=re.escape(message)):
         compiled().fit(X, Y, callbacks=[make()], verbose=0)
+
+
+@pytest.mark.parametrize("monitor", ["val_acuracy", "val_accurracy"])
+def test_callback_suggests_a_metric(monitor):
+    message = f"got '{monitor}' (did you mean 'val_accuracy'?)"
+    with pytest.raises(ValueError, match=re.escape(message)):
+        run(compiled(), [1.0], EarlyStopping(monitor))
+    with pytest.raises(ValueError, match="did you mean 'accuracy'"):
+        compiled().fit(X, Y, callbacks=[EarlyStopping("acuracy")], verbose=0)
+
+
+def test_fit_takes_one_callback():
+    weights = Weights()
+    compiled().fit(X, Y, callbacks=weights, verbose=0)
+    assert len(weights.after) == 1
 
 
 @pytest.mark.parametrize(

@@ -117,6 +117,16 @@ def test_evaluate_leaves_ignored_labels_out():
     assert np.isnan(model.evaluate(x, np.full(20, -100))["loss"])
 
 
+def test_accuracy_leaves_out_a_class_that_is_ignored():
+    x, y = blobs()
+    model = compiled()
+    model.fit(x, y, epochs=8, batch_size=16, verbose=0)
+    right = model.predict(x).argmax(axis=1) == y
+    assert right[y == 0].any()
+    model.compile(loss=nn.CrossEntropyLoss(ignore_index=0))
+    assert model.evaluate(x, y)["accuracy"] == right[y != 0].mean()
+
+
 def test_fit_gives_the_same_bits_at_any_thread_count():
     x, y = np.random.default_rng(0).random((40, 2, 9, 9)).astype(np.float32), np.arange(40) % 3
 
@@ -356,6 +366,34 @@ def test_fit_shows_a_bar_on_a_terminal(monkeypatch):
     assert "loss" in text
 
 
+def closed_terminal():
+    terminal = Terminal()
+    terminal.close()
+    return terminal
+
+
+class BrokenTerminal(Terminal):
+    def write(self, text):
+        raise BrokenPipeError(32, "Broken pipe")
+
+
+class FullTerminal(Terminal):
+    def flush(self):
+        raise OSError(28, "No space left on device")
+
+
+@pytest.mark.parametrize(
+    "make", [lambda: None, closed_terminal, BrokenTerminal, FullTerminal, object]
+)
+def test_progress_never_ends_a_training(monkeypatch, capsys, make):
+    monkeypatch.setattr(sys, "stderr", make())
+    x, y = blobs()
+    model = compiled()
+    assert model.fit(x, y, epochs=2, validation_data=(x, y), verbose=1).epoch == [0, 1]
+    model.evaluate(x, y, verbose=1)
+    assert capsys.readouterr().out == ""
+
+
 def test_evaluate_shows_progress_when_asked(capsys):
     model = compiled()
     model.evaluate(*blobs(), verbose=1)
@@ -399,6 +437,18 @@ def test_history_goes_to_json_and_back():
     assert len(again.history["loss"]) == 4
     assert re.match(r"History\(2 epochs: loss [\d.e-]+, accuracy", repr(history))
     assert repr(History()) == "History(0 epochs)"
+
+
+def test_history_writes_null_for_what_json_does_not_know():
+    history = History()
+    history.record(0, {"loss": float("nan"), "val_loss": float("inf"), "accuracy": 0.5})
+    text = history.to_json()
+    assert (
+        text == '{"epoch": [0], "history": {"loss": [null], "val_loss": [null], "accuracy": [0.5]}}'
+    )
+    again = History.from_json(text).history
+    assert np.isnan([*again["loss"], *again["val_loss"]]).all()
+    assert again["accuracy"] == [0.5]
 
 
 # ---- errors --------------------------------------------------------------------------------------
@@ -448,6 +498,12 @@ def test_verbs_need_compile():
             "'crossentropy' "
             "(did you mean 'cross_entropy'?)",
             id="loss_name",
+        ),
+        pytest.param(
+            {"loss": "sparse_categorical_crossentropy"},
+            ValueError,
+            "got 'sparse_categorical_crossentropy' (did you mean 'cross_entropy'?)",
+            id="loss_name_of_keras",
         ),
         pytest.param(
             {"loss": max},
@@ -552,7 +608,8 @@ X, Y = blobs(10)
             ValueError,
             "fit: layer '0' (Linear) does not fit its input of shape (N, 5); tried with an "
             "empty batch: "
-            "linear: x has the wrong number of features: expected 6",
+            "linear: x has the wrong number of features: expected 6 (w has shape (16, 6)), got 5 "
+            "(x has shape (N, 5))",
             id="features",
         ),
         pytest.param(
@@ -641,6 +698,31 @@ def test_fit_rejects_class_labels_for_an_output_without_classes():
         model.fit(X, Y)
 
 
+def test_predict_suggests_the_missing_batch_axis():
+    hint = re.escape("(one sample has no batch axis: pass x[None])")
+    with pytest.raises(ValueError, match=hint):
+        network().predict(X[0])
+    image = np.zeros((1, 8, 8), np.float32)
+    with pytest.raises(ValueError, match=hint):
+        nn.Sequential(nn.Conv2d(1, 2, 3)).predict(image)
+    with pytest.raises(ValueError, match=r"x has shape \(N, 5\)\)$"):  # not the reason
+        network().predict(X[:, :5])
+
+
+# ---- divergence ----------------------------------------------------------------------------------
+
+
+def test_fit_warns_once_when_the_loss_is_no_number():
+    x = X.copy()
+    x[7] = np.nan
+    model = compiled()
+    message = re.escape("fit: the loss became NaN or infinite in epoch 1, batch 2 (both from 1)")
+    with pytest.warns(RuntimeWarning, match=message) as caught:
+        model.fit(x, Y, epochs=2, batch_size=4, shuffle=False, verbose=0)
+    assert len(caught) == 1
+    assert caught[0].filename == __file__
+
+
 # ---- summary -------------------------------------------------------------------------------------
 
 
@@ -660,6 +742,7 @@ def test_summary_of_a_residual_network():
     lines = []
     summary = model.summary((3, 32, 24), print_fn=lines.append)
     assert lines == [str(summary)]
+    assert repr(summary).startswith(f"Summary({len(summary.rows)} layers, ")
     rows = {row.name: row for row in summary.rows}
     assert list(rows) == ["0", "1", "2.body.0", "2.body.1", "2.body.2", "3", "4", "5"]
     assert rows["0"].output_shape == (8, 16, 12)

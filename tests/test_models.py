@@ -118,3 +118,7 @@ def test_import_of_convcore_imports_nothing_heavy():
 def test_convcore_names_what_it_does_not_have():
     with pytest.raises(AttributeError, match="module 'convcore' has no attribute 'resnet'"):
         _ = convcore.resnet
+
+
+def test_convcore_lists_public_names_only():
+    assert dir(convcore) == sorted([*convcore.__all__, "__version__"])

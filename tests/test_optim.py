@@ -7,6 +7,7 @@ import re
 import numpy as np
 import pytest
 
+import convcore.functional as F
 from convcore import reference
 from convcore.nn.parameter import Parameter
 from convcore.optim import SGD, Adam, AdamW
@@ -464,6 +465,16 @@ def test_parameter_accumulates_gradients():
     p.accumulate_grad(np.array([1, 2], np.float32))
     p.accumulate_grad(np.array([1, 2], np.float32))
     assert p.grad.tolist() == [2, 4]
+
+
+def test_parameter_does_not_write_to_the_gradients_it_gets():
+    a, b = (Parameter(np.zeros(2, np.float32)) for _ in range(2))
+    dy = np.ones(2, np.float32)
+    for gradient, parameter in zip(F.add_backward(dy, dy, dy), (a, b), strict=True):
+        parameter.accumulate_grad(gradient)
+    a.accumulate_grad(dy)
+    assert a.grad.tolist() == [2, 2]
+    assert b.grad.tolist() == dy.tolist() == [1, 1]
 
 
 def test_parameter_keeps_its_array_when_it_can(rng):

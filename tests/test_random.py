@@ -123,3 +123,29 @@ def test_manual_seed_rejects(seed):
     message = f"manual_seed: seed is out of range: expected 0 to 2**64 - 1, got {seed}"
     with pytest.raises(ValueError, match=re.escape(message)):
         convcore.manual_seed(seed)
+
+
+@pytest.mark.parametrize("seed", [True, 2.0, "2", None, np.array([2])])
+def test_manual_seed_rejects_what_is_no_int(seed):
+    with pytest.raises(
+        TypeError, match="manual_seed: seed has the wrong type: expected an int, got"
+    ):
+        convcore.manual_seed(seed)
+
+
+@pytest.mark.parametrize("seed", [np.int64(7), np.uint8(7), np.array(7)])
+def test_manual_seed_takes_integers_of_numpy(seed):
+    convcore.manual_seed(seed)
+    assert get_rng_state() == (7, 0)
+    assert type(get_rng_state().seed) is int
+
+
+@pytest.mark.parametrize(
+    "state", [(1, -1), (2**64, 0), (1.0, 0), (1, "0"), (True, 0), (1,), (1, 2, 3), 5, None]
+)
+def test_set_rng_state_rejects_and_changes_nothing(state):
+    before = get_rng_state()
+    message = "set_rng_state: state is not a random key: expected (seed, stream), each from 0 to "
+    with pytest.raises(ValueError, match=re.escape(message)):
+        set_rng_state(state)
+    assert get_rng_state() == before

@@ -25,7 +25,9 @@ py::array as_ndarray(const char* op, const char* name, const char* dtype, py::ha
                 error.what());
     }
   }
-  fail_type(op, name, "is not an array", std::string("a numpy.ndarray of ") + dtype, type_name(object));
+  const std::string type = type_name(object);
+  fail_type(op, name, "is not an array", std::string("a numpy.ndarray of ") + dtype,
+            type == "Parameter" ? type + " (pass its .data)" : type);
 }
 
 Shape shape_of(const py::array& array) {
@@ -36,6 +38,7 @@ Shape shape_of(const py::array& array) {
 
 template <typename T>
 Arg<T> view(py::array array) {
+  if (!array) throw std::bad_alloc();  // `ensure` drops its error: it could not copy the array into order
   // Kernels never write through an input, so dropping const here is safe for read-only arrays.
   T* data = static_cast<T*>(const_cast<void*>(array.data()));
   Shape shape = shape_of(array);
@@ -100,7 +103,6 @@ Arg<float> image_arg(const char* op, const char* name, py::handle object) {
     return {arg.holder, Tensor(arg.array.data(), arg.array.shape(), nullptr, Layout::channels_last)};
   }
   if (!(array.flags() & py::array::c_style)) array = py::array_t<float, py::array::c_style>::ensure(array);
-  if (!array) throw py::error_already_set();
   return view<float>(array);
 }
 

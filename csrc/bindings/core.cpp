@@ -8,6 +8,8 @@
 #include "core/threads.h"
 #include "core/window.h"
 #include "cpu/kernels.h"
+#include "ops/conv2d_algorithm.h"
+#include "ops/peak.h"
 
 namespace convcore {
 namespace {
@@ -69,6 +71,35 @@ std::array<uint32_t, 4> philox_block(uint64_t seed, uint64_t stream, uint64_t bl
   return {r.value[0], r.value[1], r.value[2], r.value[3]};
 }
 
+// The algorithm that conv2d takes for a pass, as in ops/conv2d_algorithm.h. padding is (top, bottom, left, right).
+std::string conv2d_algorithm(const std::string& pass, const Shape& x_shape, const Shape& w_shape,
+                             std::array<int64_t, 2> stride, std::array<int64_t, 4> padding,
+                             std::array<int64_t, 2> dilation, int64_t groups) {
+  const char* op = "conv2d";
+  const Conv2dShape s = infer_conv2d_shape(op, x_shape, w_shape, {stride, padding, dilation, groups});
+  ConvPass which = ConvPass::forward;
+  if (pass == "backward_input")
+    which = ConvPass::backward_input;
+  else if (pass == "backward_weight")
+    which = ConvPass::backward_weight;
+  else if (pass != "forward")
+    fail(op, "pass is not known", "'forward', 'backward_input' or 'backward_weight'", "'" + pass + "'");
+  return algorithm_name(choose_algorithm(op, s, which, ConvAlgorithm::automatic));
+}
+
+// FLOP/s or bytes/s, see ops/peak.h.
+double peak(const std::string& name, double seconds) {
+  std::string names;
+  for (const Peak p : kPeaks) {
+    if (name == peak_name(p)) {
+      py::gil_scoped_release release;
+      return measure_peak(p, seconds);
+    }
+    names += (names.empty() ? "" : ", ") + std::string(peak_name(p));
+  }
+  fail("peak", "name is not known", "one of " + names, "'" + name + "'");
+}
+
 }  // namespace
 
 void bind_core(py::module_& m) {
@@ -77,7 +108,9 @@ void bind_core(py::module_& m) {
   m.def("reachable_isas", cpu::reachable_isas);
   m.def("num_threads", num_threads);
   m.def("set_num_threads", set_num_threads);
+  m.def("conv2d_algorithm", conv2d_algorithm);
   m.def("memory_stats", memory_stats);
+  m.def("peak", peak);
   m.def("release_cache", release_cache);
   m.def("philox", philox_block);
   m.def("random_uniform", random_uniform);

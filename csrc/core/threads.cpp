@@ -16,7 +16,8 @@
 namespace convcore {
 namespace {
 
-constexpr int64_t kMaxThreads = 4096;
+// More would not help, and OpenMP ends the process when the system refuses it a thread.
+constexpr int64_t kMaxThreads = 1024;
 
 // Below this much work per thread the cost of waking it (some microseconds) is not earned back.
 constexpr int64_t kWorkPerThread = 100000;

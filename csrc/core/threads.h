@@ -14,7 +14,7 @@ namespace convcore {
 // number. 1 in a child of fork() whose parent had used several: GCC's OpenMP would wait there for threads that the
 // child does not have.
 int num_threads();
-void set_num_threads(int64_t count);  // throws std::invalid_argument unless 1 <= count <= 4096
+void set_num_threads(int64_t count);  // throws std::invalid_argument unless 1 <= count <= 1024
 
 // A reference to a callable `void(int64_t begin, int64_t end)`; no allocation, valid while the callable lives.
 class RangeBody {

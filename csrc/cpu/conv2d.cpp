@@ -3,6 +3,8 @@
 
 #include "core/threads.h"
 #include "cpu/conv2d/kernels.h"
+#include "cpu/conv2d/winograd.h"
+#include "cpu/conv2d/winograd_weight.h"
 #include "cpu/vec.h"
 
 namespace convcore::cpu::CONVCORE_ISA {
@@ -58,6 +60,10 @@ Conv2dKernels conv2d_kernels() {
   k.planar_backward_weight = planar_backward_weight;
   k.direct_forward = direct_forward;
   k.direct_backward_input = direct_backward_input;
+  k.direct_backward_weight = direct_backward_weight;
+  k.winograd_forward = winograd_forward;
+  k.winograd_backward_input = winograd_backward_input;
+  k.winograd_backward_weight = winograd_backward_weight;
   k.backward_bias = backward_bias;
   return k;
 }

@@ -1,8 +1,8 @@
 // Matrix product by packed panels of B and register tiles (cpu/tile.h).
 //
-// C is cut into tasks of one column panel (kTileVecs vectors wide) by kRowChunk rows. A task walks k in blocks of
-// kDepth: it packs the panel of B, kDepth rows of panel-width floats (32 KiB at most: it stays in L1 and is read from
-// there once per kTileRows rows), then runs the tiles. A is read in place, one broadcast at a time.
+// B is packed once into column panels, kTileVecs vectors wide. C is cut into tasks of one panel by kRowChunk rows; a
+// task walks k in blocks of kDepth, so that its part of the panel (32 KiB at most) stays in L1 while kRowChunk /
+// kTileRows tiles read it. A is read in place, one broadcast at a time.
 //
 // Source of the blocking: K. Goto, R. van de Geijn, "Anatomy of high-performance matrix multiplication", TOMS 34
 // (2008).
@@ -17,7 +17,7 @@ namespace {
 
 constexpr int64_t kPanel = kTileVecs * kLanes;
 constexpr int64_t kDepth = 128;
-constexpr int64_t kRowChunk = 96;  // packing a panel costs about 1 / kRowChunk of the products made with it
+constexpr int64_t kRowChunk = 96;  // rows of A that a task reads: 48 KiB per block of k
 
 typedef float Vec4 __attribute__((vector_size(16)));
 typedef float Vec4Unaligned __attribute__((vector_size(16), aligned(4), may_alias));
@@ -88,21 +88,34 @@ void tile_product(const float* a, const Matrix& a_matrix, int64_t depth, const f
 void gemm(const GemmShape& s, const Matrix& a, const Matrix& b, float* c, int64_t c_stride, const float* bias) {
   if (s.m == 0 || s.n == 0) return;
   const int64_t panels = (s.n + kPanel - 1) / kPanel, chunks = (s.m + kRowChunk - 1) / kRowChunk;
+  const auto columns_of = [&](int64_t panel) { return min_of(kPanel, s.n - panel * kPanel); };
+  const auto vecs_of = [&](int64_t panel) { return (columns_of(panel) + kLanes - 1) / kLanes; };
+
+  const ScratchBlock block(size_t(panels * kPanel * s.k) * sizeof(float));
+  float* packed = static_cast<float*>(block.data());
+  const int64_t blocks = (s.k + kDepth - 1) / kDepth;
+  parallel_for(panels * blocks, min_of(kDepth, s.k) * kPanel / 4, [&](int64_t begin, int64_t end) {
+    for (int64_t task = begin; task < end; task++) {
+      const int64_t panel = task / blocks, k0 = task % blocks * kDepth, width = vecs_of(panel) * kLanes;
+      pack_panel(b, k0, panel * kPanel, min_of(kDepth, s.k - k0), columns_of(panel), width,
+                 packed + panel * kPanel * s.k + k0 * width);
+    }
+  });
+
   const int64_t work = min_of(s.m, kRowChunk) * min_of(s.n, kPanel) * s.k / kLanes + 1;
   parallel_for(panels * chunks, work, [&](int64_t begin, int64_t end) {
-    float* packed = static_cast<float*>(thread_workspace(0, size_t(kDepth * kPanel) * sizeof(float)));
     for (int64_t task = begin; task < end; task++) {
-      const int64_t j0 = task / chunks * kPanel, i0 = task % chunks * kRowChunk;
-      const int64_t columns = min_of(kPanel, s.n - j0), i_end = min_of(s.m, i0 + kRowChunk);
-      const int64_t vecs = (columns + kLanes - 1) / kLanes, last = columns - (vecs - 1) * kLanes;
+      const int64_t panel = task / chunks, j0 = panel * kPanel, i0 = task % chunks * kRowChunk;
+      const int64_t vecs = vecs_of(panel), last = columns_of(panel) - (vecs - 1) * kLanes;
+      const int64_t i_end = min_of(s.m, i0 + kRowChunk);
       for (int64_t k0 = 0; k0 < s.k || k0 == 0; k0 += kDepth) {
         const int64_t depth = min_of(kDepth, s.k - k0);
-        pack_panel(b, k0, j0, depth, columns, vecs * kLanes, packed);
+        const float* panel_block = packed + panel * kPanel * s.k + k0 * vecs * kLanes;
         for (int64_t i = i0, rows; i < i_end; i += rows) {
           rows = next_tile(i_end - i, kTileRows);
           with_count<kTileRows>(rows, [&](auto r) {
             with_count<kTileVecs>(vecs, [&](auto v) {
-              tile_product<r.value, v.value>(a.data + i * a.row_stride + k0 * a.column_stride, a, depth, packed,
+              tile_product<r.value, v.value>(a.data + i * a.row_stride + k0 * a.column_stride, a, depth, panel_block,
                                              c + i * c_stride + j0, c_stride, last, bias ? bias + j0 : nullptr,
                                              k0 == 0);
             });

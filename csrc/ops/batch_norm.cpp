@@ -37,6 +37,8 @@ BatchNormShape check(const Tensor& x, const Tensor& running_mean, const Tensor& 
   if (params.training ? !(params.eps > 0) : !(params.eps >= 0))
     fail("batch_norm", "eps is out of range", params.training ? "more than 0 in training" : "at least 0",
          std::to_string(params.eps));
+  if (!(params.momentum >= 0 && params.momentum <= 1))  // NaN fails too
+    fail("batch_norm", "momentum is out of range", "a number from 0 to 1", std::to_string(params.momentum));
   return s;
 }
 

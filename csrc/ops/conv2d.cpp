@@ -44,6 +44,11 @@ Tensor conv2d_forward(const char* op, const Tensor& x, const Tensor& w, const Te
       kernels.direct_forward(s, x.data(), x.layout(), w.data(), b.data(), y.data());
       return y;
     }
+    case ConvAlgorithm::winograd: {
+      Tensor y = Tensor::empty(op, "y", shape, Layout::channels_last);
+      kernels.winograd_forward(s, reorder(op, x, Layout::channels_last).data(), w.data(), b.data(), y.data());
+      return y;
+    }
     default: {
       Tensor y = Tensor::empty(op, "y", shape);
       kernels.planar_forward(s, reorder(op, x, Layout::row_major).data(), w.data(), b.data(), y.data());
@@ -63,6 +68,11 @@ Tensor backward_input(const char* op, const Conv2dShape& s, const Tensor& dy, co
       kernels.direct_backward_input(s, dy.data(), dy.layout(), w.data(), dx.data());
       return dx;
     }
+    case ConvAlgorithm::winograd: {
+      Tensor dx = Tensor::empty(op, "dx", shape, Layout::channels_last);
+      kernels.winograd_backward_input(s, reorder(op, dy, Layout::channels_last).data(), w.data(), dx.data());
+      return dx;
+    }
     default: {
       Tensor dx = Tensor::empty(op, "dx", shape);
       kernels.planar_backward_input(s, reorder(op, dy, Layout::row_major).data(), w.data(), dx.data());
@@ -74,11 +84,13 @@ Tensor backward_input(const char* op, const Conv2dShape& s, const Tensor& dy, co
 Tensor backward_weight(const char* op, const Conv2dShape& s, const Tensor& dy, const Tensor& x, ConvAlgorithm wanted) {
   const auto& kernels = cpu::kernels().conv2d;
   Tensor dw = Tensor::empty(op, "dw", {s.c_out, s.c_in_per_group(), s.window.h.kernel, s.window.w.kernel});
-  switch (choose_algorithm(op, s, ConvPass::backward_weight, wanted)) {
-    default:
-      kernels.planar_backward_weight(s, reorder(op, dy, Layout::row_major).data(),
-                                     reorder(op, x, Layout::row_major).data(), dw.data());
-  }
+  const ConvAlgorithm algorithm = choose_algorithm(op, s, ConvPass::backward_weight, wanted);
+  const Layout layout = algorithm == ConvAlgorithm::planar ? Layout::row_major : Layout::channels_last;
+  const Tensor dys = reorder(op, dy, layout), xs = reorder(op, x, layout);
+  const auto kernel = algorithm == ConvAlgorithm::planar   ? kernels.planar_backward_weight
+                      : algorithm == ConvAlgorithm::direct ? kernels.direct_backward_weight
+                                                           : kernels.winograd_backward_weight;
+  kernel(s, dys.data(), xs.data(), dw.data());
   return dw;
 }
 

@@ -1,20 +1,45 @@
 #include "ops/conv2d_algorithm.h"
 
+#include <algorithm>
+
 namespace convcore {
 namespace {
 
-// Vectors of output channels pay from here on: with fewer, too many lanes of the widest vector stay empty.
+// Channels as lanes pay from here on: with fewer, too many lanes of the widest vector stay empty.
 constexpr int64_t kManyChannels = 12;
+
+// Winograd pays when its 4x4 tiles are not mostly empty, and enough of them share one transform of the filters.
+constexpr double kTileUse = 0.4;
+constexpr int64_t kManyTiles = 16;
+
+bool winograd_pays(const Conv2dShape& s) {
+  const int64_t tiles = (s.h_out + 3) / 4 * ((s.w_out + 3) / 4);
+  return s.c_in >= kManyChannels && s.c_out >= kManyChannels && s.n * tiles >= kManyTiles &&
+         double(s.h_out * s.w_out) >= kTileUse * 16.0 * double(tiles);
+}
+
+bool is_3x3_stride_1(const Conv2dShape& s) {
+  const auto axis = [](const WindowAxis& w) {
+    return w.kernel == 3 && w.stride == 1 && w.dilation == 1 && w.pad_before <= 2 && w.pad_after <= 2;
+  };
+  return axis(s.window.h) && axis(s.window.w) && s.groups == 1;
+}
 
 bool can(ConvAlgorithm algorithm, const Conv2dShape& s) {
   switch (algorithm) {
     case ConvAlgorithm::direct:
       return s.groups == 1;
     case ConvAlgorithm::winograd:
-      return false;
+      return is_3x3_stride_1(s);
     default:
       return true;
   }
+}
+
+// The direct kernel keeps whole padded rows of all channels; with a far-flung filter on a small image they are mostly
+// padding, and the planar kernel, which copies what each tap needs, is the better one.
+bool mostly_padding(const Conv2dShape& s) {
+  return s.window.h.extent() > 2 * (s.h_in + 8) || s.window.w.extent() > 2 * (s.w_in + 8);
 }
 
 }  // namespace
@@ -25,8 +50,12 @@ ConvAlgorithm choose_algorithm(const char* op, const Conv2dShape& s, ConvPass pa
       fail(op, "the algorithm cannot compute this convolution", "one that can, or 'auto'", algorithm_name(wanted));
     return wanted;
   }
-  const int64_t lanes = pass == ConvPass::backward_input ? s.c_in : s.c_out;  // channels of the result
-  if (can(ConvAlgorithm::direct, s) && lanes >= kManyChannels) return ConvAlgorithm::direct;
+  if (is_3x3_stride_1(s) && winograd_pays(s)) return ConvAlgorithm::winograd;
+  // The channels that are lanes; the weight gradient needs many on both sides.
+  const int64_t lanes = pass == ConvPass::forward          ? s.c_out
+                        : pass == ConvPass::backward_input ? s.c_in
+                                                           : std::min(s.c_in, s.c_out);
+  if (can(ConvAlgorithm::direct, s) && lanes >= kManyChannels && !mostly_padding(s)) return ConvAlgorithm::direct;
   return ConvAlgorithm::planar;
 }
 

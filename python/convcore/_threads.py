@@ -24,7 +24,7 @@ def num_threads() -> int:
     Raises
     ------
     ValueError
-        When ``CONVCORE_NUM_THREADS`` is not a number from 1 to 4096. Every op raises it then.
+        When ``CONVCORE_NUM_THREADS`` is not a number from 1 to 1024. Every op raises it then.
 
     Examples
     --------
@@ -45,7 +45,7 @@ def set_num_threads(count: int) -> None:
     Parameters
     ----------
     count : int
-        From 1 to 4096. More than there are CPUs makes nothing faster.
+        From 1 to 1024. More than there are CPUs makes nothing faster.
 
     Raises
     ------

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from convcore._names import did_you_mean
 from convcore.nn import _checks as check
 
 if TYPE_CHECKING:
@@ -50,12 +51,17 @@ class Callback:
 
     def _expect_metric(self, monitor: str) -> None:
         metrics = self.params["metrics"]
-        if monitor not in metrics:
-            raise ValueError(
-                f"{type(self).__name__}: monitor is not recorded: expected one of "
-                f"{', '.join(map(repr, metrics))}, got {monitor!r}"
-                + (" (pass validation_data to fit)" if monitor.startswith("val_") else "")
-            )
+        if monitor in metrics:
+            return
+        validated = any(metric.startswith("val_") for metric in metrics)
+        if monitor.startswith("val_") and not validated:
+            hint = " (pass validation_data to fit)"
+        else:
+            hint = did_you_mean(monitor, metrics)
+        raise ValueError(
+            f"{type(self).__name__}: monitor is not recorded: expected one of "
+            f"{', '.join(map(repr, metrics))}, got {monitor!r}{hint}"
+        )
 
 
 class _Best:

@@ -5,10 +5,12 @@ This is the eager engine: a step sends one batch through the layers and back, on
 
 from __future__ import annotations
 
-import difflib
+import contextlib
+import math
 import signal
 import threading
 import time
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import FrameType
@@ -17,6 +19,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 
 from convcore import random
+from convcore._names import did_you_mean
 from convcore.functional._arguments import FloatArray, to_int
 from convcore.history import History
 from convcore.progress import Progress, numbers
@@ -132,7 +135,7 @@ class Model(_Base):
         batch_size: int = 32,
         validation_data: tuple[FloatArray, AnyArray] | None = None,
         shuffle: bool = True,
-        callbacks: Sequence[Callback] = (),
+        callbacks: Sequence[Callback] | Callback = (),
         verbose: int = 1,
         initial_epoch: int = 0,
     ) -> History:
@@ -151,7 +154,7 @@ class Model(_Base):
             Evaluated after each epoch.
         shuffle : bool, default True
             Take the images in a new order in each epoch (a stream of `convcore.manual_seed`).
-        callbacks : sequence of Callback
+        callbacks : sequence of Callback, or one Callback
         verbose : {0, 1}
             1 shows progress on stderr.
         initial_epoch : int, default 0
@@ -171,7 +174,8 @@ class Model(_Base):
         -----
         The same seed gives the same weights, bit for bit, at any number of threads. Ctrl-C lets the
         running step finish, so parameters and optimizer stay consistent, runs the callbacks'
-        `on_train_end`, and comes out as KeyboardInterrupt.
+        `on_train_end`, and comes out as KeyboardInterrupt. The first batch with a loss that is NaN
+        or infinite gives a RuntimeWarning; the training goes on.
         """
         from convcore.summary import in_mode
 
@@ -206,32 +210,37 @@ class Model(_Base):
         self.stop_training = False
         progress = Progress(show)
         batches = _Batches(x, y, batch_size)
-        with in_mode(self, training=True), _Interrupts() as interrupts:
-            try:
-                hooks.train_begin()
-                for epoch in range(initial_epoch, epochs):
-                    hooks.epoch_begin(epoch)
-                    title = f"epoch {epoch + 1}/{epochs}"
-                    progress.start(title, len(x))
-                    logs = self._train_epoch(run, batches, shuffle, hooks, progress, interrupts)
-                    shown = _without_times(logs)
-                    if validation_data is not None:
-                        progress.start(f"{title}, validation", len(validation_data[0]))
-                        values = self._evaluate(
-                            run, *validation_data, max(batch_size, 256), progress, interrupts
-                        )
-                        validation = {f"val_{name}": value for name, value in values.items()}
-                        shown |= validation
-                        logs = {**shown, **logs}
-                    progress.line(f"{title}: {numbers(shown)}  {_speed(logs)}")
-                    history.record(epoch, logs)
-                    hooks.epoch_end(epoch, logs)
-                    interrupts.raise_pending()
-                    if self.stop_training:
-                        break
-            finally:
-                progress.close()
-                hooks.train_end()
+        divergence = _Divergence()
+        with (
+            in_mode(self, training=True),
+            _Interrupts() as interrupts,
+            hooks,
+            contextlib.closing(progress),
+        ):
+            hooks.train_begin()
+            for epoch in range(initial_epoch, epochs):
+                hooks.epoch_begin(epoch)
+                title = f"epoch {epoch + 1}/{epochs}"
+                progress.start(title, len(x))
+                divergence.epoch = epoch
+                logs = self._train_epoch(
+                    run, batches, shuffle, hooks, progress, interrupts, divergence
+                )
+                shown = _without_times(logs)
+                if validation_data is not None:
+                    progress.start(f"{title}, validation", len(validation_data[0]))
+                    values = self._evaluate(
+                        run, *validation_data, max(batch_size, 256), progress, interrupts
+                    )
+                    validation = {f"val_{name}": value for name, value in values.items()}
+                    shown |= validation
+                    logs = {**shown, **logs}
+                progress.line(f"{title}: {numbers(shown)}  {_speed(logs)}")
+                history.record(epoch, logs)
+                hooks.epoch_end(epoch, logs)
+                interrupts.raise_pending()
+                if self.stop_training:
+                    break
         return history
 
     def _train_epoch(
@@ -242,6 +251,7 @@ class Model(_Base):
         hooks: _Hooks,
         progress: Progress,
         interrupts: _Interrupts,
+        divergence: _Divergence,
     ) -> dict[str, float]:
         averages = _Averages(run)
         criterion, optimizer = run.criterion, run.optimizer
@@ -256,6 +266,8 @@ class Model(_Base):
             self.backward(criterion.backward(), need_dx=False)
             optimizer.step()
             averages.add(output, y, loss)
+            if not math.isfinite(loss) and criterion.count(y):
+                divergence.warn(index)
             if progress.enabled or hooks.on_batches:
                 logs = averages.values()
                 progress.advance(len(x), logs)
@@ -340,12 +352,22 @@ class Model(_Base):
 
         batch_size = _count("predict", "batch_size", batch_size)
         x = _float32("predict", _array("predict", "x", x))
-        shape = self._output_shape("predict", x.shape)
+        shape = self._predicted_shape(x)
         result = np.empty((len(x), *shape[1:]), np.float32)
         with in_mode(self, training=False):
             for start in range(0, len(x), batch_size):
                 result[start : start + batch_size] = self(x[start : start + batch_size])
         return result
+
+    def _predicted_shape(self, x: FloatArray) -> tuple[int, ...]:
+        """Return the shape of the output; the error tells when x is one sample without a batch."""
+        try:
+            return self._output_shape("predict", x.shape)
+        except (TypeError, ValueError) as error:
+            with contextlib.suppress(TypeError, ValueError):
+                self._output_shape("predict", (1, *x.shape))
+                error.args = (f"{error} (one sample has no batch axis: pass x[None])",)
+            raise
 
     # ---- summary, save ---------------------------------------------------------------------------
 
@@ -353,6 +375,8 @@ class Model(_Base):
         self, input_shape: Sequence[int], print_fn: Callable[[str], Any] | None = print
     ) -> Summary:
         """Print and return what each layer does to an input of `input_shape`.
+
+        The table is printed already: ``print(model.summary(...))`` would show it twice.
 
         Parameters
         ----------
@@ -429,13 +453,22 @@ class Model(_Base):
 # ---- pieces of compile ---------------------------------------------------------------------------
 
 
+#: What other libraries call a loss.
+_OTHER_NAMES = {
+    "sparse_categorical_crossentropy": "cross_entropy",
+    "categorical_crossentropy": "cross_entropy",
+    "nll": "cross_entropy",
+    "nll_loss": "cross_entropy",
+    "mean_squared_error": "mse",
+}
+
+
 def _lookup(owner: str, what: str, name: str, known: dict[str, T]) -> T:
     """Return ``known[name]``, or raise with the nearest names."""
     key = name.lower()
     if key in known:
         return known[key]
-    near = difflib.get_close_matches(key, known, n=1)
-    hint = f" (did you mean {near[0]!r}?)" if near else ""
+    hint = did_you_mean(_OTHER_NAMES.get(key, key), known)
     raise ValueError(
         f"{owner}: {what} is not known: expected one of {', '.join(map(repr, known))}, "
         f"got {name!r}{hint}"
@@ -516,13 +549,30 @@ class _Averages:
         sums["loss"] += float(loss) * (count if self._criterion.reduction == "mean" else 1)
         for name, metric in self._metrics.items():
             if metric is None:
-                sums[name] += np.count_nonzero(output.argmax(axis=1) == target)
+                sums[name] += self._criterion.count_right(output, target)
             else:
                 sums[name] += float(metric(output, target)) * count
 
     def values(self) -> dict[str, float]:
         count = self._count
         return {k: float(v) / count if count else float("nan") for k, v in self._sums.items()}
+
+
+class _Divergence:
+    """Warns once in a training that the loss is no number any more."""
+
+    epoch = 0
+    _warned = False
+
+    def warn(self, batch: int) -> None:
+        if not self._warned:
+            self._warned = True
+            warnings.warn(
+                f"fit: the loss became NaN or infinite in epoch {self.epoch + 1}, batch "
+                f"{batch + 1} (both from 1): try a smaller learning rate, and look for NaN in x",
+                RuntimeWarning,
+                stacklevel=4,  # who called fit
+            )
 
 
 class _Batches:
@@ -557,12 +607,18 @@ class _Batches:
 
 
 class _Hooks:
-    """Calls the callbacks; those of a batch only when one of them overrides it."""
+    """Calls the callbacks; those of a batch only when one of them overrides it.
 
-    def __init__(self, callbacks: Sequence[Callback], model: Model, params: dict[str, Any]) -> None:
+    Each gets logs of its own, so that none can change what the next one sees. At the end of the
+    ``with`` block every callback that began is ended, and the first error of all comes out.
+    """
+
+    def __init__(
+        self, callbacks: Sequence[Callback] | Callback, model: Model, params: dict[str, Any]
+    ) -> None:
         from convcore.callbacks import Callback
 
-        self._callbacks = list(callbacks)
+        self._callbacks = [callbacks] if isinstance(callbacks, Callback) else list(callbacks)
         self._begun: list[Callback] = []
         for callback in self._callbacks:
             if not isinstance(callback, Callback):
@@ -583,9 +639,21 @@ class _Hooks:
             callback.on_train_begin()
             self._begun.append(callback)
 
-    def train_end(self) -> None:
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
+        first = error
         for callback in self._begun:
-            callback.on_train_end()
+            try:
+                callback.on_train_end()
+            except BaseException as later:
+                if first is None:
+                    first = later
+                elif first is not later:
+                    _show_with(first, later)
+        if error is None and first is not None:
+            raise first
 
     def epoch_begin(self, epoch: int) -> None:
         for callback in self._callbacks:
@@ -593,11 +661,20 @@ class _Hooks:
 
     def epoch_end(self, epoch: int, logs: dict[str, float]) -> None:
         for callback in self._callbacks:
-            callback.on_epoch_end(epoch, logs)
+            callback.on_epoch_end(epoch, logs.copy())
 
     def batch_end(self, batch: int, logs: dict[str, float]) -> None:
         for on_batch_end in self.on_batches:
-            on_batch_end(batch, logs)
+            on_batch_end(batch, logs.copy())
+
+
+def _show_with(error: BaseException, later: BaseException) -> None:
+    """Put `later` into the traceback of `error`, which is the one that is raised."""
+    end = later
+    while end.__context__ is not None and end.__context__ is not error:
+        end = end.__context__
+    end.__context__ = error.__context__
+    error.__context__ = later
 
 
 class _Interrupts:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from typing import Any
 
 
@@ -36,16 +37,23 @@ class History:
             self.history.setdefault(name, []).extend(values)
 
     def to_json(self, indent: int | None = None) -> str:
-        """Return ``{"epoch": [...], "history": {...}}``."""
-        return json.dumps({"epoch": self.epoch, "history": self.history}, indent=indent)
+        """Return ``{"epoch": [...], "history": {...}}``, with null for NaN and infinities."""
+        history = {
+            name: [value if math.isfinite(value) else None for value in values]
+            for name, values in self.history.items()
+        }
+        return json.dumps({"epoch": self.epoch, "history": history}, indent=indent, allow_nan=False)
 
     @classmethod
     def from_json(cls, text: str) -> History:
-        """Return the history that `to_json` wrote."""
+        """Return the history that `to_json` wrote; null becomes NaN."""
         content: dict[str, Any] = json.loads(text)
         history = cls()
         history.epoch = [int(e) for e in content["epoch"]]
-        history.history = {k: list(map(float, v)) for k, v in content["history"].items()}
+        history.history = {
+            name: [math.nan if value is None else float(value) for value in values]
+            for name, values in content["history"].items()
+        }
         return history
 
     def __repr__(self) -> str:

@@ -10,14 +10,48 @@ from typing import Any
 INTERVAL = 0.1
 
 
+class _Stderr:
+    """sys.stderr until the first time it fails, silence from then on: no training ends for it."""
+
+    def __init__(self) -> None:
+        self._file: Any = sys.stderr  # None in a program without a console
+
+    def write(self, text: str) -> None:
+        self._try("write", text)
+
+    def flush(self) -> None:
+        self._try("flush")
+
+    def isatty(self) -> bool:
+        return bool(self._try("isatty"))
+
+    def fileno(self) -> int:
+        return int(self._file.fileno())  # tqdm, which asks for the width, is content with an error
+
+    @property
+    def encoding(self) -> Any:
+        return getattr(self._file, "encoding", None)
+
+    def _try(self, name: str, *arguments: Any) -> Any:
+        if self._file is None:
+            return None
+        try:
+            return getattr(self._file, name)(*arguments)
+        except Exception:  # closed, a broken pipe, a full disk, a stream that somebody wrote
+            self._file = None
+            return None
+
+
 class Progress:
     """One progress bar at a time on stderr, and a line that stays for each finished epoch.
 
-    The bar shows on a terminal only; the lines always. Nothing at all when not `enabled`.
+    The bar shows on a terminal only; the lines always. Nothing at all when not `enabled`, or when
+    stderr is missing or fails.
     """
 
     def __init__(self, enabled: bool) -> None:
         self.enabled = enabled
+        self._stderr = _Stderr()
         self._bar: Any = None
         self._waiting = 0
         self._next_update = 0.0
@@ -34,7 +68,7 @@ class Progress:
             desc=title,
             unit=" images",
             unit_scale=True,
-            file=sys.stderr,
+            file=self._stderr,
             disable=None,  # only on a terminal
             leave=False,
             dynamic_ncols=True,
@@ -58,7 +92,7 @@ class Progress:
         """Replace the bar by a line that stays."""
         if self.enabled:
             self.close()
-            print(text, file=sys.stderr, flush=True)
+            print(text, file=self._stderr, flush=True)
 
     def close(self) -> None:
         """Remove the bar."""

@@ -8,13 +8,13 @@ any number of threads, and a checkpoint needs to keep two integers only.
 from __future__ import annotations
 
 import threading
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from convcore import _core
-from convcore.functional._arguments import FloatArray
+from convcore.functional._arguments import FloatArray, to_unsigned
 
 
 class RandomKey(NamedTuple):
@@ -36,9 +36,7 @@ def manual_seed(seed: int) -> None:
     >>> import convcore
     >>> convcore.manual_seed(1)
     """
-    if not 0 <= seed < 2**64:
-        raise ValueError(f"manual_seed: seed is out of range: expected 0 to 2**64 - 1, got {seed}")
-    set_rng_state(RandomKey(int(seed), 0))
+    set_rng_state((to_unsigned("manual_seed", "seed", seed), 0))
 
 
 def get_rng_state() -> RandomKey:
@@ -49,8 +47,21 @@ def get_rng_state() -> RandomKey:
 def set_rng_state(state: tuple[int, int]) -> None:
     """Go on from a state that `get_rng_state` returned."""
     global _state
+    checked = checked_key("set_rng_state", "state", state)
     with _lock:
-        _state = RandomKey(*state)
+        _state = checked
+
+
+def checked_key(owner: str, name: str, key: Any) -> RandomKey:
+    """Return `key` when it is (seed, stream); raise a ValueError that names `owner` otherwise."""
+    try:
+        seed, stream = key
+        return RandomKey(to_unsigned(owner, name, seed), to_unsigned(owner, name, stream))
+    except (TypeError, ValueError):
+        raise ValueError(
+            f"{owner}: {name} is not a random key: expected (seed, stream), each from 0 to "
+            f"2**64 - 1, got {key!r}"
+        ) from None
 
 
 def next_key() -> RandomKey:

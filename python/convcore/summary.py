@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -41,11 +42,11 @@ class Row:
     receptive_field: Shape
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Summary:
     """The layers of a network in the order in which they run, and the totals.
 
-    ``str(summary)`` is a table.
+    ``str(summary)`` is the table that `Model.summary` prints.
     """
 
     input_shape: Shape
@@ -58,6 +59,12 @@ class Summary:
     def to_dict(self) -> dict[str, Any]:
         """Return everything in forms that JSON knows."""
         return asdict(self)
+
+    def __repr__(self) -> str:
+        return (
+            f"Summary({len(self.rows)} layers, {self.parameters:,} parameters, "
+            f"{self.multiply_adds:,} multiply-adds per sample)"
+        )
 
     def __str__(self) -> str:
         head = ("layer", "", "output shape", "parameters", "multiply-adds", "receptive field")
@@ -143,7 +150,9 @@ class _Tracer:
                 raise
             self.failed = True
             kind = TypeError if isinstance(error, TypeError) else ValueError
-            raise kind(f"{self.owner}: {self._place(module, x)}: {error}") from error
+            # The 0 of the empty batch says nothing: the batch may have any size.
+            what = re.sub(r"\bshape \(0(?=[,)])", "shape (N", str(error))
+            raise kind(f"{self.owner}: {self._place(module, x)}: {what}") from error
         if next(module.children(), None) is None:
             self._leaf(module, x, y)
         elif id(y) not in self.fields:

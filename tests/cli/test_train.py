@@ -49,8 +49,13 @@ def test_train_prints_a_table_and_progress_on_stderr(trained):
     assert table["network"] == "lenet5, 61,706 parameters"
     assert table["data"] == "digits, 1,442 training images, 355 test images"
     assert float(table["test accuracy"].rstrip("%")) >= 98
+    assert table["test loss"].endswith(" (the losses per epoch include label smoothing 0.1)")
     assert table["saved"] == "lenet5.safetensors, lenet5.history.json"
     epochs = RECIPES["digits"].epochs
+    assert trained.done.err.startswith(
+        "convcore train: lenet5 on digits: 1,442 training images, validation = test split of 355; "
+        f"adam, learning rate 0.003, batches of 32; epochs 1 to {epochs}\nepoch 1/{epochs}: "
+    )
     for epoch in (1, epochs):
         assert f"epoch {epoch}/{epochs}: loss " in trained.done.err
 
@@ -75,7 +80,7 @@ def test_train_json_is_one_document(cli):
     done = cli("train", "lenet5", "--epochs", 1, "--json")
     document = done.json
     assert done.code == 0
-    assert done.err.startswith("epoch 1/1")
+    assert "\nepoch 1/1: " in done.err
     assert document["parameters"] == 61706
     assert (document["train_images"], document["test_images"]) == (1442, 355)
     assert document["output"] == "lenet5.safetensors"
@@ -110,9 +115,25 @@ def test_train_optimizers_learn(cli, words):
 
 
 def test_train_diverging_gives_null_for_nan(cli):
-    document = cli(*SHORT, "--epochs", 1, "--optimizer", "sgd", "--lr", "1e30").json
-    assert document["test_loss"] is None
-    assert document["history"]["loss"] == [None]
+    done = cli(*SHORT, "--epochs", 1, "--optimizer", "sgd", "--lr", "1e30")
+    assert done.json["test_loss"] is None
+    assert done.json["history"]["loss"] == [None]
+    assert done.err.startswith(
+        "convcore train: warning: the loss became NaN or infinite in epoch 1, batch "
+    )
+    assert done.err.count("\n") == 1
+
+
+def test_train_diverging_leaves_an_older_file_alone(cli, tmp_path):
+    assert cli(*SHORT, "--epochs", 1).code == 0
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    done = cli(*SHORT, "--epochs", 1, "--optimizer", "sgd", "--lr", "1e30")
+    assert (done.code, done.out) == (1, "")
+    assert done.err.splitlines()[-1] == (
+        "convcore train: error: the training diverged: the weights have become NaN or infinite, so "
+        "lenet5.safetensors stays as it was (try a smaller --lr)"
+    )
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 
 def test_train_patience_stops_when_the_validation_loss_stays(cli):
@@ -182,7 +203,7 @@ def test_train_interrupted_and_resumed_gives_the_same_bits(cli, tmp_path):
 
     done = cli("train", "lenet5", "--resume", "lenet5.ckpt", "--json", "--threads", 1)
     assert done.code == 0, done.err
-    assert done.err.startswith(f"epoch {kept + 1}/12: ")
+    assert done.err.splitlines()[1].startswith(f"epoch {kept + 1}/12: ")
     resumed = done.json
     assert weights(tmp_path) == weights(tmp_path, "whole.safetensors")
     for name in ("loss", "accuracy", "val_loss", "val_accuracy"):
@@ -215,7 +236,7 @@ def raise_interrupt(*args, **kwargs):
 def test_train_interrupted_in_the_first_epoch(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(convcore.Model, "fit", raise_interrupt)
-    assert main(["train", "lenet5", "--json"]) == 130
+    assert main(["train", "lenet5", "--json", "--quiet"]) == 130
     out, err = capsys.readouterr()
     assert json.loads(out) == {"interrupted": True, "epochs": 0, "checkpoint": None}
     assert err == (
@@ -255,7 +276,9 @@ def test_train_resume_of_a_complete_training_saves_again(cli, tmp_path):
     first = cli(*SHORT, "--epochs", 2, "--checkpoint", "c").json
     before = weights(tmp_path)
     (tmp_path / "lenet5.safetensors").unlink()
-    again = cli("train", "lenet5", "--resume", "c", "--json").json
+    done = cli("train", "lenet5", "--resume", "c", "--json")
+    assert done.err == "convcore train: 2 epochs are done already: nothing left to do\n"
+    again = done.json
     assert again["epochs"] == 2
     assert again["test_loss"] == first["test_loss"]
     assert weights(tmp_path) == before
@@ -312,9 +335,9 @@ def test_train_usage_errors(cli, tmp_path, words, message):
         (("--output", "folder"), "folder cannot be written: it is a folder"),
         (("--output", "file/a"), "file/a cannot be written: there is no folder file"),
         (("--checkpoint", "file/c"), "file/c cannot be written: file is not a folder"),
-        (("--resume", "none"), "load_extra: there is no file"),
+        (("--resume", "none"), "error: there is no file"),
         (("--resume", "broken"), "cannot be read: expected a whole safetensors file"),
-        (("--data", "mnist", "--data-dir", "none"), "load: data_dir is not a folder"),
+        (("--data", "mnist", "--data-dir", "none"), "error: data_dir is not a folder"),
     ],
 )
 def test_train_errors_before_the_first_step(cli, tmp_path, words, message):
@@ -360,8 +383,8 @@ def test_train_failing_downloads_leave_nothing(cli, tmp_path):
     missing = "http://127.0.0.1:9/nothing"  # the discard port: refused at once
     done = cli("train", "lenet5", "--data", "mnist", CONVCORE_MIRRORS=missing)
     assert done.code == 1
-    last = done.err.splitlines()[-1]
-    assert last.startswith("convcore train: error: load: mnist could not be downloaded")
+    assert "\nconvcore train: error: mnist could not be downloaded: expected train-" in done.err
+    assert f"  {missing}/mnist/train-images-idx3-ubyte.gz: no connection\nTo do it" in done.err
     assert "Traceback" not in done.err
     assert not (tmp_path / "lenet5.safetensors").exists()
 
@@ -396,7 +419,17 @@ def test_train_colour_images(tmp_path, monkeypatch, capsys):
     assert trained["train_images"] == 200
     tested = run("test", "lenet5.safetensors", "--data-dir", tmp_path)
     assert tested["loss"] == trained["test_loss"]
+    assert run("test", "lenet5.safetensors")["loss"] == tested["loss"]  # it knows the folder
     assert run("summary", "lenet5.safetensors")["input_shape"] == [3, 32, 32]
+
+
+def test_train_does_not_download_when_a_folder_is_named(cli, tmp_path):
+    (tmp_path / "folder").mkdir()
+    done = cli("train", "lenet5", "--data", "mnist", "--data-dir", "folder")
+    assert (done.code, done.out) == (1, "")
+    assert "Downloading" not in done.err
+    assert "\n  folder: missing train-images-idx3-ubyte[.gz], train-labels-" in done.err
+    assert "\nWithout data_dir (--data-dir) they are downloaded.\n" in done.err
 
 
 @pytest.mark.slow

@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 
 import convcore
+import convcore.cli
 from convcore import data, models, serialization
 from data_files import mnist_files, write
 
-VERBS = ("train", "test", "predict", "summary", "info")
+VERBS = ("train", "test", "predict", "summary", "time", "bench", "info")
 
 
 @pytest.fixture
@@ -51,7 +52,7 @@ def test_version(cli):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        ((), "convcore: error: the following arguments are required: VERB"),
+        (("--json",), "convcore: error: the following arguments are required: VERB"),
         (("trian", "lenet5"), "convcore: error: 'trian' is no verb: expected one of train, test, "),
         (("trian", "lenet5"), "(did you mean 'train'?)"),
         (("info", "--jsn"), "convcore: error: unrecognized arguments: --jsn"),
@@ -69,6 +70,25 @@ def test_usage_errors(cli, words, message):
     done = cli(*words)
     assert done.code == 2
     assert message in done.error
+
+
+def test_no_word_at_all_prints_the_help(cli):
+    done = cli()
+    assert (done.code, done.out) == (2, "")
+    assert done.err == cli("--help").out
+
+
+def test_no_hint_at_a_name_that_is_not_near(cli):
+    assert cli("summary", "resnet").error.endswith("expected one of lenet5")
+
+
+def test_interrupted_while_starting(monkeypatch, capsys):
+    def interrupt(argv):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(convcore.cli, "_parse", interrupt)
+    assert convcore.cli.main([]) == 130
+    assert capsys.readouterr().err == "convcore: interrupted\n"
 
 
 LIGHT = """
@@ -136,13 +156,13 @@ def test_test_without_knowing_the_data(cli, tmp_path):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (("test", "none.safetensors"), "test: error: load: there is no file 'none.safetensors'"),
-        (("test", "broken"), "test: error: load: 'broken' cannot be read: expected a whole"),
-        (("predict", "broken", "a.png"), "predict: error: load: 'broken' cannot be read"),
-        (("summary", "broken"), "summary: error: load: 'broken' cannot be read"),
+        (("test", "none.safetensors"), "test: error: there is no file 'none.safetensors'"),
+        (("test", "broken"), "test: error: 'broken' cannot be read: expected a whole"),
+        (("predict", "broken", "a.png"), "predict: error: 'broken' cannot be read"),
+        (("summary", "broken"), "summary: error: 'broken' cannot be read"),
         (("test", "two", "--data", "digits"), "expected 10 values per image, got an output of"),
         (("test", "colour", "--data", "digits"), "does not fit digits: expected images of 3 x"),
-        (("predict", "bare", "a.npy"), "bare does not say what its input and its classes are"),
+        (("test", "colou"), "error: there is no file 'colou' (did you mean 'colou.safetensors'?)"),
     ],
 )
 def test_errors_of_files(cli, tmp_path, words, message):
@@ -158,6 +178,7 @@ def test_errors_of_files(cli, tmp_path, words, message):
         "std": [0.5] * 3,
     }
     models.lenet5(in_channels=3, image_size=32).save(tmp_path / "colour", extra=card)
+    (tmp_path / "colou.safetensors").touch()
     done = cli(*words)
     assert done.code == 1
     assert message in done.error
@@ -227,6 +248,38 @@ def test_predict_an_empty_batch(cli, trained, tmp_path):
     assert cli("predict", trained.file, "none.npy").out == "no images\n"
 
 
+def test_predict_with_a_network_that_does_not_know_its_data(cli, trained, tmp_path):
+    convcore.load(trained.file).save(tmp_path / "bare.safetensors")
+    images, _ = digits(3)
+    np.save(tmp_path / "a.npy", images[:, None])
+    done = cli("predict", "bare.safetensors", "a.npy")
+    assert done.code == 2
+    assert "bare.safetensors does not say what its input and its classes are" in done.error
+    assert "expected --data NAME" in done.error
+    named = cli("predict", "bare.safetensors", "a.npy", "--data", "digits", "--json").json
+    known = cli("predict", trained.file, "a.npy", "--data", "digits", "--json").json
+    assert named["predictions"] == known["predictions"]
+    done = cli("predict", trained.file, "a.npy", "--data", "mnist")
+    assert done.code == 2
+    assert "expected digits, on which it was trained (leave it out), got mnist" in done.error
+
+
+def test_predict_does_what_it_can(cli, trained, tmp_path):
+    np.save(tmp_path / "good.npy", digits(1)[0][0])
+    np.save(tmp_path / "bright.npy", np.full((8, 8), 255.0))
+    names = ("none.npy", "good.npy", "bright.npy")
+    done = cli("predict", trained.file, *names)
+    assert done.code == 1
+    assert [line.split()[0] for line in done.out.splitlines()[2:]] == ["good.npy"]
+    first, second = done.err.splitlines()
+    assert first == "convcore predict: error: none.npy: No such file or directory"
+    assert second.startswith("convcore predict: error: bright.npy has values out of range")
+    done = cli("predict", trained.file, *names, "--json")
+    assert done.code == 1
+    assert [row["image"] for row in done.json["predictions"]] == ["good.npy"]
+    assert [row["image"] for row in done.json["errors"]] == ["none.npy", "bright.npy"]
+
+
 @pytest.mark.parametrize("name", ["none.png", "text.png", "none.npy", "text.npy"])
 def test_predict_errors(cli, trained, tmp_path, name, pil):
     (tmp_path / "text.png").write_text("no picture")
@@ -263,7 +316,7 @@ def test_summary_of_another_input(cli):
 def test_summary_names_the_layer_that_does_not_fit(cli, trained):
     done = cli("summary", trained.file, "--input", "3x28x28")
     assert done.code == 1
-    assert "summary: layer '0' (Conv2d) does not fit its input" in done.error
+    assert "summary: error: layer '0' (Conv2d) does not fit its input" in done.error
 
 
 # ---- info ----------------------------------------------------------------------------------------

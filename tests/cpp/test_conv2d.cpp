@@ -88,12 +88,22 @@ TEST_CASE("conv2d matches the naive loops") {
       db[size_t(k)].add(dy.data()[at]);
     }
 
-    check_close(conv2d_forward("conv2d", x, w, {}, c.params), y_shape, y);
-    check_close(conv2d_forward("conv2d", x, w, b, c.params), y_shape, y_bias);
-    const Conv2dGrads grads = conv2d_backward("conv2d", dy, x, w, c.params, true, true, true);
-    check_close(grads.dx, c.x, dx);
-    check_close(grads.dw, c.w, dw);
-    check_close(grads.db, {s.c_out}, db);
+    for (ConvAlgorithm algorithm : {ConvAlgorithm::automatic, ConvAlgorithm::planar, ConvAlgorithm::direct}) {
+      if (algorithm == ConvAlgorithm::direct && c.params.groups > 1) continue;
+      Conv2dParams params = c.params;
+      params.algorithm = algorithm;
+      for (Layout layout : {Layout::row_major, Layout::channels_last}) {
+        CAPTURE(int(algorithm));
+        CAPTURE(int(layout));
+        const Tensor x_in = reorder("test", x, layout), dy_in = reorder("test", dy, layout);
+        check_close(conv2d_forward("conv2d", x_in, w, {}, params), y_shape, y);
+        check_close(conv2d_forward("conv2d", x_in, w, b, params), y_shape, y_bias);
+        const Conv2dGrads grads = conv2d_backward("conv2d", dy_in, x_in, w, params, true, true, true);
+        check_close(grads.dx, c.x, dx);
+        check_close(grads.dw, c.w, dw);
+        check_close(grads.db, {s.c_out}, db);
+      }
+    }
   }
 }
 

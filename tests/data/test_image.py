@@ -99,7 +99,8 @@ LAYOUTS = "expected (H, W), (C, H, W) or (H, W, C) with C 1 or 3"
         (np.zeros((5, 5), complex), "has the wrong dtype"),
         (
             np.full((5, 5), 2.0),
-            "has values out of range: expected floats in [0, 1], got 2.0 to 2.0",
+            "has values out of range: expected floats in [0, 1], got 2.0 to 2.0 "
+            "(divide by 255, or undo the normalisation of data.load: x * std + mean)",
         ),
         (np.full((5, 5), -0.1), "has values out of range"),
         (np.full((5, 5), np.nan), "has values out of range"),

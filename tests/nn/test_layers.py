@@ -480,6 +480,12 @@ def test_layer_initialisation_repeats_with_the_seed():
             id="sequential_type",
         ),
         pytest.param(
+            lambda: nn.Sequential([nn.ReLU(), nn.ReLU()]),
+            TypeError,
+            "expected a convcore.nn.Module, got list (unpack it: Sequential(*layers))",
+            id="sequential_list",
+        ),
+        pytest.param(
             lambda: nn.Sequential({"forward": nn.ReLU()}),
             ValueError,
             "Sequential: the name of a layer cannot be used: expected a string without dots",

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from convcore import nn
+from convcore.nn.parameter import Parameter
 from helpers import floats
 
 
@@ -117,6 +118,78 @@ def test_load_state_dict_not_strict_returns_what_did_not_match():
     assert (model.weight.data == 1).all()
     with pytest.raises(ValueError, match="wrong shapes or dtypes: 'weight'"):
         model.load_state_dict({"weight": np.ones(2, np.float32)}, strict=False)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("weight", np.full(4, 1e39)),
+        ("running_mean", np.full(4, -1e300)),
+        ("num_batches_tracked", np.array(2**63, np.uint64)),
+    ],
+)
+def test_load_state_dict_rejects_values_that_the_dtype_cannot_hold(name, value):
+    model = nn.BatchNorm1d(4)
+    state = {key: array + 1 for key, array in model.state_dict().items()}
+    before = {key: array.copy() for key, array in model.state_dict().items()}
+    message = f"values that the dtype cannot hold: got '{name}'"
+    with pytest.raises(ValueError, match=message):
+        model.load_state_dict({**state, name: value})
+    for key, array in model.state_dict().items():
+        np.testing.assert_array_equal(array, before[key])
+
+
+def test_load_state_dict_takes_infinities_and_nan():
+    layer = nn.Linear(1, 3)
+    layer.load_state_dict({"weight": np.zeros((3, 1)), "bias": np.array([np.inf, -np.inf, np.nan])})
+    np.testing.assert_array_equal(layer.bias.data, np.float32([np.inf, -np.inf, np.nan]))
+
+
+def test_load_state_dict_takes_arrays_that_are_its_own():
+    layer = nn.BatchNorm1d(2)
+    own = layer.state_dict()
+    own["running_mean"][...], own["running_var"][...] = [1, 2], [3, 4]
+    swapped = {"running_mean": own["running_var"], "running_var": own["running_mean"]}
+    layer.load_state_dict({**own, **swapped})
+    assert layer.running_mean.tolist() == [3, 4]
+    assert layer.running_var.tolist() == [1, 2]
+
+
+def test_load_state_dict_checks_that_all_can_be_written_before_it_writes():
+    layer = nn.BatchNorm1d(2)
+    state = {name: array + 1 for name, array in layer.state_dict().items()}
+    layer.running_var.flags.writeable = False
+    with pytest.raises(ValueError, match="own arrays that are read-only: 'running_var'"):
+        layer.load_state_dict(state)
+    assert layer.weight.data.tolist() == [1, 1]
+    del state["running_var"]
+    layer.load_state_dict(state, strict=False)
+    assert layer.weight.data.tolist() == [2, 2]
+
+
+def test_load_state_dict_rejects_what_is_no_mapping():
+    message = "load_state_dict: state has the wrong type: expected a mapping of names to arrays, "
+    with pytest.raises(TypeError, match=message + "got NoneType"):
+        nn.Linear(2, 3).load_state_dict(None)
+
+
+@pytest.mark.torch
+def test_load_state_dict_names_bfloat16(torch):
+    layer = nn.Linear(2, 3)
+    state = {"weight": torch.zeros(3, 2, dtype=torch.bfloat16), "bias": torch.zeros(3)}
+    message = "'weight' has the wrong dtype: expected float32, got bfloat16, which is not supported"
+    with pytest.raises(ValueError, match=message):
+        layer.load_state_dict(state)
+
+
+def test_a_parameter_is_not_replaced_by_an_array(rng):
+    layer = nn.Linear(2, 3)
+    message = "Linear: weight is a parameter: expected a Parameter or None, got ndarray"
+    with pytest.raises(TypeError, match=message + r" \(write layer.weight.data = "):
+        layer.weight = floats(rng, 3, 2)
+    layer.bias = None
+    layer.weight = Parameter(floats(rng, 3, 2))
+    assert list(layer.state_dict()) == ["weight"]
 
 
 def test_train_and_eval_reach_all_modules_and_return_the_module():

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 import convcore
 import convcore.functional as F
 from convcore import reference
+from convcore.nn import Parameter
 from helpers import (
     assert_adjoint,
     assert_close,
@@ -69,15 +70,27 @@ def test_conv2d_forward_matches_reference_by_each_algorithm(case, algo, last):
     check_forward(case, algo, F.channels_last if last else np.asarray)
 
 
+WINOGRAD_SLACK = 1e-5  # largest error of Winograd's algorithms, as a part of the result's RMS
+
+
+def slack_of(algo, x, w):
+    """Winograd's transforms mix a tile's pixels: its errors are bounded against all of the result."""
+    if algo == "winograd":
+        return WINOGRAD_SLACK
+    many = min(x.shape[1], w.shape[0]) >= 12 and w.shape[2:] == (3, 3)
+    return WINOGRAD_SLACK if algo == "auto" and many else 0.0
+
+
 def check_forward(case, algo, order=np.asarray):
     x, w, b, _ = arrays(*case)
     x = order(x)
     wide = [a.astype(np.float64) for a in (x, w, b)]
     want = reference.conv2d(*wide, *case[2])
     magnitude = reference.conv2d(*map(abs, wide), *case[2])
-    assert_close(F.conv2d(x, w, b, *case[2], algo=algo), want, magnitude, w[0].size + 1)
+    bound = {"magnitude": magnitude, "terms": w[0].size + 1, "slack": slack_of(algo, x, w)}
+    assert_close(F.conv2d(x, w, b, *case[2], algo=algo), want, **bound)
     without_bias = F.conv2d(x, w, None, *case[2], algo=algo)
-    assert_close(without_bias, want - wide[2][:, None, None], magnitude, w[0].size + 1)
+    assert_close(without_bias, want - wide[2][:, None, None], **bound)
 
 
 @settings(max_examples=150, deadline=None)
@@ -106,7 +119,29 @@ def check_backward(case, algo, order=np.asarray):
     for name, got, want, magnitude, count in zip(
         ("dx", "dw", "db"), grads, wants, magnitudes, terms, strict=True
     ):
-        assert_close(got, want, magnitude, count, name)
+        assert_close(got, want, magnitude, count, name, slack_of(algo, x, w))
+
+
+@st.composite
+def winograd_convolutions(draw):
+    """Draw 3x3 convolutions of stride 1 with any padding up to 2."""
+    size = (draw(st.integers(1, 21)), draw(st.integers(1, 21)))
+    padding = tuple((draw(st.integers(0, 2)), draw(st.integers(0, 2))) for _ in range(2))
+    for axis in range(2):
+        assume(size[axis] + sum(padding[axis]) >= 3)
+    n, c_in, c_out = (
+        draw(st.sampled_from([0, 1, 3])),
+        draw(st.integers(1, 40)),
+        draw(st.integers(1, 40)),
+    )
+    return (n, c_in, *size), (c_out, c_in, 3, 3), (1, padding, 1, 1)
+
+
+@settings(max_examples=60, deadline=None)
+@given(winograd_convolutions(), st.booleans())
+def test_conv2d_by_winograd_matches_reference(case, last):
+    check_forward(case, "winograd", F.channels_last if last else np.asarray)
+    check_backward(case, "winograd", F.channels_last if last else np.asarray)
 
 
 LAYERS = {  # x, w, parameters
@@ -357,6 +392,12 @@ def zeros(*shape):
             id="list",
         ),
         pytest.param(
+            lambda: F.conv2d(zeros(1, 1, 8, 8), Parameter(zeros(1, 1, 3, 3))),
+            TypeError,
+            "conv2d: w is not an array: expected a numpy.ndarray of float32, got Parameter (pass its .data)",
+            id="parameter",
+        ),
+        pytest.param(
             lambda: F.conv2d(zeros(1, 1, 8, 8), zeros(1, 1, 3, 3), stride=1.5),
             TypeError,
             "conv2d: stride has the wrong type: expected an int, got 1.5 (float)",
@@ -416,6 +457,47 @@ def zeros(*shape):
 def test_conv2d_rejects(call, error, message):
     with pytest.raises(error, match=re.escape(message)):
         call()
+
+
+def test_conv2d_rejects_an_algorithm_that_cannot():
+    with pytest.raises(
+        ValueError, match=r"the algorithm cannot compute this convolution.*got winograd"
+    ):
+        F.conv2d(zeros(1, 1, 8, 8), zeros(1, 1, 5, 5), algo="winograd")
+    with pytest.raises(ValueError, match=r"algo is not known: expected 'auto'.*got 'fft'"):
+        F.conv2d(zeros(1, 1, 8, 8), zeros(1, 1, 5, 5), algo="fft")
+
+
+@pytest.mark.parametrize(
+    "parameters",
+    [
+        pytest.param({"stride": 10**8}, id="stride"),
+        pytest.param({"dilation": 10**4, "padding": 10**4}, id="dilation"),
+    ],
+)
+@pytest.mark.parametrize("channels", [1, 16])
+def test_conv2d_memory_does_not_grow_with_stride_or_dilation(parameters, channels, rng):
+    x, w = floats(rng, 1, channels, 5, 5), floats(rng, channels, channels, 3, 3)
+    want = (
+        reference.conv2d(*(a.astype(float) for a in (x, w)), None, **parameters)
+        if "stride" in parameters
+        else None
+    )
+    convcore._core.release_cache()
+    before = convcore._core.memory_stats()["cached_bytes"]
+    y = F.conv2d(x, w, **parameters)
+    F.conv2d_backward(y, x, w, **parameters)
+    if want is not None:
+        np.testing.assert_allclose(y, want, atol=1e-4)
+    assert convcore._core.memory_stats()["cached_bytes"] - before < 64e6
+
+
+def test_ops_report_memory_that_an_array_copied_into_order_would_need():
+    huge = np.broadcast_to(np.float32(1), (2**42,))
+    with pytest.raises(MemoryError):
+        F.relu(huge)
+    with pytest.raises(MemoryError):
+        F.cross_entropy(zeros(1, 3), np.broadcast_to(np.int64(0), (2**42,)))
 
 
 def test_conv2d_reports_memory_that_cannot_be_had():

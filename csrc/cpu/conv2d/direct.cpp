@@ -186,6 +186,17 @@ namespace {
 void backward_input_phase(const Conv2dShape& s, const InputPhase& h, const InputPhase& w, const Source& dy,
                           const float* weight, float* dx) {
   const int64_t taps = h.taps * w.taps, terms = s.c_out * taps;
+  const int64_t out_row = s.window.h.stride * s.w_in * s.c_in, out_pixel = s.window.w.stride * s.c_in;
+  if (taps == 0) {  // no output sees these pixels
+    parallel_for(s.n * h.count, w.count * s.c_in / kLanes, [&](int64_t begin, int64_t end) {
+      for (int64_t row = begin; row < end; row++) {
+        const int64_t n = row / h.count, a = row % h.count;
+        float* to = dx + ((n * s.h_in + h.first) * s.w_in + w.first) * s.c_in + a * out_row;
+        for (int64_t j = 0; j < w.count; j++) memset(to + j * out_pixel, 0, size_t(s.c_in) * sizeof(float));
+      }
+    });
+    return;
+  }
 
   // The weights of these taps, as rows (k, tap) of all input channels.
   PackedWeights packed(terms, s.c_in);
@@ -219,7 +230,6 @@ void backward_input_phase(const Conv2dShape& s, const InputPhase& h, const Input
                       w.shift(s.window.w, v);
   }
 
-  const int64_t out_row = s.window.h.stride * s.w_in * s.c_in, out_pixel = s.window.w.stride * s.c_in;
   const int64_t work = s.c_in * block_rows * w.count * terms / kLanes + s.c_out * layout.channel() / kLanes;
   parallel_for(s.n * blocks, work, [&](int64_t begin, int64_t end) {
     float* planes = workspace(kPlaneSlot, s.c_out * layout.channel());

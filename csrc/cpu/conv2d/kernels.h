@@ -13,4 +13,7 @@ void planar_backward_weight(const Conv2dShape&, const float* dy, const float* x,
 void direct_forward(const Conv2dShape&, const float* x, Layout, const float* w, const float* b, float* y);
 void direct_backward_input(const Conv2dShape&, const float* dy, Layout, const float* w, float* dx);
 
+// direct_weight.cpp: groups = 1, channels-last dy and x, dw OIHW.
+void direct_backward_weight(const Conv2dShape&, const float* dy, const float* x, float* dw);
+
 }  // namespace convcore::cpu::CONVCORE_ISA

@@ -5,24 +5,30 @@
 namespace convcore::cpu::CONVCORE_ISA {
 namespace {
 
-// The rows that one phase of a block reads, with zeros around, so that every copy can be read from them without a test.
+// Source rows with zeros around, so that every copy can be read from them without a test: a few rows at a time, so that
+// they stay in L1 (all of them would be a second image, and with a far-flung filter far more than that).
 struct PaddedRows {
   int64_t left, right, width;
+  int64_t rows;  // that are padded at once
+
   explicit PaddedRows(const PlaneLayout& layout) : left(0), right(0) {
+    constexpr int64_t kFloats = 1 << 12;  // 16 KiB
     for (int64_t s = 0; s < layout.copies; s++) {
       const Gather g = layout.copy_columns[s];
       left = max_of(left, -g.first);
-      right = max_of(right, g.first + (layout.pitch - 1) * g.step + 1 - layout.in_columns);
+      right = max_of(right, g.first + (layout.columns - 1) * g.step + 1 - layout.in_columns);
     }
     width = left + layout.in_columns + right;
+    rows = max_of<int64_t>(1, min_of(layout.rows, kFloats / max_of<int64_t>(1, width)));
   }
 };
 
-// padded[a][left + j] = x[phase.first + (row0 + a) * phase.step][j]. The zeros at the ends are there already.
-void pad_rows(const PlaneLayout& layout, const PaddedRows& padding, Gather phase, int64_t row0, const float* x,
-              float* padded) {
+// padded[a][left + j] = x[phase.first + (row0 + a) * phase.step][j] for a < rows. The zeros at the ends are there
+// already.
+void pad_rows(const PlaneLayout& layout, const PaddedRows& padding, Gather phase, int64_t row0, int64_t rows,
+              const float* x, float* padded) {
   const int64_t whole = layout.in_columns / kLanes * kLanes, rest = layout.in_columns - whole;
-  for (int64_t a = 0; a < layout.rows; a++) {
+  for (int64_t a = 0; a < rows; a++) {
     const int64_t i = phase.first + (row0 + a) * phase.step;
     const float* from = x + i * layout.in_columns;
     float* to = padded + a * padding.width + padding.left;
@@ -33,9 +39,10 @@ void pad_rows(const PlaneLayout& layout, const PaddedRows& padding, Gather phase
 }
 
 // One copy: plane[a][j] = padded[a][left + g.first + j * g.step], zeros from `columns` on.
-void copy_columns(const PlaneLayout& layout, const PaddedRows& padding, Gather g, const float* padded, float* plane) {
+void copy_columns(const PlaneLayout& layout, const PaddedRows& padding, Gather g, int64_t rows, const float* padded,
+                  float* plane) {
   const int64_t whole = layout.pitch - kLanes, last = layout.columns - whole;
-  for (int64_t a = 0; a < layout.rows; a++, plane += layout.pitch) {
+  for (int64_t a = 0; a < rows; a++, plane += layout.pitch) {
     const float* from = padded + a * padding.width + padding.left + g.first;
     if (g.step == 1) {
       for (int64_t j = 0; j < whole; j += kLanes) store(plane + j, load(from + j));
@@ -52,22 +59,27 @@ void copy_columns(const PlaneLayout& layout, const PaddedRows& padding, Gather g
 
 }  // namespace
 
-int64_t fill_scratch(const PlaneLayout& layout) { return layout.rows * PaddedRows(layout).width; }
+int64_t fill_scratch(const PlaneLayout& layout) {
+  const PaddedRows padding(layout);
+  return padding.rows * padding.width;
+}
 
 void fill_planes(const PlaneLayout& layout, int64_t channels, const float* x, int64_t row0, float* planes,
                  float* scratch) {
   const PaddedRows padding(layout);
-  for (int64_t a = 0; a < layout.rows; a++) {
+  for (int64_t a = 0; a < padding.rows; a++) {
     float* row = scratch + a * padding.width;
     for (int64_t j = 0; j < padding.left; j++) row[j] = 0;
     for (int64_t j = padding.left + layout.in_columns; j < padding.width; j++) row[j] = 0;
   }
-  for (int64_t c = 0; c < channels; c++, x += layout.in_rows * layout.in_columns)
-    for (int64_t e = 0; e < layout.phases; e++) {
-      pad_rows(layout, padding, layout.phase_rows[e], row0, x, scratch);
-      for (int64_t s = 0; s < layout.copies; s++, planes += layout.rows * layout.pitch)
-        copy_columns(layout, padding, layout.copy_columns[s], scratch, planes);
-    }
+  for (int64_t c = 0; c < channels; c++, x += layout.in_rows * layout.in_columns, planes += layout.channel())
+    for (int64_t e = 0; e < layout.phases; e++)
+      for (int64_t a = 0; a < layout.rows; a += padding.rows) {
+        const int64_t rows = min_of(padding.rows, layout.rows - a);
+        pad_rows(layout, padding, layout.phase_rows[e], row0 + a, rows, x, scratch);
+        for (int64_t s = 0; s < layout.copies; s++)
+          copy_columns(layout, padding, layout.copy_columns[s], rows, scratch, planes + layout.offset(e, s, a));
+      }
 }
 
 namespace {

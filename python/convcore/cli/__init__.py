@@ -3,7 +3,8 @@
 A verb's module has ``add_parser(verbs)``, which declares its arguments, and ``run(args)``, which
 returns a `Result`. Nothing heavy is imported before `run`, so that ``convcore --help`` is quick.
 
-Exit codes: 0 done, 1 an error, 2 a wrong command line, 130 ended by Ctrl-C.
+Exit codes: 0 done, 1 an error (or what the verb's help says), 2 a wrong command line, 130 ended by
+Ctrl-C.
 """
 
 from __future__ import annotations
@@ -13,11 +14,11 @@ import sys
 from collections.abc import Sequence
 
 import convcore
-from convcore.cli import info, predict, summary, test, train
+from convcore.cli import bench, info, predict, summary, test, time, train
 from convcore.cli._parser import Args, Parser, UsageError, nearest
-from convcore.cli._result import Interrupted, one_line, to_json
+from convcore.cli._result import Interrupted, Result, describe, to_json
 
-_VERBS = (train, test, predict, summary, info)
+_VERBS = (train, test, predict, summary, time, bench, info)
 
 _EXAMPLES = """\
 examples:
@@ -25,6 +26,8 @@ examples:
   convcore test lenet5.safetensors            accuracy on the test images
   convcore predict lenet5.safetensors a.png   which digit is it?
   convcore summary lenet5                     the layers
+  convcore time lenet5                        how long each layer takes
+  convcore bench                              the layers of known networks, beside torch
   convcore info                               what this installation uses
 
 convcore VERB --help says more. Every verb has --json: one JSON document on stdout.
@@ -50,18 +53,25 @@ def main(argv: Sequence[str] | None = None) -> int:
         From argparse: after ``--help`` and for a wrong command line.
     """
     argv = sys.argv[1:] if argv is None else list(argv)
-    args = _parse(argv)
+    command = "convcore"
     try:
-        result = args.run(args)
-        print(to_json(result.document) if args.json else result.text, flush=True)
-        return 0
+        args = _parse(argv)
+        command += f" {args.verb}"
+        result: Result = args.run(args)
+        # A verb whose --json takes a file's name has written that file: the text is for stdout.
+        text = to_json(result.document) if args.json is True else result.text
+        if text:
+            print(text, flush=True)
+        for error in result.errors:
+            _print_error(command, error)
+        return 1 if result.errors else result.code
     except KeyboardInterrupt as interrupt:
         message = "interrupted"
         if isinstance(interrupt, Interrupted):
             message += f"; {interrupt}"
-            if args.json:
+            if args.json is True:
                 print(to_json(interrupt.document), flush=True)
-        print(f"convcore {args.verb}: {message}", file=sys.stderr)
+        print(f"{command}: {message}", file=sys.stderr)
         return 130
     except BrokenPipeError:  # whoever read our output has gone: nothing to say, and no one to hear
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -69,8 +79,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     except Exception as error:
         if os.environ.get("CONVCORE_TRACEBACK") == "1":
             raise
-        print(f"convcore {args.verb}: error: {one_line(error)}", file=sys.stderr)
+        _print_error(command, error)
         return 2 if isinstance(error, UsageError) else 1
+
+
+def _print_error(command: str, error: Exception) -> None:
+    print(f"{command}: error: {describe(error)}", file=sys.stderr)
 
 
 def _parse(argv: list[str]) -> Args:
@@ -83,6 +97,8 @@ def _parse(argv: list[str]) -> Args:
     verbs = parser.add_subparsers(dest="verb", metavar="VERB", required=True, title="verbs")
     for verb in _VERBS:
         verb.add_parser(verbs)
+    if not argv:
+        parser.exit(2, parser.format_help())
     word = next((word for word in argv if not word.startswith("-")), None)
     if word is not None and word not in verbs.choices:
         parser.error(f"{word!r} is no verb: {nearest(word, verbs.choices)}")

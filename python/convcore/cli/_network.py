@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from convcore.cli._parser import UsageError, nearest
+from convcore.cli._settings import WEIGHTS_SUFFIX
 
 if TYPE_CHECKING:
     import numpy as np
@@ -14,6 +16,9 @@ if TYPE_CHECKING:
     from convcore.data import Dataset
     from convcore.engine import Model
     from convcore.nn import Sequential
+
+_INPUT = (1, 28, 28)
+_CLASSES = 10
 
 
 @dataclass(frozen=True)
@@ -26,11 +31,22 @@ class Card:
     classes: tuple[str, ...]
     mean: tuple[float, ...]  # images are standardised with these, per channel
     std: tuple[float, ...]
+    data_dir: str | None = None  # where the files of the data set lay, when a person said it
 
     @classmethod
-    def of(cls, model: str, train: Dataset) -> Card:
+    def of(cls, model: str, train: Dataset, data_dir: str | None) -> Card:
         """Return the card of a network trained on `train`."""
-        return cls(model, train.name, train.x.shape[1:], train.classes, train.mean, train.std)
+        shape = train.x.shape[1:]
+        folder = None if data_dir is None else os.path.abspath(data_dir)
+        return cls(model, train.name, shape, train.classes, train.mean, train.std, folder)
+
+    @classmethod
+    def of_data(cls, name: str) -> Card:
+        """Return the card of a network for a data set as `data.load` gives it; reads no images."""
+        from convcore.data._catalogue import find_entry
+
+        entry = find_entry(name)
+        return cls("", name, entry.input_shape, entry.classes, entry.mean, entry.std)
 
     def to_dict(self) -> dict[str, Any]:
         """Return it in forms that JSON knows."""
@@ -39,6 +55,7 @@ class Card:
     @classmethod
     def from_dict(cls, content: dict[str, Any]) -> Card | None:
         """Return what `to_dict` gave; None when something is missing (no file of train)."""
+        data_dir = content.get("data_dir")
         try:
             return cls(
                 model=str(content["model"]),
@@ -47,6 +64,7 @@ class Card:
                 classes=tuple(map(str, content["classes"])),
                 mean=tuple(map(float, content["mean"])),
                 std=tuple(map(float, content["std"])),
+                data_dir=None if data_dir is None else str(data_dir),
             )
         except (KeyError, TypeError, ValueError):
             return None
@@ -73,8 +91,29 @@ def read(path: str) -> tuple[Model, Card | None]:
     """Return the network in a file, in evaluation mode, and its card if it has one."""
     from convcore import serialization
 
+    if not os.path.exists(path) and os.path.exists(path + WEIGHTS_SUFFIX):
+        raise FileNotFoundError(
+            f"there is no file {path!r} (did you mean {path + WEIGHTS_SUFFIX!r}?)"
+        )
     model = serialization.load(path)
     return model, Card.from_dict(serialization.load_extra(path))
+
+
+def create_or_read(
+    network: str, input_shape: tuple[int, ...] | None
+) -> tuple[Model, tuple[int, ...]]:
+    """Return the network in the file, or else the new one, of that name, and its input's shape."""
+    if os.path.exists(network):
+        model, card = read(network)
+        return model, input_shape or (card.input_shape if card else _INPUT)
+    expect_model(network)
+    input_shape = input_shape or _INPUT
+    if len(input_shape) != 3 or input_shape[1] != input_shape[2]:
+        raise UsageError(
+            f"--input does not fit {network}: expected a square picture, as in 1x28x28, "
+            f"got {'x'.join(map(str, input_shape))}"
+        )
+    return create(network, input_shape, _CLASSES), input_shape
 
 
 class Score(NamedTuple):

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import difflib
 import math
 from collections.abc import Callable, Iterable
 from typing import Any, NoReturn
+
+from convcore._names import did_you_mean
 
 #: What `add_subparsers` returns.
 Verbs = Any
@@ -30,14 +31,33 @@ class Parser(argparse.ArgumentParser):
 
 
 def add_verb(
-    verbs: Verbs, run: Callable[[Args], Any], name: str, what: str, epilog: str
+    verbs: Verbs,
+    run: Callable[[Args], Any],
+    name: str,
+    what: str,
+    epilog: str,
+    *,
+    json_file: bool = False,
 ) -> argparse.ArgumentParser:
-    """Add the parser of a verb, with the options that every verb has."""
+    """Add the parser of a verb, with the options that every verb has.
+
+    With `json_file`, ``--json FILE`` writes a file; ``--json`` alone is True, as for all verbs.
+    """
     parser: argparse.ArgumentParser = verbs.add_parser(
         name, help=what, description=what[0].upper() + what[1:] + ".", epilog=epilog
     )
     parser.set_defaults(run=run)
-    parser.add_argument("--json", action="store_true", help="print one JSON document on stdout")
+    if json_file:
+        parser.add_argument(
+            "--json",
+            nargs="?",
+            const=True,
+            default=False,
+            metavar="FILE",
+            help="write one JSON document to FILE, or print it on stdout",
+        )
+    else:
+        parser.add_argument("--json", action="store_true", help="print one JSON document on stdout")
     return parser
 
 
@@ -51,7 +71,7 @@ def add_data_options(parser: argparse.ArgumentParser, names: Iterable[str], defa
         "--data-dir",
         metavar="DIR",
         help="folder with the data set's files (default: $CONVCORE_DATA, then the cache folder, "
-        "into which missing files are downloaded)",
+        "into which missing files are downloaded; with --data-dir there is no download)",
     )
 
 
@@ -74,9 +94,7 @@ def use_threads(args: Args) -> None:
 def nearest(word: str, known: Iterable[str]) -> str:
     """Return ``expected one of a, b (did you mean 'a'?)``."""
     names = list(known)
-    near = difflib.get_close_matches(word.lower(), names, n=1, cutoff=0.5)
-    hint = f" (did you mean {near[0]!r}?)" if near else ""
-    return f"expected one of {', '.join(names)}{hint}"
+    return f"expected one of {', '.join(names)}{did_you_mean(word, names)}"
 
 
 def one_of(known: Iterable[str]) -> Callable[[str], str]:

@@ -15,7 +15,9 @@ class Result(NamedTuple):
     """The same facts twice: for ``--json`` and for people."""
 
     document: Document
-    text: str
+    text: str  # empty: nothing to print
+    errors: tuple[Exception, ...] = ()  # what did not work, beside what did
+    code: int = 0  # the exit code when there are no errors
 
 
 class Interrupted(KeyboardInterrupt):
@@ -41,15 +43,19 @@ def _finite(value: Any) -> Any:
     return value
 
 
-def one_line(error: Exception) -> str:
-    """Return what went wrong, without line breaks."""
+#: The functions of the package that put their name before a message: no news on a command line.
+_OWNER = re.compile(r"(load|load_extra|load_checkpoint|read_image|save|fit|predict|summary): ")
+
+
+def describe(error: Exception | Warning) -> str:
+    """Return what went wrong, in words for the command line."""
     if isinstance(error, OSError) and error.strerror and error.filename is not None:
-        text = f"{error.filename}: {error.strerror}"
-    elif isinstance(error, (LookupError, AssertionError)) or not str(error):
-        text = f"{type(error).__name__} {error}".strip()  # says nothing by itself
-    else:
-        text = str(error)
-    return re.sub(r"\s*\n\s*", " ", text)
+        return f"{error.filename}: {error.strerror}"
+    if isinstance(error, (LookupError, AssertionError)) or not str(error):
+        return f"{type(error).__name__} {error}".strip()  # says nothing by itself
+    text = str(error)
+    owner = _OWNER.match(text)
+    return text[owner.end() :] if owner else text
 
 
 def facts(rows: Iterable[tuple[str, str]]) -> str:

@@ -5,8 +5,18 @@ from __future__ import annotations
 from typing import Any, Literal
 
 from convcore.cli import _network
-from convcore.cli._parser import Args, Verbs, add_threads_option, add_verb, integer, use_threads
-from convcore.cli._result import Result, table
+from convcore.cli._parser import (
+    Args,
+    UsageError,
+    Verbs,
+    add_threads_option,
+    add_verb,
+    integer,
+    one_of,
+    use_threads,
+)
+from convcore.cli._recipes import RECIPES
+from convcore.cli._result import Result, describe, table
 
 _EPILOG = """\
 A .npy file holds one image (H, W), (C, H, W) or (H, W, C), or a batch (N, C, H, W) or (N, H, W, C):
@@ -17,6 +27,7 @@ examples:
   convcore predict lenet5.safetensors digit.png
   convcore predict lenet5.safetensors *.png batch.npy --top 1
   convcore predict lenet5.safetensors scan.jpg --invert yes --json
+  convcore predict my-script.safetensors digit.png --data digits
 """
 
 
@@ -25,6 +36,12 @@ def add_parser(verbs: Verbs) -> None:
     parser = add_verb(verbs, run, "predict", "name what is in pictures or arrays", _EPILOG)
     parser.add_argument("file", metavar="FILE", help="written by convcore train")
     parser.add_argument("images", metavar="IMAGE", nargs="+", help="picture, or array (.npy)")
+    parser.add_argument(
+        "--data",
+        type=one_of(RECIPES),
+        metavar="NAME",
+        help="the data set of the network, for a file that does not say it: " + ", ".join(RECIPES),
+    )
     parser.add_argument(
         "--top", type=integer(1), default=3, metavar="K", help="classes to show (default 3)"
     )
@@ -46,29 +63,54 @@ def run(args: Args) -> Result:
 
     use_threads(args)
     model, card = _network.read(args.file)
-    if card is None:
-        raise ValueError(
-            f"{args.file} does not say what its input and its classes are: expected a file written "
-            "by convcore train"
-        )
+    card = _described(args, card)
     channels, height, width = card.input_shape
     invert = _inversion(args.invert, channels)
     predictions: list[dict[str, Any]] = []
+    errors: dict[str, Exception] = {}
     for path in args.images:
-        x = data.read_images(
-            path, (height, width), channels, invert=invert, mean=card.mean, std=card.std
-        )
+        try:
+            x = data.read_images(
+                path, (height, width), channels, invert=invert, mean=card.mean, std=card.std
+            )
+        except (ImportError, OSError, ValueError) as error:  # the other files may be good
+            errors[path] = error
+            continue
         probabilities = F.softmax(model.predict(x))
         if probabilities.ndim != 2 or probabilities.shape[1] != len(card.classes):
             raise ValueError(
-                f"{args.file} contradicts itself: expected {len(card.classes)} values per image, "
-                f"got an output of shape {probabilities.shape[1:]}"
+                f"{args.file} does not fit the classes of {card.data}: expected "
+                f"{len(card.classes)} values per image, got an output of shape "
+                f"{probabilities.shape[1:]}"
             )
         for index, row in enumerate(probabilities):
             best = np.argsort(-row, kind="stable")[: args.top]
             top = [{"class": card.classes[k], "probability": float(row[k])} for k in best]
             predictions.append({"image": path, "index": index, "top": top})
-    return Result({"file": args.file, "predictions": predictions}, _text(predictions))
+    document = {
+        "file": args.file,
+        "predictions": predictions,
+        "errors": [{"image": path, "error": describe(e)} for path, e in errors.items()],
+    }
+    text = "" if errors and not predictions else _text(predictions)
+    return Result(document, text, tuple(errors.values()))
+
+
+def _described(args: Args, card: _network.Card | None) -> _network.Card:
+    """Return what is known about the network: its own card, else that of --data."""
+    if card is None and args.data is None:
+        raise UsageError(
+            f"{args.file} does not say what its input and its classes are: expected --data NAME, "
+            "the data set that it was trained on"
+        )
+    if card is None:
+        return _network.Card.of_data(args.data)
+    if args.data not in (None, card.data):
+        raise UsageError(
+            f"--data does not fit {args.file}: expected {card.data}, on which it was trained "
+            f"(leave it out), got {args.data}"
+        )
+    return card
 
 
 def _inversion(choice: str | None, channels: int) -> bool | Literal["auto"]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Any
 
 from convcore.cli import _network
@@ -97,9 +98,12 @@ def load_test_images(args: Args, card: _network.Card | None) -> Dataset:
     name = args.data or (card.data if card else "")
     if card is None:
         return data.load(name, "test", data_dir=args.data_dir)
+    data_dir = args.data_dir
+    if data_dir is None and name == card.data and card.data_dir and os.path.isdir(card.data_dir):
+        data_dir = card.data_dir
     channels, height, width = card.input_shape
     # As data.load itself would standardise, so that the training's numbers come out again.
-    test = data.load(name, "test", data_dir=args.data_dir, image_size=height, normalize=False)
+    test = data.load(name, "test", data_dir=data_dir, image_size=height, normalize=False)
     if test.x.shape[1:] != card.input_shape:
         raise ValueError(
             f"{args.file} does not fit {name}: expected images of "

@@ -7,6 +7,7 @@ import shlex
 import sys
 import tempfile
 import time
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,7 +24,7 @@ from convcore.cli._parser import (
     use_threads,
 )
 from convcore.cli._recipes import RECIPES, SGD_LR, SGD_MOMENTUM
-from convcore.cli._result import Document, Interrupted, Result, facts
+from convcore.cli._result import Document, Interrupted, Result, describe, facts
 from convcore.cli._settings import Settings
 
 if TYPE_CHECKING:
@@ -112,6 +113,8 @@ def add_parser(verbs: Verbs) -> None:
 
 def run(args: Args) -> Result:
     """Train, test, save."""
+    import numpy as np
+
     import convcore
     from convcore import data
     from convcore.callbacks import TrainingCheckpoint
@@ -149,7 +152,16 @@ def run(args: Args) -> Result:
     later = model.history or convcore.History()
     history.extend(later)
 
-    model.save(settings.output, extra=_network.Card.of(settings.model, train).to_dict())
+    diverged = not all(np.isfinite(array).all() for array in model.state_dict().values())
+    if diverged and Path(settings.output).exists():
+        if settings.checkpoint is None:
+            _remove(keeper)
+        raise ValueError(
+            f"the training diverged: the weights have become NaN or infinite, so {settings.output} "
+            "stays as it was (try a smaller --lr)"
+        )
+    card = _network.Card.of(settings.model, train, settings.data_dir)
+    model.save(settings.output, extra=card.to_dict())
     write_atomically(settings.history_file, history.to_json(indent=1).encode())
     if settings.checkpoint is None:
         _remove(keeper)
@@ -192,15 +204,31 @@ def _fit(
         if patience.exhausted():
             epochs = begin
     callbacks.append(keeper)
-    model.fit(
-        train.x,
-        train.y,
-        epochs=epochs,
-        batch_size=settings.batch_size,
-        validation_data=(test.x, test.y),
-        callbacks=callbacks,
-        verbose=0 if quiet else 1,
-        initial_epoch=begin,
+    if not quiet:
+        _note(_plan(settings, begin, epochs, len(train), len(test)))
+    with warnings.catch_warnings():
+        warnings.showwarning = lambda message, *_: _note(f"warning: {describe(message)}")
+        model.fit(
+            train.x,
+            train.y,
+            epochs=epochs,
+            batch_size=settings.batch_size,
+            validation_data=(test.x, test.y),
+            callbacks=callbacks,
+            verbose=0 if quiet else 1,
+            initial_epoch=begin,
+        )
+
+
+def _plan(settings: Settings, begin: int, epochs: int, train_images: int, test_images: int) -> str:
+    """Say what is going to run."""
+    if begin >= epochs:
+        done = "1 epoch is" if begin == 1 else f"{begin} epochs are"
+        return f"{done} done already: nothing left to do"
+    return (
+        f"{settings.model} on {settings.data}: {train_images:,} training images, validation = test "
+        f"split of {test_images:,}; {settings.optimizer}, learning rate {settings.lr:g}, batches "
+        f"of {settings.batch_size}; epochs {begin + 1} to {epochs}"
     )
 
 
@@ -235,6 +263,9 @@ def _table(document: Document) -> str:
     saved = f"{d['output']}, {d['history_file']}"
     if d["checkpoint"] is not None:
         saved += f", checkpoint in {d['checkpoint']}"
+    loss = f"{d['test_loss']:.4f}"
+    if d["label_smoothing"]:
+        loss += f" (the losses per epoch include label smoothing {d['label_smoothing']:g})"
     images = f"{d['train_images']:,} training images, {d['test_images']:,} test images"
     return facts(
         [
@@ -242,7 +273,7 @@ def _table(document: Document) -> str:
             ("data", f"{d['data']}, {images}"),
             ("epochs", f"{d['epochs']}"),
             ("test accuracy", f"{d['test_accuracy']:.2%}"),
-            ("test loss", f"{d['test_loss']:.4f}"),
+            ("test loss", loss),
             ("time", f"{d['seconds']:.1f} s ({d['images_per_second']:,.0f} images/s in training)"),
             ("saved", saved),
         ]

@@ -3,7 +3,8 @@
 The digits come with the package. The others are read from the standard files, which are looked
 for in the folder given as `data_dir`, in ``$CONVCORE_DATA`` and in the cache folder
 (``$XDG_CACHE_HOME/convcore``, else ``~/.cache/convcore``); in each of them first in the subfolder
-with the data set's name. What is nowhere is downloaded into the cache folder.
+with the data set's name. What is nowhere is downloaded into the cache folder, unless `data_dir` is
+given.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -93,7 +95,7 @@ def load(
     split : str, default 'train'
         ``'train'`` or ``'test'``.
     data_dir : path, optional
-        The first folder to look for the files in.
+        The first folder to look for the files in. When it is given, nothing is downloaded.
     download : bool, default True
         Download missing files (needs pooch: ``pip install 'convcore[data]'``).
     mirrors : sequence of str, optional
@@ -114,7 +116,8 @@ def load(
     ValueError
         When a name is unknown, or a file is truncated or corrupt.
     FileNotFoundError
-        When files are missing and `download` is False, or `data_dir` is not a folder.
+        When files are missing and `download` is False or `data_dir` is given; or when `data_dir`
+        is not a folder.
     DownloadError
         When no mirror gave the right files. An OSError.
     ImportError
@@ -136,7 +139,7 @@ def load(
     array([0, 1, 2, 3, 4])
     """
     entry = find_entry(name)
-    size = 28 if image_size is None and name == DIGITS else image_size
+    size = entry.enlarged if image_size is None else image_size
     if size is not None and size < 1:
         raise ValueError(f"load: image_size is not positive: expected 1 or more, got {size}")
     images, labels = load_uint8(name, split, data_dir=data_dir, download=download, mirrors=mirrors)
@@ -193,10 +196,13 @@ def load_uint8(
     files, report = locate(entry, split, data_dir)
     if not files:
         folder = cache_dir() / name
-        if not download:
+        if data_dir is not None or not download:
+            remedy = by_hand(entry, folder if data_dir is None else Path(data_dir))
+            if data_dir is not None:
+                remedy = f"Without data_dir (--data-dir) they are downloaded.\n{remedy}"
             raise FileNotFoundError(
                 f"load: {name} was not found: expected the files of the {split} split in one of "
-                f"these folders, got:\n{report}\n{by_hand(entry, folder)}"
+                f"these folders, got:\n{report}\n{remedy}"
             )
         _download(entry, split, folder, mirrors)
         files, _ = locate(entry, split, data_dir)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+
+from convcore._names import did_you_mean
 
 DIGITS = "digits"
 CIFAR10 = "cifar10"
@@ -24,6 +25,13 @@ class Entry:
     sha256: Mapping[str, str] = field(default_factory=dict)  # of each of these files
     mirrors: tuple[str, ...] = ()  # each file lies under <mirror>/<file>
     labels_sha256: frozenset[str] = frozenset()  # of the labels of each split, a byte each
+    enlarged: int | None = None  # height and width that `load` gives by default; None: as stored
+
+    @property
+    def input_shape(self) -> tuple[int, int, int]:
+        """The (channels, height, width) of the images that `load` gives by default."""
+        channels, height, width = self.image_shape
+        return channels, self.enlarged or height, self.enlarged or width
 
 
 # MNIST and Fashion-MNIST name their files alike: (images, labels) of each split.
@@ -47,6 +55,7 @@ _ENTRIES = (
         classes=_NUMERALS,
         image_shape=(1, 8, 8),
         peak=16,
+        enlarged=28,
         # Of the training images enlarged to 28 x 28; tests/data/test_digits.py computes them again.
         mean=(0.3088,),
         std=(0.3502,),
@@ -153,9 +162,7 @@ def find_entry(name: str) -> Entry:
     """Return the entry of `name`; the error for an unknown one suggests the nearest."""
     if name in CATALOGUE:
         return CATALOGUE[name]
-    near = difflib.get_close_matches(str(name).lower(), CATALOGUE, n=1, cutoff=0.5)
-    hint = f" (did you mean {near[0]!r}?)" if near else ""
     raise ValueError(
         f"load: name is not a known data set: expected one of "
-        f"{', '.join(map(repr, CATALOGUE))}, got {name!r}{hint}"
+        f"{', '.join(map(repr, CATALOGUE))}, got {name!r}{did_you_mean(str(name), CATALOGUE)}"
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -63,24 +64,51 @@ def _download_file(
         url = f"{base}/{file}"
         try:
             pooch.retrieve(url, f"sha256:{entry.sha256[file]}", file, folder, downloader=fetch)
-            return
         except (RequestException, ValueError) as error:
-            failures.append(f"  {url}: {error}")
-            print(f"convcore: {failures[-1].strip()}", file=sys.stderr)
+            failures.append(f"{url}: {_reason(error)}")
+            continue
+        for failure in failures:
+            print(f"convcore: {failure}", file=sys.stderr)
+        return
+    mirrors = "the mirror" if len(urls) == 1 else f"one of {len(urls)} mirrors"
     raise DownloadError(
-        f"load: {entry.name} could not be downloaded: expected {file} "
-        f"(SHA-256 {entry.sha256[file]}) from one of the mirrors, got:\n"
-        + "\n".join(failures)
-        + f"\n{by_hand(entry, folder)}"
+        f"load: {entry.name} could not be downloaded: expected {file} from {mirrors}, got:\n"
+        + "".join(f"  {failure}\n" for failure in failures)
+        + by_hand(entry, folder)
     )
+
+
+def _reason(error: Exception) -> str:
+    """Say in a few words why a mirror failed; the libraries nest their messages."""
+    from requests import exceptions
+
+    if isinstance(error, exceptions.HTTPError) and error.response is not None:
+        return f"{error.response.status_code} {error.response.reason}".strip()
+    kinds = {
+        exceptions.InvalidURL: "not an address",
+        exceptions.MissingSchema: "not an address",
+        exceptions.Timeout: "no answer in time",
+        exceptions.ProxyError: "the proxy does not let through",
+        exceptions.SSLError: "no secure connection",
+        exceptions.ChunkedEncodingError: "the connection broke",
+        exceptions.ConnectionError: "no connection",
+    }
+    for kind, reason in kinds.items():
+        if isinstance(error, kind):
+            return reason
+    sums = re.search(r"expected (?:sha256:)?(\w{64}) but got (\w{64})", str(error))
+    if sums is not None:
+        return f"another content: expected SHA-256 {sums[1]}, got {sums[2]}"
+    return str(error)
 
 
 def by_hand(entry: Entry, folder: Path) -> str:
     """Say how a person gets the files without this module."""
     files = sorted({file for names in entry.files.values() for file in names})
+    them = "it" if len(files) == 1 else "them"
     return (
         f"To do it by hand, get {', '.join(files)} (published at {entry.mirrors[0]}/)\n"
-        f"and put them into {folder},\n"
+        f"and put {them} into {folder},\n"
         f"or into any folder and name that with data_dir (on the command line: --data-dir)\n"
         f"or in the environment variable CONVCORE_DATA. CONVCORE_MIRRORS names other mirrors."
     )

@@ -233,7 +233,8 @@ def _to_unit(path: Path, array: npt.NDArray[Any]) -> FloatArray:
     if array.size and not (array.min() >= 0 and array.max() <= 1):  # NaN fails too
         raise ValueError(
             f"read_image: {path} has values out of range: expected floats in [0, 1], "
-            f"got {array.min()} to {array.max()}"
+            f"got {array.min()} to {array.max()} (divide by 255, or undo the normalisation of "
+            "data.load: x * std + mean)"
         )
     return array.astype(np.float32)
 

@@ -3,7 +3,9 @@
 One rule holds for every backward: ``<op>_backward(dy, <the forward's own arguments>)`` returns the
 gradients of the forward's float array arguments in their order, ``None`` for one that was ``None``.
 Inputs are never copied when they are C-contiguous and never written; the GIL is released while an
-op runs.
+op runs. A backward reads the arrays of the forward again: do not overwrite them in between. Where
+no value changes (`flatten`, `dropout` outside training, `add_backward`), the result may be the
+input itself or a view of it.
 """
 
 from convcore.functional.activation import (

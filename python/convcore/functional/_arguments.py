@@ -17,17 +17,35 @@ IntOrPair = int | Sequence[int]
 Padding = int | str | Sequence[int] | Sequence[Sequence[int]]
 
 
+def wrong_type(op: str, name: str, expected: str, value: object) -> TypeError:
+    """Return the error for an argument of the wrong type."""
+    return TypeError(
+        f"{op}: {name} has the wrong type: expected {expected}, "
+        f"got {value!r} ({type(value).__name__})"
+    )
+
+
 def to_int(op: str, name: str, value: object) -> int:
     """Return `value` as an int, or raise a TypeError that names the op and the argument."""
     try:
         number = operator.index(value)  # type: ignore[arg-type]
     except TypeError:
-        raise TypeError(
-            f"{op}: {name} has the wrong type: expected an int, "
-            f"got {value!r} ({type(value).__name__})"
-        ) from None
+        raise wrong_type(op, name, "an int", value) from None
     if not -(2**63) <= number < 2**63:
         raise ValueError(f"{op}: {name} is out of range: expected a 64-bit int, got {number}")
+    return number
+
+
+def to_unsigned(op: str, name: str, value: object) -> int:
+    """Return `value` as an int from 0 to 2**64 - 1, or raise; a bool is no number here."""
+    try:
+        if isinstance(value, bool):
+            raise TypeError
+        number = operator.index(value)  # type: ignore[arg-type]
+    except TypeError:
+        raise wrong_type(op, name, "an int", value) from None
+    if not 0 <= number < 2**64:
+        raise ValueError(f"{op}: {name} is out of range: expected 0 to 2**64 - 1, got {number}")
     return number
 
 
@@ -35,10 +53,14 @@ def to_float(op: str, name: str, value: object) -> float:
     """Return `value` as a float, or raise a TypeError that names the op and the argument."""
     if isinstance(value, numbers.Real):
         return float(value)
-    raise TypeError(
-        f"{op}: {name} has the wrong type: expected a number, "
-        f"got {value!r} ({type(value).__name__})"
-    )
+    raise wrong_type(op, name, "a number", value)
+
+
+def to_str(op: str, name: str, value: object) -> str:
+    """Return `value`, or raise a TypeError when it is no str."""
+    if isinstance(value, str):
+        return value
+    raise wrong_type(op, name, "a str", value)
 
 
 def to_tuple(op: str, name: str, value: IntOrPair, length: int) -> tuple[int, ...]:

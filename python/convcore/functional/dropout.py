@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import operator
-
 from convcore import _core
 from convcore.functional._arguments import FloatArray, to_float
-from convcore.random import next_key
+from convcore.random import checked_key, next_key
 
 
 def dropout(
@@ -63,7 +61,7 @@ def dropout(
     p = to_float("dropout", "p", p)
     if not training:
         return _core.dropout_identity("dropout", x, p)
-    seed, stream = next_key() if key is None else _checked_key("dropout", key)
+    seed, stream = next_key() if key is None else checked_key("dropout", "key", key)
     return _core.dropout_forward(x, p, seed, stream)
 
 
@@ -115,18 +113,5 @@ def dropout_backward(
         raise ValueError(
             "dropout_backward: key is missing: expected the key of the forward call, got None"
         )
-    seed, stream = _checked_key("dropout_backward", (0, 0) if key is None else key)
+    seed, stream = checked_key("dropout_backward", "key", (0, 0) if key is None else key)
     return _core.dropout_backward(dy, x, p, seed, stream)
-
-
-def _checked_key(op: str, key: tuple[int, int]) -> tuple[int, int]:
-    try:
-        seed, stream = map(operator.index, key)  # unsigned, so not to_int
-        if 0 <= seed < 2**64 and 0 <= stream < 2**64:
-            return seed, stream
-    except (TypeError, ValueError):
-        pass  # not two integers: the same message
-    raise ValueError(
-        f"{op}: key is not a random key: expected (seed, stream), each from 0 to 2**64 - 1, "
-        f"got {key!r}"
-    )

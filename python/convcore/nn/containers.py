@@ -150,9 +150,11 @@ class Residual(Model, Module):
 
 def _expect_module(owner: str, name: str, value: object) -> Module:
     if not isinstance(value, Module):
+        unpack = owner == "Sequential" and isinstance(value, (list, tuple))
+        hint = " (unpack it: Sequential(*layers))" if unpack else ""
         raise TypeError(
             f"{owner}: {name} is not a module: expected a convcore.nn.Module, "
-            f"got {type(value).__name__}"
+            f"got {type(value).__name__}{hint}"
         )
     return value
 

@@ -64,6 +64,10 @@ class Loss:
         """Return over how many targets the mean goes."""
         return int(target.size)
 
+    def count_right(self, y: FloatArray, target: AnyArray) -> int:
+        """Return how many of the targets that `count` counts have the largest output."""
+        return int(np.count_nonzero(y.argmax(axis=1) == target))
+
     def expect_target(self, owner: str, y_shape: tuple[int, ...], target: AnyArray) -> None:
         """Raise when `target` cannot go with outputs of `y_shape`; runs once before training."""
 
@@ -128,6 +132,10 @@ class CrossEntropyLoss(Loss):
     def count(self, target: AnyArray) -> int:
         """Return the number of targets that are not ignored."""
         return int(np.count_nonzero(target != self.ignore_index))
+
+    def count_right(self, y: FloatArray, target: AnyArray) -> int:
+        """Return how many of the targets that are not ignored have the largest output."""
+        return int(np.count_nonzero((y.argmax(axis=1) == target) & (target != self.ignore_index)))
 
     def expect_target(self, owner: str, y_shape: tuple[int, ...], target: AnyArray) -> None:
         """Raise when a label has no output of the network."""

@@ -52,7 +52,10 @@ class Module:
     by `register_buffer`.
 
     In training mode `forward` keeps what one `backward` needs, and that backward drops it; in
-    evaluation mode nothing is kept. So a layer object may stand in a network only once.
+    evaluation mode nothing is kept. So a layer object may stand in a network only once. What is
+    kept are the arrays themselves, not copies: do not write to the input or the output of a layer
+    between forward and backward. Where nothing changes but the shape (`Flatten`, `Identity`,
+    `Dropout` in evaluation mode), the output may be the input itself or a view of it.
 
     See Also
     --------
@@ -63,6 +66,15 @@ class Module:
     training: bool = True
     _buffer_names: tuple[str, ...] = ()
     _kept: Any = None
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        old = vars(self).get(name)
+        if isinstance(old, Parameter) and not (value is None or isinstance(value, Parameter)):
+            raise TypeError(
+                f"{type(self).__name__}: {name} is a parameter: expected a Parameter or None, got "
+                f"{type(value).__name__} (write layer.{name}.data = ... to give it new values)"
+            )
+        super().__setattr__(name, value)
 
     # ---- the two directions ----------------------------------------------------------------------
 
@@ -224,12 +236,19 @@ class Module:
 
         Raises
         ------
+        TypeError
+            When `state` is no mapping.
         ValueError
-            Names every missing and unexpected key and every wrong shape or dtype. Then nothing is
-            changed.
+            Names every missing and unexpected key, every wrong shape or dtype, values that the
+            dtype cannot hold and own arrays that cannot be written. Then nothing is changed.
         """
+        if not isinstance(state, Mapping):
+            raise TypeError(
+                "load_state_dict: state has the wrong type: expected a mapping of names to arrays, "
+                f"got {type(state).__name__}"
+            )
         own = self.state_dict()
-        given = {name: np.asarray(value) for name, value in state.items()}
+        given = {name: _to_array(name, value) for name, value in state.items()}
         missing = [name for name in own if name not in given]
         unexpected = [name for name in given if name not in own]
         wrong = [
@@ -237,6 +256,10 @@ class Module:
             for name in own
             if name in given and not _fits(own[name], given[name])
         ]
+        # As copies: an entry of `state` may be the memory of another own array.
+        new = {} if wrong else {n: _converted(given[n], own[n].dtype) for n in own if n in given}
+        too_large = [repr(name) for name, array in new.items() if array is None]
+        read_only = [repr(name) for name in new if not own[name].flags.writeable]
         problems = []
         if strict and missing:
             problems.append("missing keys: expected " + ", ".join(map(repr, missing)))
@@ -244,14 +267,17 @@ class Module:
             problems.append("unexpected keys: got " + ", ".join(map(repr, unexpected)))
         if wrong:
             problems.append("wrong shapes or dtypes: " + "; ".join(wrong))
+        if too_large:
+            problems.append("values that the dtype cannot hold: got " + ", ".join(too_large))
+        if read_only:
+            problems.append("own arrays that are read-only: " + ", ".join(read_only))
         if problems:
             raise ValueError(
                 f"load_state_dict: the state does not fit this {type(self).__name__}:\n  "
                 + "\n  ".join(problems)
             )
-        for name, array in own.items():
-            if name in given:
-                array[...] = given[name]
+        for name, array in new.items():
+            own[name][...] = array
         return IncompatibleKeys(missing, unexpected)
 
     # ---- description -----------------------------------------------------------------------------
@@ -297,6 +323,26 @@ def _fits(own: AnyArray, given: AnyArray) -> bool:
     # Floats of any width go into floats, as in torch: a file may hold float16 or float64 weights.
     kinds = "f" if own.dtype.kind == "f" else "iu"
     return own.shape == given.shape and given.dtype.kind in kinds
+
+
+def _to_array(name: str, value: Any) -> AnyArray:
+    if "bfloat16" in str(getattr(value, "dtype", "")):  # NumPy has no such type
+        raise ValueError(
+            f"load_state_dict: {name!r} has the wrong dtype: expected float32, got bfloat16, which "
+            "is not supported (convert it to float32)"
+        )
+    return np.asarray(value)
+
+
+def _converted(given: AnyArray, dtype: np.dtype[Any]) -> AnyArray | None:
+    """Return a copy in `dtype`, or None when a value does not fit into it."""
+    if dtype.kind == "f":
+        with np.errstate(over="ignore"):
+            array = given.astype(dtype)
+        return array if (np.isinf(array) == np.isinf(given)).all() else None
+    limits = np.iinfo(dtype)
+    fits = given.size == 0 or (limits.min <= given.min() and given.max() <= limits.max)
+    return given.astype(dtype) if fits else None
 
 
 def _describe(array: AnyArray) -> str:

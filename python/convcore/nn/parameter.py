@@ -75,7 +75,10 @@ class Parameter:
         return self._data.shape
 
     def accumulate_grad(self, g: FloatArray) -> None:
-        """Add `g` to `grad`; the first `g` becomes `grad` itself, without a copy."""
+        """Add `g` to `grad`; the first `g` becomes `grad` itself, without a copy.
+
+        `g` is never written to: a sum is a new array.
+        """
         if g.shape != self.shape:
             raise ValueError(
                 f"Parameter: grad has the wrong shape: expected {self.shape}, got {g.shape}"
@@ -83,7 +86,7 @@ class Parameter:
         if self.grad is None:
             self.grad = g
         else:
-            self.grad += g
+            self.grad = np.asarray(self.grad + g, np.float32)
 
     def __repr__(self) -> str:
         return f"Parameter(shape={self.shape}, requires_grad={self.requires_grad})"

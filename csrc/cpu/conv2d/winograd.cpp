@@ -1,0 +1,424 @@
+// The convolution by F(4x4, 3x3), fused: each thread takes a block of tiles from the input to the output on its own.
+//
+//   gather and transform the input of the block            V[p][channel vector][tile][lane]
+//   36 products, one per point                              M[p][channel vector][tile][lane]
+//   transform and scatter the output
+//
+// V and M of a block stay in the caches nearest to the core; for the whole batch they would be 2.25 times the images,
+// read and written twice. M[p] is written where V[p - 1] was, so that one buffer holds both.
+//
+// While a core computes the products, which need no memory beyond its caches, it prefetches the input of the next block
+// and the lines of the output that this block will write.
+#include "cpu/conv2d/winograd.h"
+
+#include "core/allocator.h"
+#include "core/threads.h"
+
+namespace convcore::cpu::CONVCORE_ISA {
+namespace {
+
+constexpr int kPoints = 36;
+constexpr int64_t kPad = kAlignment / sizeof(float);  // between points: 36 streams a power of two apart share few sets
+
+// Register tile of the products: kRows tiles times one or two vectors of output channels. Per input channel, kRows
+// broadcasts and two loads feed 2 kRows FMAs. With 32 registers 16 sums keep both FMA units busy; more rows would mean
+// larger blocks. With 16 registers 12 sums, two vectors of U and a broadcast fill them.
+constexpr int kRows = kRegisters >= 32 ? 8 : 6;
+
+// Tiles of a block. Where U fits half of an L2 cache, few, for the sake of L1: V and M of 16 channels take 21 KiB.
+// Where it does not, many, to read U from further away less often.
+constexpr int64_t kSmallBlock = kRows;
+constexpr int64_t kLargeBlock = 8 * kRows;
+constexpr int64_t kCachedFloats = 1 << 18;
+
+// Input channels summed in one go. Longer sums are added up from such parts, whose rounding errors are smaller.
+constexpr int64_t kDepth = 64;
+
+int64_t vectors(int64_t channels) { return (channels + kLanes - 1) / kLanes; }
+
+// U[p][pair of vectors of output channels][input channel][vector][lane], the last vector alone where their number is
+// odd.
+int64_t filter_point(const WinogradShape& s) { return vectors(s.c_out) * kLanes * s.c_in + kPad; }
+
+// How the work is cut, and where the points of V and M lie. Functions of the shape alone.
+struct Layout {
+  int64_t rows, columns, tiles;  // tiles: of an image from top to bottom and from left to right; of all images
+  int64_t block, blocks;         // tiles of a block; blocks
+  int64_t c_vectors, k_vectors;
+  int64_t shares, share;  // of the output channels, each a task of its own; vectors of one
+  int64_t vector;         // floats from one vector of channels to the next
+  int64_t point;          // floats from one point to the next
+
+  explicit Layout(const WinogradShape& s)
+      : rows((s.h_out + 3) / 4),
+        columns((s.w_out + 3) / 4),
+        tiles(s.n * rows * columns),
+        c_vectors(vectors(s.c_in)),
+        k_vectors(vectors(s.c_out)) {
+    const bool cached = kPoints * filter_point(s) <= kCachedFloats;
+    block = cached ? kSmallBlock : kLargeBlock;
+    blocks = (tiles + block - 1) / block;
+    // Few blocks of many channels: cut the channels, so that there is work for eight threads. Each share transforms
+    // the input anew, which costs little beside its products.
+    constexpr int64_t kTasks = 8, kLeastShare = 128 / kLanes;
+    shares = min_of((kTasks + max_of<int64_t>(1, blocks) - 1) / max_of<int64_t>(1, blocks),
+                    max_of<int64_t>(1, k_vectors / kLeastShare));
+    share = (k_vectors / shares + 1) / 2 * 2;
+    shares = (k_vectors + share - 1) / share;
+    vector = block * kLanes;
+    point = max_of(c_vectors, share) * vector + kPad;
+  }
+};
+
+struct Place {  // of a tile: image, and row and column counted in tiles
+  int64_t n, row, column;
+};
+
+struct Block {
+  int64_t count;
+  Place at[kLargeBlock];
+
+  Block(const Layout& layout, int64_t index) : count(0) {
+    const int64_t first = index * layout.block, image = layout.rows * layout.columns;
+    Place place{first / image, first % image / layout.columns, first % layout.columns};
+    for (; count < layout.block && first + count < layout.tiles; count++) {
+      at[count] = place;
+      if (++place.column < layout.columns) continue;
+      place.column = 0;
+      if (++place.row < layout.rows) continue;
+      place.row = 0, place.n++;
+    }
+  }
+};
+
+// ---- input --------------------------------------------------------------------------------------------------------
+
+// The input of tiles that are neighbours in a row: six rows of pixels, of which the columns `begin` to `end` exist.
+// Rows outside the image point to zeros. Column 0 is the first that the first tile sees.
+struct Strip {
+  const float* row[6];  // at column `begin`
+  int64_t begin, end, pixel;
+  int64_t tiles;
+};
+
+template <bool whole>
+CONVCORE_INLINE Vec load_lanes(const float* p, int64_t lanes) {
+  if constexpr (whole) return load(p);
+  return load_partial(p, lanes);
+}
+
+// The 1-D transform down the six rows, at one column: two of the six values.
+template <int pair, bool whole>
+CONVCORE_INLINE VecPair transform_column(const float* const (&row)[6], int64_t at, int64_t lanes) {
+  const Vec d0 = pair == 0 ? load_lanes<whole>(row[0] + at, lanes) : Vec{};
+  const Vec d5 = pair == 0 ? load_lanes<whole>(row[5] + at, lanes) : Vec{};
+  return winograd_input_pair<pair>(d0, load_lanes<whole>(row[1] + at, lanes), load_lanes<whole>(row[2] + at, lanes),
+                                   load_lanes<whole>(row[3] + at, lanes), load_lanes<whole>(row[4] + at, lanes), d5);
+}
+
+// The 1-D transform along a row, which completes one row of V.
+CONVCORE_INLINE void store_row(float* v, int64_t point, Vec d0, Vec d1, Vec d2, Vec d3, Vec d4, Vec d5) {
+  const VecPair ends = winograd_input_pair<0>(d0, d1, d2, d3, d4, d5);
+  store(v, ends.first), store(v + 5 * point, ends.second);
+  const VecPair a = winograd_input_pair<1>(d1, d2, d3, d4), b = winograd_input_pair<2>(d1, d2, d3, d4);
+  store(v + point, a.first), store(v + 2 * point, a.second);
+  store(v + 3 * point, b.first), store(v + 4 * point, b.second);
+}
+
+// Two of the six rows of V for every tile of a strip. The last two columns of a tile are the first two of the next; 12
+// registers hold the columns of one tile.
+template <int pair, bool whole>
+__attribute__((noinline)) void transform_strip(const Strip& s, int64_t channel, int64_t lanes, float* v,
+                                               int64_t point) {
+  const float* const row[6] = {s.row[0] + channel, s.row[1] + channel, s.row[2] + channel,
+                               s.row[3] + channel, s.row[4] + channel, s.row[5] + channel};
+  const int64_t begin = s.begin, end = s.end, pixel = s.pixel;
+  const auto column = [&](int64_t j) {
+    if (j < begin || j >= end) return VecPair{};
+    return transform_column<pair, whole>(row, (j - begin) * pixel, lanes);
+  };
+  VecPair w0 = column(0), w1 = column(1);
+  float *first = v + kPairPoints[pair][0] * 6 * point, *second = v + kPairPoints[pair][1] * 6 * point;
+  for (int64_t t = 0, j = 2; t < s.tiles; t++, j += 4, first += kLanes, second += kLanes) {
+    VecPair w2, w3, w4, w5;
+    if (j >= begin && j + 4 <= end) {
+      const int64_t at = (j - begin) * pixel;
+      w2 = transform_column<pair, whole>(row, at, lanes);
+      w3 = transform_column<pair, whole>(row, at + pixel, lanes);
+      w4 = transform_column<pair, whole>(row, at + 2 * pixel, lanes);
+      w5 = transform_column<pair, whole>(row, at + 3 * pixel, lanes);
+    } else {
+      w2 = column(j), w3 = column(j + 1), w4 = column(j + 2), w5 = column(j + 3);
+    }
+    store_row(first, point, w0.first, w1.first, w2.first, w3.first, w4.first, w5.first);
+    store_row(second, point, w0.second, w1.second, w2.second, w3.second, w4.second, w5.second);
+    w0 = w4, w1 = w5;
+  }
+}
+
+template <bool whole>
+void transform_channels(const Strip& s, int64_t channel, int64_t lanes, float* v, int64_t point) {
+  transform_strip<0, whole>(s, channel, lanes, v, point);
+  transform_strip<1, whole>(s, channel, lanes, v, point);
+  transform_strip<2, whole>(s, channel, lanes, v, point);
+}
+
+// The longest strip of zeros that a row outside the image stands for.
+int64_t zero_floats(const WinogradShape& s, const Layout& layout) {
+  const int64_t pixels = min_of(4 * min_of(layout.block, layout.columns) + 2, s.w_in);
+  return (pixels * s.c_in + kPad - 1) / kPad * kPad;
+}
+
+void transform_input(const WinogradShape& s, const Layout& layout, const Block& block, const float* in,
+                     const float* zeros, float* v) {
+  for (int64_t t = 0, run; t < block.count; t += run) {
+    const Place& place = block.at[t];
+    run = min_of(block.count - t, layout.columns - place.column);
+    const int64_t h = 4 * place.row - s.pad_top, w = 4 * place.column - s.pad_left;
+    Strip strip;
+    strip.tiles = run, strip.pixel = s.c_in;
+    strip.begin = max_of<int64_t>(0, -w), strip.end = s.w_in - w;
+    for (int64_t i = 0; i < 6; i++) {
+      const bool inside = 0 <= h + i && h + i < s.h_in;
+      strip.row[i] = inside ? in + ((place.n * s.h_in + h + i) * s.w_in + w + strip.begin) * s.c_in : zeros;
+    }
+    for (int64_t c = 0; c < layout.c_vectors; c++) {
+      const int64_t lanes = s.c_in - c * kLanes;
+      float* to = v + c * layout.vector + t * kLanes;
+      if (lanes >= kLanes)
+        transform_channels<true>(strip, c * kLanes, kLanes, to, layout.point);
+      else
+        transform_channels<false>(strip, c * kLanes, lanes, to, layout.point);
+    }
+  }
+}
+
+// ---- products -----------------------------------------------------------------------------------------------------
+
+// m[q][r] = sum_c v[c / kLanes][r][c % kLanes] * u[c][q] for kRows tiles r and V vectors q of output channels; with
+// `add` the sum goes on top of m. `vector` is the distance from one vector of channels to the next, in v and m.
+template <int V, bool add>
+CONVCORE_INLINE void product_tile(const float* v, const float* u, int64_t c_in, float* m, int64_t vector) {
+  Vec acc[kRows][V] = {};
+  const auto add_channel = [&](const float* a, const float* b) __attribute__((always_inline)) {
+    Vec bq[V];
+#pragma GCC unroll 2
+    for (int q = 0; q < V; q++) bq[q] = load(b + q * kLanes);
+#pragma GCC unroll 8
+    for (int r = 0; r < kRows; r++)
+#pragma GCC unroll 2
+      for (int q = 0; q < V; q++) acc[r][q] += a[r * kLanes] * bq[q];
+  };
+  for (; c_in >= kLanes; c_in -= kLanes, v += vector, u += kLanes * V * kLanes)
+#pragma GCC unroll 16
+    for (int c = 0; c < kLanes; c++) add_channel(v + c, u + c * V * kLanes);
+  for (int64_t c = 0; c < c_in; c++) add_channel(v + c, u + c * V * kLanes);
+#pragma GCC unroll 2
+  for (int q = 0; q < V; q++)
+#pragma GCC unroll 8
+    for (int r = 0; r < kRows; r++) {
+      float* to = m + q * vector + r * kLanes;
+      store(to, add ? load(to) + acc[r][q] : acc[r][q]);
+    }
+}
+
+template <int V>
+CONVCORE_INLINE void product_panel(const float* v, const float* u, int64_t c_in, float* m, int64_t vector) {
+  for (int64_t t = 0; t < vector; t += kRows * kLanes)
+    product_tile<V, false>(v + t, u, min_of(kDepth, c_in), m + t, vector);
+  for (int64_t c = kDepth; c < c_in; c += kDepth)
+    for (int64_t t = 0; t < vector; t += kRows * kLanes)
+      product_tile<V, true>(v + c / kLanes * vector + t, u + c * V * kLanes, min_of(kDepth, c_in - c), m + t, vector);
+}
+
+// M[p] = V[p] U[p] for all tiles of a block, a multiple of kRows. (The last block may have fewer: what is computed in
+// the place of those that are missing is never read.)
+__attribute__((noinline)) void product(const float* v, const float* u, int64_t c_in, int64_t k_vectors, float* m,
+                                       int64_t vector) {
+  for (; k_vectors >= 2; k_vectors -= 2, u += 2 * kLanes * c_in, m += 2 * vector)
+    product_panel<2>(v, u, c_in, m, vector);
+  if (k_vectors > 0) product_panel<1>(v, u, c_in, m, vector);
+}
+
+// ---- output -------------------------------------------------------------------------------------------------------
+
+// One output tile, of which `rows` x `columns` lie inside the image; with `whole` all of it and every lane.
+template <bool whole>
+CONVCORE_INLINE void transform_tile(const float* m, int64_t point, Vec bias, float* out, int64_t row_stride,
+                                    int64_t pixel, int64_t rows, int64_t columns, int64_t lanes) {
+  Vec t[4][6];
+#pragma GCC unroll 6
+  for (int j = 0; j < 6; j++) {
+    const float* p = m + j * point;
+    winograd_output(load(p), load(p + 6 * point), load(p + 12 * point), load(p + 18 * point), load(p + 24 * point),
+                    load(p + 30 * point), Vec{}, t[0][j], t[1][j], t[2][j], t[3][j]);
+  }
+#pragma GCC unroll 4
+  for (int i = 0; i < 4; i++) {
+    if (!whole && i >= rows) return;
+    Vec y[4];
+    winograd_output(t[i][0], t[i][1], t[i][2], t[i][3], t[i][4], t[i][5], bias, y[0], y[1], y[2], y[3]);
+#pragma GCC unroll 4
+    for (int j = 0; j < 4; j++)
+      if constexpr (whole)
+        store(out + i * row_stride + j * pixel, y[j]);
+      else if (j < columns)
+        store_partial(out + i * row_stride + j * pixel, y[j], lanes);
+  }
+}
+
+int64_t output_at(const WinogradShape& s, const Place& at) {
+  return ((at.n * s.h_out + 4 * at.row) * s.w_out + 4 * at.column) * s.c_out;
+}
+
+__attribute__((noinline)) void transform_output(const WinogradShape& s, const Layout& layout, const Block& block,
+                                                const float* m, int64_t k_begin, int64_t k_end, const float* bias,
+                                                float* out) {
+  for (int64_t k = k_begin; k < k_end; k++) {
+    const int64_t lanes = min_of<int64_t>(kLanes, s.c_out - k * kLanes);
+    const Vec b = bias ? load_partial(bias + k * kLanes, lanes) : Vec{};
+    for (int64_t t = 0; t < block.count; t++) {
+      const Place& at = block.at[t];
+      const int64_t rows = s.h_out - 4 * at.row, columns = s.w_out - 4 * at.column;
+      const float* from = m + (k - k_begin) * layout.vector + t * kLanes;
+      float* to = out + output_at(s, at) + k * kLanes;
+      if (rows >= 4 && columns >= 4 && lanes == kLanes)
+        transform_tile<true>(from, layout.point, b, to, s.w_out * s.c_out, s.c_out, 4, 4, kLanes);
+      else
+        transform_tile<false>(from, layout.point, b, to, s.w_out * s.c_out, s.c_out, rows, columns, lanes);
+    }
+  }
+}
+
+// ---- prefetch -----------------------------------------------------------------------------------------------------
+
+constexpr int64_t kLineFloats = kAlignment / sizeof(float);
+
+// The four rows of four pixels that each tile of a block adds to what is cached: of the input those that neither the
+// tile above nor the one to the left has read, of the output those it writes. Fetched at an even pace over the points.
+struct Prefetch {
+  static constexpr int64_t kMostRows = (4 * kLargeBlock + kPoints - 1) / kPoints * kPoints;
+  const float* rows[kMostRows];
+  int64_t rows_per_point, floats;  // floats of a row
+
+  // The images are (n, h, w, channels), and tile (0, 0) begins at pixel (h0, w0).
+  void set(const Block& block, const float* images, int64_t n, int64_t h, int64_t w, int64_t channels, int64_t h0,
+           int64_t w0) {
+    rows_per_point = (4 * block.count + kPoints - 1) / kPoints;
+    floats = 4 * channels;
+    const int64_t end = max_of<int64_t>(0, n * h * w - 4);
+    int64_t i = 0;
+    for (int64_t t = 0; t < block.count; t++)
+      for (int64_t r = 0; r < 4; r++) {
+        const Place& at = block.at[t];
+        const int64_t pixel = (at.n * h + 4 * at.row + h0 + r) * w + 4 * at.column + w0;
+        rows[i++] = images + min_of(max_of<int64_t>(0, pixel), end) * channels;
+      }
+    for (; i < rows_per_point * kPoints; i++) rows[i] = images;
+  }
+  template <bool write>
+  inline __attribute__((always_inline)) void fetch(int64_t point) const {
+    for (int64_t i = point * rows_per_point; i < (point + 1) * rows_per_point; i++)
+      for (int64_t l = 0; l < floats; l += 4 * kLineFloats)
+#pragma GCC unroll 4
+        for (int j = 0; j < 4; j++) __builtin_prefetch(rows[i] + l + j * kLineFloats, write, 2);
+  }
+};
+
+}  // namespace
+
+void winograd_convolve(const WinogradShape& s, const float* in, const float* u, const float* bias, float* out) {
+  const Layout layout(s);
+  const int64_t u_point = filter_point(s);
+  const int64_t work = layout.block * kPoints * layout.share * (s.c_in + 16);
+  parallel_for(layout.shares * layout.blocks, work, [&](int64_t begin, int64_t end) {
+    const int64_t zeros_size = zero_floats(s, layout);
+    float* zeros =
+        static_cast<float*>(thread_workspace(0, size_t(zeros_size + (kPoints + 1) * layout.point) * sizeof(float)));
+    float *m = zeros + zeros_size, *v = m + layout.point;
+    memset(zeros, 0, size_t(zeros_size) * sizeof(float));
+    Prefetch next_input, output;
+    Block block(layout, begin % layout.blocks);
+    for (int64_t i = begin; i < end; i++) {
+      const int64_t k = i / layout.blocks * layout.share, k_end = min_of(k + layout.share, layout.k_vectors);
+      const Block next(layout, (i + 1) % layout.blocks);
+      next_input.set(next, in, s.n, s.h_in, s.w_in, s.c_in, 2 - s.pad_top, 2 - s.pad_left);
+      output.set(block, out, s.n, s.h_out, s.w_out, s.c_out, 0, 0);
+      transform_input(s, layout, block, in, zeros, v);
+      for (int64_t p = 0; p < kPoints; p++) {
+        next_input.fetch<false>(p);
+        output.fetch<true>(p);
+        product(v + p * layout.point, u + p * u_point + k * kLanes * s.c_in, s.c_in, k_end - k, m + p * layout.point,
+                layout.vector);
+      }
+      transform_output(s, layout, block, m, k, k_end, bias, out);
+      block = next;
+    }
+  });
+}
+
+// ---- filters ------------------------------------------------------------------------------------------------------
+
+int64_t winograd_filter_floats(const WinogradShape& s) { return kPoints * filter_point(s); }
+
+void winograd_transform_filters(const WinogradShape& s, const float* w, float* u) {
+  const int64_t k_vectors = vectors(s.c_out), point = filter_point(s);
+  // w is (c_out, c_in, 3, 3), in the backward pass (c_in, c_out, 3, 3).
+  const int64_t out_stride = s.backward ? 9 : 9 * s.c_in, in_stride = s.backward ? 9 * s.c_out : 9;
+  parallel_for(k_vectors * s.c_in, 200, [&](int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; i++) {
+      const int64_t k = i / s.c_in, c = i % s.c_in;
+      const int64_t lanes = min_of<int64_t>(kLanes, s.c_out - k * kLanes);
+      float taps[9][kLanes] = {};
+      const float* from = w + k * kLanes * out_stride + c * in_stride;
+      for (int64_t l = 0; l < lanes; l++)
+        for (int64_t t = 0; t < 9; t++) taps[s.backward ? 8 - t : t][l] = from[l * out_stride + t];
+
+      Vec columns[3][6];
+      for (int j = 0; j < 3; j++) winograd_filter(load(taps[j]), load(taps[3 + j]), load(taps[6 + j]), columns[j]);
+      const int64_t width = k % 2 == 0 && k + 1 == k_vectors ? 1 : 2;
+      float* to = u + (k - k % 2) * kLanes * s.c_in + (c * width + k % 2) * kLanes;
+      for (int r = 0; r < 6; r++) {
+        Vec row[6];
+        winograd_filter(columns[0][r], columns[1][r], columns[2][r], row);
+        for (int j = 0; j < 6; j++) store(to + (r * 6 + j) * point, row[j]);
+      }
+    }
+  });
+}
+
+// ---- the passes of conv2d -----------------------------------------------------------------------------------------
+
+bool winograd_applies(const Conv2dShape& s) {
+  const auto fits = [](const WindowAxis& w) {
+    return w.kernel == 3 && w.stride == 1 && w.dilation == 1 && w.pad_before <= 2 && w.pad_after <= 2;
+  };
+  return s.groups == 1 && fits(s.window.h) && fits(s.window.w);
+}
+
+WinogradShape winograd_forward_shape(const Conv2dShape& s) {
+  return {s.n, s.h_in, s.w_in, s.c_in, s.h_out, s.w_out, s.c_out, s.window.h.pad_before, s.window.w.pad_before, false};
+}
+
+WinogradShape winograd_backward_input_shape(const Conv2dShape& s) {
+  return {s.n, s.h_out, s.w_out, s.c_out, s.h_in, s.w_in, s.c_in, 2 - s.window.h.pad_before, 2 - s.window.w.pad_before,
+          true};
+}
+
+static void transform_and_convolve(const WinogradShape& s, const float* in, const float* w, const float* bias,
+                                   float* out) {
+  const ScratchBlock filters(size_t(winograd_filter_floats(s)) * sizeof(float));
+  float* u = static_cast<float*>(filters.data());
+  winograd_transform_filters(s, w, u);
+  winograd_convolve(s, in, u, bias, out);
+}
+
+void winograd_forward(const Conv2dShape& s, const float* x, const float* w, const float* b, float* y) {
+  transform_and_convolve(winograd_forward_shape(s), x, w, b, y);
+}
+
+void winograd_backward_input(const Conv2dShape& s, const float* dy, const float* w, float* dx) {
+  transform_and_convolve(winograd_backward_input_shape(s), dy, w, nullptr, dx);
+}
+
+}  // namespace convcore::cpu::CONVCORE_ISA

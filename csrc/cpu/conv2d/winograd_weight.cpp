@@ -1,0 +1,338 @@
+// dw = sum over tiles of A^T [(B^T x B) . (G dy G^T)] A, with 4x4 tiles of dy, the 6x6 patches of x under them, and the
+// interpolation points 0, +-2/3, +-4/3, infinity (S. Winograd, "Arithmetic Complexity of Computations", 1980; A. Lavin,
+// S. Gray, "Fast Algorithms for Convolutional Neural Networks", 2016). The textbook's points 0, +-1, +-2 cost the same
+// and have three times the error.
+//
+// A task is a shard of the tiles, a range of input and a range of output channels. It walks through its tiles in
+// blocks: transforms the patches (V) and the tiles (Z), then for each of the 36 positions adds the product of V and Z,
+// summed over the block, to the task's sums. The inverse transform runs once, at the end of the task. V, Z and the sums
+// stay in L2.
+#include "cpu/conv2d/winograd_weight.h"
+
+#include "core/allocator.h"
+#include "core/threads.h"
+#include "cpu/conv2d/weight_shards.h"
+#include "cpu/conv2d/winograd.h"
+#include "cpu/tile.h"
+
+namespace convcore::cpu::CONVCORE_ISA {
+namespace {
+
+constexpr int kOut = 4, kIn = 6, kTaps = 3;  // along an axis: of a tile of dy, of its patch of x, of the filter
+constexpr int kPositions = kIn * kIn;
+
+constexpr int64_t kRange = 64;               // channels of a task, at most: 36 * 64 * 64 sums are 576 KiB
+constexpr int64_t kBlockTiles = 64;          // of a block, at most: the sums are read and written once per block
+constexpr int64_t kBlockFloats = 36 * 4096;  // V and Z of a block: 576 KiB, 32 tiles of 64 and 64 channels
+constexpr int64_t kTasks = 8;                // cut the tiles into shards until there are so many tasks,
+constexpr int64_t kShardTiles = 128;         // but not smaller: the inverse transform costs as much as 5 tiles
+constexpr int64_t kPartFloats = 4 << 20;     // all partial gradients together: 16 MiB
+
+// ---- transforms ---------------------------------------------------------------------------------------------------
+//
+// Along an axis, six values at the points 0, +-a, +-b, infinity (winograd.h), computed in pairs that share their parts.
+// Two rows of six fit in 16 registers, so a patch is transformed in three passes, one for each pair of its rows; the
+// positions are kept in the order of the pairs.
+
+constexpr int kGroup = 2 * kIn;  // positions of a pair of rows
+constexpr int row_position(int row) { return row == 0 ? 0 : row == kIn - 1 ? kIn : (row + 1) * kIn; }
+
+// G d: the cubic with the coefficients d, at the points.
+template <int pair>
+CONVCORE_INLINE VecPair pair_of(const Vec (&d)[kOut]) {
+  if constexpr (pair == 0) return {d[0], d[3]};
+  constexpr float p = pair == 1 ? kPointA : kPointB, p2 = pair == 1 ? kPointA2 : kPointB2;
+  const Vec even = d[0] + p2 * d[2], odd = d[1] + p2 * d[3];
+  return {even + p * odd, even - p * odd};
+}
+
+// B^T d.
+template <int pair>
+CONVCORE_INLINE VecPair pair_of(const Vec (&d)[kIn]) {
+  return winograd_input_pair<pair>(d[0], d[1], d[2], d[3], d[4], d[5]);
+}
+
+template <int S, int pair>
+CONVCORE_INLINE void store_pair(const Vec (&row)[S], float* to, int64_t position) {
+  const VecPair values = pair_of<pair>(row);
+  store(to + kPairPoints[pair][0] * position, values.first);
+  store(to + kPairPoints[pair][1] * position, values.second);
+}
+
+// S x S pixels of an image (6 x 6 of x, 4 x 4 of dy), which may reach past its edges.
+template <int S>
+struct Patch {
+  const float* row[S];    // column 0 of the image; rows outside of it point to zeros
+  int64_t columns, step;  // of the image; floats from column to column
+  int64_t column;         // of the patch's first pixel
+};
+
+// The values of a pair of rows: 12 positions, `position` floats apart, for `lanes` channels from c on.
+template <int S, int pair, bool whole>
+CONVCORE_INLINE void transform_pair(const Patch<S>& patch, int64_t c, int64_t lanes, float* to, int64_t position) {
+  Vec rows[2][S];
+#pragma GCC unroll 6
+  for (int j = 0; j < S; j++) {
+    const int64_t column = patch.column + j;
+    const bool inside = whole || (column >= 0 && column < patch.columns);
+    const int64_t at = (inside ? column : 0) * patch.step + c;
+    Vec d[S];
+#pragma GCC unroll 6
+    for (int i = 0; i < S; i++)
+      d[i] = whole ? load(patch.row[i] + at) : load_partial(patch.row[i] + at, inside ? lanes : 0);
+    const VecPair values = pair_of<pair>(d);
+    rows[0][j] = values.first;
+    rows[1][j] = values.second;
+  }
+#pragma GCC unroll 2
+  for (int r = 0; r < 2; r++) {
+    float* row = to + r * kIn * position;
+    store_pair<S, 0>(rows[r], row, position);
+    store_pair<S, 1>(rows[r], row, position);
+    store_pair<S, 2>(rows[r], row, position);
+  }
+}
+
+template <int S, bool whole>
+__attribute__((noinline)) void transform_vector(const Patch<S>& patch, int64_t c, int64_t lanes, float* to,
+                                                int64_t position) {
+  transform_pair<S, 0, whole>(patch, c, lanes, to, position);
+  transform_pair<S, 1, whole>(patch, c, lanes, to + kGroup * position, position);
+  transform_pair<S, 2, whole>(patch, c, lanes, to + 2 * kGroup * position, position);
+}
+
+// All 36 positions, for the channels c_begin .. c_end - 1 and zeros up to a whole vector.
+template <int S>
+void transform(const Patch<S>& patch, int64_t c_begin, int64_t c_end, float* to, int64_t position) {
+  const bool inside = patch.column >= 0 && patch.column + S <= patch.columns;
+  for (int64_t c = c_begin; c < c_end; c += kLanes, to += kLanes) {
+    if (inside && c + kLanes <= c_end)
+      transform_vector<S, true>(patch, c, kLanes, to, position);
+    else
+      transform_vector<S, false>(patch, c, min_of<int64_t>(kLanes, c_end - c), to, position);
+  }
+}
+
+// A^T m for the three taps of an axis. The values at +-p have the same weight, 1 over the product of the differences
+// to the other points.
+CONVCORE_INLINE void inverse(const Vec (&m)[kIn], Vec (&out)[kTaps]) {
+  constexpr float w0 = 1 / (kPointA2 * kPointB2), wa = 1 / (2 * kPointA2 * (kPointA2 - kPointB2)),
+                  wb = 1 / (2 * kPointB2 * (kPointB2 - kPointA2));
+  const Vec even_a = m[1] + m[2], odd_a = m[1] - m[2], even_b = m[3] + m[4], odd_b = m[3] - m[4];
+  out[0] = w0 * m[0] + wa * even_a + wb * even_b;
+  out[1] = wa * kPointA * odd_a + wb * kPointB * odd_b;
+  out[2] = wa * kPointA2 * even_a + wb * kPointB2 * even_b + m[5];
+}
+
+// ---- products -----------------------------------------------------------------------------------------------------
+
+// Brings the pixels of the next block into L2, some at a time: the memory is kept busy while the products are computed.
+struct Prefetch {
+  const float* at;
+  int64_t pixels, step, floats;  // pixels left; floats from pixel to pixel, floats of a pixel
+  int64_t pixels_at_a_time;
+
+  inline __attribute__((always_inline)) void some() {
+    for (int64_t left = min_of(pixels_at_a_time, pixels); left > 0; left--, pixels--, at += step)
+      for (int64_t i = 0; i < floats; i += 16) __builtin_prefetch(at + i, 0, 2);
+  }
+};
+
+// For every position: sums[c][k] += sum over the tiles of v[tile][c] * z[tile][k].
+struct Products {
+  const float *v, *z;
+  float* sums;
+  int64_t v_position, z_position, sums_position;  // floats from position to position
+  int64_t tiles, c, k;                            // channels: multiples of kLanes
+  bool first;                                     // overwrite the sums
+};
+
+template <int V>
+__attribute__((noinline)) void multiply(const Products& p, int64_t k, Prefetch& x, Prefetch& dy) {
+  constexpr int R = weight_rows(V);
+  for (int64_t position = 0; position < kPositions; position++)
+    for (int64_t c = 0; c < p.c; c += R) {
+      x.some();
+      dy.some();
+      const float* v = p.v + position * p.v_position + c;
+      const float* z = p.z + position * p.z_position + k;
+      float* sums = p.sums + position * p.sums_position + c * p.k + k;
+      Vec acc[R][V] = {};
+#pragma GCC unroll 4
+      for (int64_t t = 0; t < p.tiles; t++, v += p.c, z += p.k) {
+        Vec b[V];
+#pragma GCC unroll 4
+        for (int i = 0; i < V; i++) b[i] = load(z + i * kLanes);
+#pragma GCC unroll 16
+        for (int r = 0; r < R; r++) {
+          const Vec a = splat(v[r]);
+#pragma GCC unroll 4
+          for (int i = 0; i < V; i++) acc[r][i] += a * b[i];
+        }
+      }
+#pragma GCC unroll 16
+      for (int r = 0; r < R; r++, sums += p.k)
+#pragma GCC unroll 4
+        for (int i = 0; i < V; i++) {
+          float* to = sums + i * kLanes;
+          store(to, p.first ? acc[r][i] : load(to) + acc[r][i]);
+        }
+    }
+}
+
+void multiply(const Products& p, Prefetch& x, Prefetch& dy) {
+  for (int64_t k = 0; k < p.k;)
+    k += kLanes * with_weight_vecs((p.k - k) / kLanes, [&](auto vecs) { multiply<vecs.value>(p, k, x, dy); });
+}
+
+// ---- tasks --------------------------------------------------------------------------------------------------------
+
+struct Ranges {  // channels cut into `count` ranges of whole vectors
+  int64_t channels, count, size;
+  explicit Ranges(int64_t channels)
+      : channels(channels),
+        count(ceil_div(channels, kRange)),
+        size(whole_vectors(ceil_div(channels, max_of<int64_t>(1, count)))) {}
+  int64_t begin(int64_t i) const { return min_of(channels, i * size); }
+  int64_t end(int64_t i) const { return min_of(channels, (i + 1) * size); }
+};
+
+struct Cuts {
+  int64_t tile_rows, tile_columns, tiles, shards;
+  Ranges c, k;
+  explicit Cuts(const Conv2dShape& s)
+      : tile_rows(ceil_div(s.h_out, kOut)),
+        tile_columns(ceil_div(s.w_out, kOut)),
+        tiles(s.n * tile_rows * tile_columns),
+        c(s.c_in),
+        k(s.c_out) {
+    const int64_t fair = ceil_div(kTasks, max_of<int64_t>(1, c.count * k.count));
+    const int64_t fit = kPartFloats / max_of<int64_t>(1, kTaps * kTaps * s.c_in * whole_vectors(s.c_out));
+    shards = max_of<int64_t>(1, min_of(fair, min_of(fit, tiles / kShardTiles)));
+  }
+};
+
+struct Task {
+  const Conv2dShape& s;
+  const Cuts& cuts;
+  const float *dy, *x;
+  int64_t c_begin, c_end, k_begin, k_end;
+  // Channels of the task in whole vectors, tiles of a block; floats from position to position. Positions are a cache
+  // line further apart than they need be, so that they do not all fall into the same cache sets.
+  int64_t c, k, block, v_position, z_position, sums_position;
+  float *zeros, *v, *z, *sums;
+
+  Task(const Conv2dShape& s, const Cuts& cuts, const float* dy, const float* x, int64_t c_range, int64_t k_range)
+      : s(s), cuts(cuts), dy(dy), x(x) {
+    c_begin = cuts.c.begin(c_range), c_end = cuts.c.end(c_range);
+    k_begin = cuts.k.begin(k_range), k_end = cuts.k.end(k_range);
+    c = whole_vectors(c_end - c_begin), k = whole_vectors(k_end - k_begin);
+    block = max_of<int64_t>(1, min_of(kBlockTiles, kBlockFloats / (kPositions * (c + k))));
+    v_position = block * c + 16, z_position = block * k + 16, sums_position = c * k + 16;
+    const int64_t zero_floats = whole_vectors(max_of(s.w_in * s.c_in, s.w_out * s.c_out));
+    zeros = static_cast<float*>(thread_workspace(
+        0, size_t(zero_floats + kPositions * (v_position + z_position + sums_position)) * sizeof(float)));
+    memset(zeros, 0, size_t(zero_floats) * sizeof(float));
+    v = zeros + zero_floats;
+    z = v + kPositions * v_position;
+    sums = z + kPositions * z_position;
+  }
+
+  template <int S>
+  Patch<S> patch(const float* image, int64_t height, int64_t width, int64_t channels, int64_t h, int64_t w) const {
+    Patch<S> patch;
+    for (int i = 0; i < S; i++)
+      patch.row[i] = h + i >= 0 && h + i < height ? image + (h + i) * width * channels : zeros;
+    patch.columns = width, patch.step = channels, patch.column = w;
+    return patch;
+  }
+
+  void transform_block(int64_t begin, int64_t tiles) const {
+    int64_t row = begin / cuts.tile_columns, j = begin % cuts.tile_columns;  // of tiles
+    int64_t n = row / cuts.tile_rows, i = row % cuts.tile_rows;
+    for (int64_t t = 0; t < tiles; t++) {
+      transform(patch<kIn>(x + n * s.h_in * s.w_in * s.c_in, s.h_in, s.w_in, s.c_in, i * kOut - s.window.h.pad_before,
+                           j * kOut - s.window.w.pad_before),
+                c_begin, c_end, v + t * c, v_position);
+      transform(patch<kOut>(dy + n * s.h_out * s.w_out * s.c_out, s.h_out, s.w_out, s.c_out, i * kOut, j * kOut),
+                k_begin, k_end, z + t * k, z_position);
+      if (++j == cuts.tile_columns) j = 0, i++;
+      if (i == cuts.tile_rows) i = 0, n++;
+    }
+  }
+
+  // The pixels of the tiles begin .. end - 1, about: as if the rows of a tile were one after the other.
+  Prefetch prefetch(const float* images, int64_t height, int64_t width, int64_t channels, int64_t c0, int64_t c1,
+                    int64_t begin, int64_t end) const {
+    const auto first_pixel = [&](int64_t tile) {
+      const int64_t row = tile / cuts.tile_columns, n = row / cuts.tile_rows;
+      return (n * height + min_of(height, row % cuts.tile_rows * kOut)) * width +
+             kOut * min_of(width, tile % cuts.tile_columns * kOut);
+    };
+    const int64_t all = s.n * height * width, from = min_of(first_pixel(begin), all);
+    const int64_t pixels = min_of(first_pixel(end), all) - from;
+    const int64_t times = kPositions * (c * k) / (kLanes * kLanes);  // at least so often does `multiply` call
+    return {images + from * channels + c0, pixels, channels, c1 - c0, ceil_div(pixels, times)};
+  }
+
+  void run(int64_t begin, int64_t end, const WeightParts& parts, int64_t shard) const {
+    for (int64_t tile = begin; tile < end; tile += block) {
+      const int64_t next = min_of(tile + block, end), next_end = min_of(next + block, end);
+      transform_block(tile, next - tile);
+      Prefetch next_x = prefetch(x, s.h_in, s.w_in, s.c_in, c_begin, c_end, next, next_end);
+      Prefetch next_dy = prefetch(dy, s.h_out, s.w_out, s.c_out, k_begin, k_end, next, next_end);
+      multiply({v, z, sums, v_position, z_position, sums_position, next - tile, c, k, tile == begin}, next_x, next_dy);
+    }
+    write(parts, shard);
+  }
+
+  void write(const WeightParts& parts, int64_t shard) const {
+    for (int64_t i = c_begin; i < c_end; i++)
+      for (int64_t j = 0; j < k; j += kLanes) {
+        const float* from = sums + (i - c_begin) * k + j;
+        Vec half[kTaps][kIn];
+#pragma GCC unroll 6
+        for (int q = 0; q < kIn; q++) {
+          Vec m[kIn], column[kTaps];
+#pragma GCC unroll 6
+          for (int p = 0; p < kIn; p++) m[p] = load(from + (row_position(p) + q) * sums_position);
+          inverse(m, column);
+#pragma GCC unroll 3
+          for (int a = 0; a < kTaps; a++) half[a][q] = column[a];
+        }
+#pragma GCC unroll 3
+        for (int a = 0; a < kTaps; a++) {
+          Vec taps[kTaps];
+          inverse(half[a], taps);
+#pragma GCC unroll 3
+          for (int b = 0; b < kTaps; b++) store(parts.at(shard, a * kTaps + b, i) + k_begin + j, taps[b]);
+        }
+      }
+  }
+};
+
+}  // namespace
+
+void winograd_backward_weight(const Conv2dShape& s, const float* dy, const float* x, float* dw) {
+  const Cuts cuts(s);
+  if (cuts.tiles == 0) {
+    memset(dw, 0, size_t(s.c_out * s.c_in * kTaps * kTaps) * sizeof(float));
+    return;
+  }
+  WeightParts parts{nullptr, cuts.shards, kTaps * kTaps, s.c_in, s.c_out};
+  const ScratchBlock block(size_t(cuts.shards * parts.part()) * sizeof(float));
+  parts.data = static_cast<float*>(block.data());
+
+  const int64_t ranges = cuts.c.count * cuts.k.count;
+  const int64_t work = cuts.tiles / cuts.shards * kPositions * (cuts.c.size * cuts.k.size / kLanes + 1);
+  parallel_for(cuts.shards * ranges, work, [&](int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; i++) {
+      const int64_t shard = i / ranges, range = i % ranges;
+      const Task task(s, cuts, dy, x, range / cuts.k.count, range % cuts.k.count);
+      task.run(cuts.tiles * shard / cuts.shards, cuts.tiles * (shard + 1) / cuts.shards, parts, shard);
+    }
+  });
+  sum_weight_parts(parts, dw);
+}
+
+}  // namespace convcore::cpu::CONVCORE_ISA
