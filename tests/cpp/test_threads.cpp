@@ -98,7 +98,7 @@ TEST_CASE("set_num_threads") {
   CHECK(num_threads() == 5);
   CHECK(message_of([] { set_num_threads(0); }) == "set_num_threads: count is out of range: expected at least 1, got 0");
   CHECK(message_of([] { set_num_threads(int64_t(1) << 32); }) ==
-        "set_num_threads: count is out of range: expected at most 4096, got 4294967296");
+        "set_num_threads: count is out of range: expected at most 1024, got 4294967296");
   CHECK(num_threads() == 5);
 }
 
