@@ -192,7 +192,7 @@ class ModelCheckpoint(Callback):
         save_best_only: bool = False,
         mode: str = "auto",
     ) -> None:
-        self.path = os.fspath(path)
+        self.path = os.fsdecode(path)
         self.monitor = monitor
         self.save_best_only = bool(save_best_only)
         self.mode = check.choice("ModelCheckpoint", "mode", mode, ("auto", "min", "max"))
@@ -237,7 +237,7 @@ class TrainingCheckpoint(Callback):
         history: Any = None,
         extra: Mapping[str, Any] | None = None,
     ) -> None:
-        self.directory = Path(directory)
+        self.directory = Path(os.fsdecode(directory))
         self.earlier = history
         self.extra = extra
 
