@@ -25,7 +25,8 @@ finally:
         del os.environ[_name]
 
 from convcore import functional
-from convcore._core import num_threads, set_num_threads
+from convcore._core import num_threads
+from convcore.functional._arguments import to_int, wrong_type
 from convcore.random import get_rng_state, manual_seed, set_rng_state
 
 if TYPE_CHECKING:
@@ -78,6 +79,23 @@ __all__ = [
     "set_num_threads",
     "set_rng_state",
 ]
+
+
+def set_num_threads(count: int) -> None:
+    """Let the ops use at most `count` threads; the results do not depend on it.
+
+    Raises
+    ------
+    TypeError
+        When `count` is not an int.
+    ValueError
+        When it is out of range.
+    """
+    if isinstance(count, bool):
+        raise wrong_type("set_num_threads", "count", "an int", count)
+    number = to_int("set_num_threads", "count", count)
+    # Beyond the int of C the largest one; the core says what is out of range.
+    _core.set_num_threads(max(-(2**31), min(number, 2**31 - 1)))
 
 
 def __getattr__(name: str) -> Any:
