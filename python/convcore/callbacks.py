@@ -43,7 +43,7 @@ class Callback:
         """Run before an epoch (counted from 0)."""
 
     def on_epoch_end(self, epoch: int, logs: Logs) -> None:
-        """Run after an epoch, and after its validation; `logs` is what `History` records."""
+        """Run after an epoch, and its validation; `logs` is a copy of what `History` records."""
 
     def on_batch_end(self, batch: int, logs: Logs) -> None:
         """Run after a training step; `logs` are the averages over the epoch so far."""

@@ -68,5 +68,5 @@ def converted(given: AnyArray, dtype: np.dtype[Any]) -> AnyArray | None:
             array = given.astype(dtype, order="C")
         return array if (np.isinf(array) == np.isinf(given)).all() else None
     limits = np.iinfo(dtype)
-    fits = given.size == 0 or (limits.min <= given.min() and given.max() <= limits.max)
+    fits = given.size == 0 or limits.min <= int(given.min()) <= int(given.max()) <= limits.max
     return given.astype(dtype, order="C") if fits else None
