@@ -815,6 +815,11 @@ def test_summary_names_the_layer_that_does_not_fit():
             "summary: input_shape has the wrong type: expected an int, got 6.0 (float)",
         ),
         (
+            6,
+            TypeError,
+            "summary: input_shape has the wrong type: expected sizes as (C, H, W), got 6 (int)",
+        ),
+        (
             (-6,),
             ValueError,
             "summary: input_shape has a negative size: expected sizes of at least 0, got (-6,)",

@@ -438,6 +438,49 @@ REJECTED_STATE = {
 }
 
 
+def set_step(step):
+    def change(saved):
+        saved["state"][0]["step"] = step
+
+    return change
+
+
+def set_array(value):
+    def change(saved):
+        saved["state"][0]["exp_avg"] = value
+
+    return change
+
+
+def set_entry(*path, value):
+    def change(saved):
+        for key in path[:-1]:
+            saved = saved[key]
+        saved[path[-1]] = value
+
+    return change
+
+
+NO_STEP = "Adam: step of parameter 0 in state_dict is out of range: expected an int of at least 0, "
+REJECTED_STATE |= {
+    "negative step": (set_step(-1), NO_STEP + "got -1"),
+    "step nan": (set_step(float("nan")), NO_STEP + "got nan"),
+    "half a step": (set_step(1.5), NO_STEP + "got 1.5"),
+    "step text": (set_step("3"), NO_STEP + "got '3'"),
+    "steps": (set_step([1, 2]), NO_STEP + "got [1, 2]"),
+    "infinite step": (set_step(float("inf")), NO_STEP + "got inf"),
+    "array is None": (
+        set_array(None),
+        "Adam: state of parameter 0 in state_dict is incomplete: expected 'step', 'exp_avg' and "
+        "'exp_avg_sq', got none for ['exp_avg']",
+    ),
+    "large array": (
+        set_array(np.full(4, 1e39)),
+        "Adam: exp_avg of parameter 0 in state_dict has a value that float32 cannot hold",
+    ),
+}
+
+
 @pytest.mark.parametrize(("change", "message"), REJECTED_STATE.values(), ids=REJECTED_STATE.keys())
 def test_load_state_dict_rejects_and_changes_nothing(change, message, rng):
     (p,) = parameters(rng, [(4,)])
@@ -452,6 +495,63 @@ def test_load_state_dict_rejects_and_changes_nothing(change, message, rng):
         optimizer.load_state_dict(saved)
     assert optimizer.param_groups[0]["lr"] == 0.125
     assert optimizer.state[p]["step"] == 1
+
+
+REJECTED_TYPES = {
+    "group": (
+        set_entry("param_groups", 0, value=3),
+        "Adam: parameter group 0 of state_dict has the wrong type: expected a mapping, got int",
+    ),
+    "groups": (
+        set_entry("param_groups", value={}),
+        "Adam: 'param_groups' of state_dict has the wrong type: expected a sequence, got dict",
+    ),
+    "params": (
+        set_entry("param_groups", 0, "params", value=0),
+        "Adam: 'params' of parameter group 0 has the wrong type: expected a sequence, got int",
+    ),
+    "number": (
+        set_entry("param_groups", 0, "params", value=[[]]),
+        "Adam: a parameter in state_dict has the wrong type: expected an int, got [] (list)",
+    ),
+    "state": (
+        set_entry("state", value=[]),
+        "Adam: 'state' of state_dict has the wrong type: expected a mapping, got list",
+    ),
+    "state of a parameter": (
+        set_entry("state", 0, value="text"),
+        "Adam: state of parameter 0 in state_dict has the wrong type: expected a mapping, got str",
+    ),
+    "array": (
+        set_array(["a"] * 4),
+        "Adam: exp_avg of parameter 0 in state_dict has the wrong dtype: expected float32, got <U1",
+    ),
+}
+
+
+@pytest.mark.parametrize(("change", "message"), REJECTED_TYPES.values(), ids=REJECTED_TYPES.keys())
+def test_load_state_dict_rejects_wrong_types_and_changes_nothing(change, message, rng):
+    (p,) = parameters(rng, [(4,)])
+    optimizer = Adam([p])
+    set_grads([p], rng)
+    optimizer.step()
+    saved = optimizer.state_dict()
+    change(saved)
+    with pytest.raises(TypeError, match=re.escape(message)):
+        optimizer.load_state_dict(saved)
+    assert optimizer.state[p]["step"] == 1
+
+
+def test_load_state_dict_rejects_what_is_no_mapping_and_a_number_twice(rng):
+    optimizer = SGD(parameters(rng, [(4,), (4,)]))
+    message = "SGD: state_dict has the wrong type: expected a mapping, got NoneType"
+    with pytest.raises(TypeError, match=message):
+        optimizer.load_state_dict(None)
+    saved = optimizer.state_dict()
+    saved["param_groups"][0]["params"] = [1, 1]
+    message = "SGD: state_dict has a parameter twice: expected each number once, got [1, 1]"
+    with pytest.raises(ValueError, match=re.escape(message)):
+        optimizer.load_state_dict(saved)
 
 
 # ---- Parameter -----------------------------------------------------------------------------------

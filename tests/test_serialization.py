@@ -8,6 +8,7 @@ import re
 
 import numpy as np
 import pytest
+from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
 
 import convcore
@@ -206,6 +207,93 @@ def test_a_failed_save_leaves_the_old_file_and_nothing_else(tmp_path, monkeypatc
     assert [p.name for p in tmp_path.iterdir()] == ["m"]
 
 
+@pytest.mark.skipif(os.name != "posix", reason="permission bits are those of POSIX")
+def test_save_keeps_the_permissions_of_the_file_it_replaces(tmp_path):
+    path, model = tmp_path / "m", nn.Sequential(nn.Linear(2, 2))
+    model.save(path)
+    path.chmod(0o640)
+    model.save(path)
+    assert path.stat().st_mode & 0o777 == 0o640
+
+
+def test_save_goes_through_a_symbolic_link(tmp_path):
+    (tmp_path / "store").mkdir()
+    real, link = tmp_path / "store" / "real", tmp_path / "link"
+    link.symlink_to(real)
+    for value in (1.0, 2.0):  # a link to nothing yet, and to a file
+        model = nn.Sequential(nn.Linear(2, 2))
+        model[0].weight.data[...] = value
+        model.save(link)
+        assert link.is_symlink()
+        assert load_file(real)["0.weight"][0, 0] == value
+
+
+def test_paths_may_be_bytes(tmp_path):
+    model = nn.Sequential(nn.Linear(2, 2))
+    path = os.fsencode(tmp_path / "m")
+    model.save(path)
+    assert repr(convcore.load(path)) == repr(model)
+    optimizer = optim.SGD(model.parameters())
+    folder = os.fsencode(tmp_path / "folder")
+    serialization.save_checkpoint(folder, model, optimizer, 1, History(), {"a": 1})
+    assert serialization.load_checkpoint(folder, model, optimizer).epoch == 1
+    assert serialization.load_extra(folder) == {"a": 1}
+
+
+def test_paths_that_name_no_file_are_rejected(tmp_path):
+    model = nn.Sequential(nn.Linear(2, 2))
+    message = re.escape(f"load: {str(tmp_path)!r} is a folder: expected a file")
+    with pytest.raises(ValueError, match=message):
+        convcore.load(tmp_path)
+    message = re.escape(f"save: {str(tmp_path)!r} is a folder: expected the name of a file")
+    with pytest.raises(ValueError, match=message):
+        model.save(tmp_path)
+    with pytest.raises(
+        ValueError, match="save: path is empty: expected the name of a file, got ''"
+    ):
+        model.save("")
+    assert list(tmp_path.iterdir()) == []
+
+
+def nested(depth):
+    description = {"class": "ReLU", "arguments": {}}
+    for _ in range(depth):
+        layers = {"0": description}
+        description = {"class": "Sequential", "arguments": {"layers": layers}}
+    return description
+
+
+@pytest.mark.parametrize(
+    "architecture",
+    [
+        nested(200),
+        {"class": "Linear", "arguments": {"in_features": 2**40, "out_features": 2**15}},
+        {"class": "Linear", "arguments": {"in_features": 2**62, "out_features": 2**62}},
+    ],
+    ids=["nested", "large", "overflow"],
+)
+def test_load_rejects_hostile_architectures(tmp_path, architecture):
+    content = json.dumps({"format": 1, "architecture": architecture})
+    save_file({"w": np.zeros(2, np.float32)}, tmp_path / "m", metadata={"convcore": content})
+    with pytest.raises(ValueError, match=r"load: .* holds an architecture that cannot be built"):
+        convcore.load(tmp_path / "m")
+
+
+def test_load_rejects_endless_nesting_in_the_metadata(tmp_path):
+    save_file({"w": np.zeros(2, np.float32)}, tmp_path / "m", metadata={"convcore": "[" * 100_000})
+    with pytest.raises(ValueError, match=r"load: .* cannot be read"):
+        convcore.load(tmp_path / "m")
+
+
+@pytest.mark.torch
+def test_load_weights_names_bfloat16(torch, tmp_path):
+    from safetensors.torch import save_file as save_torch
+
+    save_torch({"0.weight": torch.zeros(2, 2, dtype=torch.bfloat16)}, tmp_path / "m")
+    with pytest.raises(ValueError, match="bfloat16 is not supported: expected float32"):
+        nn.Sequential(nn.Linear(2, 2)).load_weights(tmp_path / "m")
+
+
 # ---- checkpoints ---------------------------------------------------------------------------------
 
 
@@ -274,6 +362,56 @@ def test_checkpoint_that_does_not_fit_changes_nothing(tmp_path):
     for name, array in same.state_dict().items():
         np.testing.assert_array_equal(array, before[name])
     convcore.set_rng_state(rng_state)
+
+
+@pytest.mark.parametrize(
+    ("entry", "value"),
+    [
+        ("epoch", -1),
+        ("epoch", 1.5),
+        ("epoch", True),
+        ("epoch", "1"),
+        ("rng_state", [0, -1]),
+        ("rng_state", [2**64, 0]),
+        ("rng_state", [0.5, 0]),
+        ("rng_state", [0]),
+        ("rng_state", None),
+    ],
+)
+def test_checkpoint_with_wrong_numbers_changes_nothing(tmp_path, entry, value):
+    model = compiled()
+    model.fit(X, LABELS, epochs=1, batch_size=4, verbose=0)
+    path = serialization.save_checkpoint(tmp_path, model, model.optimizer, 1, model.history)
+    with safe_open(path, framework="numpy") as file:
+        content = json.loads(file.metadata()["convcore"])
+    content["checkpoint"][entry] = value
+    save_file(load_file(path), path, metadata={"convcore": json.dumps(content)})
+
+    other = compiled()
+    before, rng_state = other[0].weight.data.copy(), convcore.get_rng_state()
+    with pytest.raises(ValueError, match=f"is no fitting checkpoint: checkpoint: {entry} "):
+        serialization.load_checkpoint(tmp_path, other, other.optimizer)
+    np.testing.assert_array_equal(other[0].weight.data, before)
+    assert other.optimizer.state == {}
+    assert convcore.get_rng_state() == rng_state
+
+
+@pytest.mark.parametrize(
+    ("epoch", "error"), [(-1, ValueError), (1.0, TypeError), (True, TypeError)]
+)
+def test_save_checkpoint_rejects_a_wrong_epoch(tmp_path, epoch, error):
+    model = compiled()
+    with pytest.raises(error, match="save_checkpoint: epoch "):
+        serialization.save_checkpoint(tmp_path, model, model.optimizer, epoch, History())
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_checkpoint_keeps_a_history_with_nan(tmp_path):
+    model, history = compiled(), History()
+    history.record(0, {"loss": float("nan")})
+    serialization.save_checkpoint(tmp_path, model, model.optimizer, 1, history)
+    again = serialization.load_checkpoint(tmp_path, model, model.optimizer).history
+    assert np.isnan(again.history["loss"][0])
 
 
 def test_a_model_file_is_no_checkpoint(tmp_path):

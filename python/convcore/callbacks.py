@@ -44,7 +44,7 @@ class Callback:
         """Run before an epoch (counted from 0)."""
 
     def on_epoch_end(self, epoch: int, logs: Logs) -> None:
-        """Run after an epoch, and after its validation; `logs` is what `History` records."""
+        """Run after an epoch, and its validation; `logs` is a copy of what `History` records."""
 
     def on_batch_end(self, batch: int, logs: Logs) -> None:
         """Run after a training step; `logs` are the averages over the epoch so far."""
@@ -198,7 +198,7 @@ class ModelCheckpoint(Callback):
         save_best_only: bool = False,
         mode: str = "auto",
     ) -> None:
-        self.path = os.fspath(path)
+        self.path = os.fsdecode(path)
         self.monitor = monitor
         self.save_best_only = bool(save_best_only)
         self.mode = check.choice("ModelCheckpoint", "mode", mode, ("auto", "min", "max"))
@@ -243,7 +243,7 @@ class TrainingCheckpoint(Callback):
         history: Any = None,
         extra: Mapping[str, Any] | None = None,
     ) -> None:
-        self.directory = Path(directory)
+        self.directory = Path(os.fsdecode(directory))
         self.earlier = history
         self.extra = extra
 

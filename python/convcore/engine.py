@@ -20,7 +20,7 @@ import numpy as np
 
 from convcore import random
 from convcore._names import did_you_mean
-from convcore.functional._arguments import FloatArray, to_int
+from convcore.functional._arguments import FloatArray, is_sequence, to_int, wrong_type
 from convcore.history import History
 from convcore.progress import Progress, numbers
 
@@ -397,6 +397,8 @@ class Model(_Base):
         """
         from convcore.summary import summarize
 
+        if not is_sequence(input_shape):
+            raise wrong_type("summary", "input_shape", "sizes as (C, H, W)", input_shape)
         return summarize(self, tuple(input_shape), print_fn)
 
     def save(self, path: str | os.PathLike[str], extra: Mapping[str, Any] | None = None) -> None:

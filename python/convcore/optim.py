@@ -17,13 +17,14 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
 
 from convcore import _core
-from convcore.functional._arguments import FloatArray, to_float
+from convcore.functional._arguments import FloatArray, to_float, to_int
+from convcore.nn import _checks as check
 from convcore.nn.parameter import Parameter
 
 #: Parameters, or groups: dicts with "params" and hyper-parameters of their own.
@@ -141,14 +142,23 @@ class Optimizer(ABC):
 
         Raises
         ------
-        ValueError
-            When the groups, the parameters in them or the shapes do not match; the message names
-            the place.
+        TypeError, ValueError
+            When the structure, the groups, the parameters in them or the shapes do not match, or a
+            value cannot be; the message names the place.
         """
         groups = self._loaded_groups(state_dict)
         params = self._all_params()
         # The saved numbers need not be 0, 1, ...: what counts is their order, as in torch.
-        numbers = [i for group in state_dict["param_groups"] for i in group["params"]]
+        numbers = [
+            to_int(self._name, "a parameter in state_dict", i)
+            for group in state_dict["param_groups"]
+            for i in group["params"]
+        ]
+        if len(set(numbers)) != len(numbers):
+            raise ValueError(
+                f"{self._name}: state_dict has a parameter twice: expected each number once, "
+                f"got {numbers}"
+            )
         by_number = dict(zip(numbers, params, strict=True))
         state = {}
         for i, saved in state_dict["state"].items():
@@ -157,6 +167,7 @@ class Optimizer(ABC):
                     f"{self._name}: state_dict has state for an unknown parameter: expected one of "
                     f"{numbers}, got {i!r}"
                 )
+            self._expect_type(f"state of parameter {i} in state_dict", saved, Mapping)
             state[by_number[i]] = self._loaded_state(i, by_number[i], saved)
         self.param_groups, self.state = groups, state
 
@@ -174,7 +185,15 @@ class Optimizer(ABC):
             return items
         return [{"params": items}] if items else []
 
+    def _expect_type(self, what: str, value: object, kind: type) -> None:
+        if not isinstance(value, kind) or isinstance(value, str):
+            raise TypeError(
+                f"{self._name}: {what} has the wrong type: expected a {kind.__name__.lower()}, "
+                f"got {type(value).__name__}"
+            )
+
     def _loaded_groups(self, state_dict: Mapping[str, Any]) -> list[dict[str, Any]]:
+        self._expect_type("state_dict", state_dict, Mapping)
         missing = {"state", "param_groups"} - state_dict.keys()
         if missing:
             raise ValueError(
@@ -182,6 +201,8 @@ class Optimizer(ABC):
                 f"'param_groups', got {sorted(state_dict)}"
             )
         saved_groups = state_dict["param_groups"]
+        self._expect_type("'param_groups' of state_dict", saved_groups, Sequence)
+        self._expect_type("'state' of state_dict", state_dict["state"], Mapping)
         if len(saved_groups) != len(self.param_groups):
             raise ValueError(
                 f"{self._name}: state_dict has the wrong number of parameter groups: "
@@ -196,12 +217,14 @@ class Optimizer(ABC):
         return groups
 
     def _check_saved_group(self, i: int, group: dict[str, Any], saved: Mapping[str, Any]) -> None:
+        self._expect_type(f"parameter group {i} of state_dict", saved, Mapping)
         missing = sorted({"params", *self.defaults} - saved.keys())
         if missing:
             raise ValueError(
                 f"{self._name}: parameter group {i} of state_dict is incomplete: expected the keys "
                 f"{sorted(self.defaults)}, got none for {missing}"
             )
+        self._expect_type(f"'params' of parameter group {i}", saved["params"], Sequence)
         if len(saved["params"]) != len(group["params"]):
             raise ValueError(
                 f"{self._name}: parameter group {i} of state_dict has the wrong number of "
@@ -220,12 +243,17 @@ class Optimizer(ABC):
             value = saved.get(name)
             if value is None:
                 continue  # torch keeps None for the buffer of SGD without momentum
-            array = np.asarray(value).astype(np.float32, order="C")  # a copy
-            if array.shape != p.shape:
+            given = np.asarray(value)
+            place = f"{self._name}: {name} of parameter {i} in state_dict"
+            if given.dtype.kind != "f":
+                raise TypeError(f"{place} has the wrong dtype: expected float32, got {given.dtype}")
+            if given.shape != p.shape:
                 raise ValueError(
-                    f"{self._name}: {name} of parameter {i} in state_dict has the wrong shape: "
-                    f"expected {p.shape}, got {array.shape}"
+                    f"{place} has the wrong shape: expected {p.shape}, got {given.shape}"
                 )
+            array = check.converted(given, np.dtype(np.float32))  # a copy
+            if array is None:
+                raise ValueError(f"{place} has a value that float32 cannot hold")
             state[name] = array
         return state
 
@@ -429,13 +457,20 @@ class Adam(Optimizer):
     def _loaded_state(self, i: object, p: Parameter, saved: Mapping[str, Any]) -> State:
         if not saved:
             return {}
-        missing = sorted({"step", *self._arrays} - saved.keys())
+        missing = sorted(name for name in ("step", *self._arrays) if saved.get(name) is None)
         if missing:
             raise ValueError(
                 f"{self._name}: state of parameter {i} in state_dict is incomplete: expected "
                 f"'step', 'exp_avg' and 'exp_avg_sq', got none for {missing}"
             )
-        return {"step": int(saved["step"]), **super()._loaded_state(i, p, saved)}
+        step = np.asarray(saved["step"])  # torch saves it as a float32 array
+        is_number = step.shape == () and step.dtype.kind in "iuf"
+        if not (is_number and 0 <= step < 2**63 and float(step).is_integer()):
+            raise ValueError(
+                f"{self._name}: step of parameter {i} in state_dict is out of range: expected an "
+                f"int of at least 0, got {saved['step']!r}"
+            )
+        return {"step": int(step), **super()._loaded_state(i, p, saved)}
 
 
 class AdamW(Adam):

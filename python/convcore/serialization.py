@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 import secrets
+import stat
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -17,6 +18,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from convcore import random
+from convcore.functional._arguments import to_unsigned
 from convcore.history import History
 
 if TYPE_CHECKING:
@@ -27,6 +29,17 @@ AnyArray = np.ndarray[Any, Any]
 
 METADATA_KEY = "convcore"
 CHECKPOINT_NAME = "checkpoint.safetensors"
+
+# What comes of a description that `save` did not write: wrong types, endless nesting, huge sizes.
+_CONTENT_ERRORS = (
+    AttributeError,
+    KeyError,
+    TypeError,
+    ValueError,
+    MemoryError,
+    OverflowError,
+    RecursionError,
+)
 
 
 # ---- models --------------------------------------------------------------------------------------
@@ -77,7 +90,7 @@ def load(path: str | os.PathLike[str]) -> Model:
     try:
         model = build(architecture)
         model.load_state_dict(tensors)
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
+    except _CONTENT_ERRORS as error:
         raise ValueError(
             f"load: {os.fspath(path)!r} holds an architecture that cannot be built: {error}"
         ) from error
@@ -109,7 +122,7 @@ def load_extra(path: str | os.PathLike[str]) -> dict[str, Any]:
     {'classes': ['a', 'b', 'c']}
     """
     if os.path.isdir(path):
-        path = Path(path) / CHECKPOINT_NAME
+        path = Path(os.fsdecode(path)) / CHECKPOINT_NAME
     extra = _read("load_extra", path)[1].get("extra", {})
     return extra if isinstance(extra, dict) else {}
 
@@ -218,11 +231,12 @@ def save_checkpoint(
     Path
         Of the file.
     """
+    epoch = to_unsigned("save_checkpoint", "epoch", epoch)
     tensors: dict[str, AnyArray] = {
         f"model.{name}": array for name, array in model.state_dict().items()
     }
     state = _pack(optimizer.state_dict(), "optimizer", tensors)
-    folder = Path(directory)
+    folder = Path(os.fsdecode(directory))
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / CHECKPOINT_NAME
     content = {
@@ -249,30 +263,32 @@ def load_checkpoint(directory: str | os.PathLike[str], model: Module, optimizer:
     ValueError
         When it is truncated, corrupt, or does not fit. Then nothing is changed.
     """
-    path = Path(directory) / CHECKPOINT_NAME
+    path = Path(os.fsdecode(directory)) / CHECKPOINT_NAME
     tensors, metadata = _read("load_checkpoint", path)
     before = {name: array.copy() for name, array in model.state_dict().items()}
     optimizer_before = optimizer.state_dict()
+    loaded = False
     try:
         content = metadata["checkpoint"]
-        result = Checkpoint(
-            int(content["epoch"]), History.from_json(json.dumps(content["history"]))
-        )
-        seed, stream = content["rng_state"]
+        epoch = to_unsigned("checkpoint", "epoch", content["epoch"])
+        history = History.from_json(json.dumps(content["history"]))
+        rng_state = random.checked_key("checkpoint", "rng_state", content["rng_state"])
         optimizer_state = _unpack(content["optimizer"], tensors)
         prefix = "model."
         weights = {k[len(prefix) :]: v for k, v in tensors.items() if k.startswith(prefix)}
         model.load_state_dict(weights)
+        loaded = True
         optimizer.load_state_dict(optimizer_state)
-        random.set_rng_state((int(seed), int(stream)))
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
-        model.load_state_dict(before)
-        optimizer.load_state_dict(optimizer_before)
+    except _CONTENT_ERRORS as error:
+        if loaded:
+            model.load_state_dict(before)
+            optimizer.load_state_dict(optimizer_before)
         what = f"it has no {error}" if isinstance(error, KeyError) else str(error)
         raise ValueError(
             f"load_checkpoint: {str(path)!r} is no fitting checkpoint: {what}"
         ) from error
-    return result
+    random.set_rng_state(rng_state)
+    return Checkpoint(epoch, history)
 
 
 def _pack(value: Any, path: str, tensors: dict[str, AnyArray]) -> Any:
@@ -314,14 +330,22 @@ def _write(
 def write_atomically(path: str | os.PathLike[str], data: bytes) -> None:
     """Write a file so that at any time there is the old one or the whole new one.
 
-    The bytes go to a temporary file in the same folder, down to the disk, and then take the name.
+    The bytes go to a temporary file in the same folder, down to the disk, and then take the name. A
+    file that was there keeps its permissions, a symbolic link still points to it.
     """
-    target = Path(path)
+    name = os.fsdecode(path)
+    if not name:
+        raise ValueError("save: path is empty: expected the name of a file, got ''")
+    target = Path(os.path.realpath(name))
+    if target.is_dir():
+        raise ValueError(f"save: {name!r} is a folder: expected the name of a file")
     if not target.parent.is_dir():
-        raise FileNotFoundError(f"save: the folder of {str(target)!r} does not exist")
+        raise FileNotFoundError(f"save: the folder of {name!r} does not exist")
     temporary = target.with_name(f".{target.name}.{secrets.token_hex(6)}.tmp")
     try:
         with open(temporary, "xb") as file:
+            if target.exists():
+                os.chmod(temporary, stat.S_IMODE(target.stat().st_mode))
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
@@ -341,9 +365,11 @@ def _read(owner: str, path: str | os.PathLike[str]) -> tuple[dict[str, AnyArray]
     """Return the tensors of a safetensors file and convcore's part of its metadata."""
     from safetensors import safe_open
 
-    name = os.fspath(path)
+    name = os.fsdecode(path)
     if not os.path.exists(name):
         raise FileNotFoundError(f"{owner}: there is no file {name!r}")
+    if os.path.isdir(name):
+        raise ValueError(f"{owner}: {name!r} is a folder: expected a file")
     try:
         with safe_open(name, framework="numpy") as file:
             tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
@@ -351,9 +377,12 @@ def _read(owner: str, path: str | os.PathLike[str]) -> tuple[dict[str, AnyArray]
         content = {} if text is None else json.loads(text)
         if not isinstance(content, dict):
             raise ValueError(f"its metadata entry {METADATA_KEY!r} is no JSON object")
-    except MemoryError:
-        raise
     except Exception as error:  # the library has many ways to say it
+        if "bfloat16" in str(error):  # NumPy has no such type
+            raise ValueError(
+                f"{owner}: {name!r} cannot be read: bfloat16 is not supported: expected float32, "
+                "got bfloat16 (convert it to float32)"
+            ) from error
         raise ValueError(
             f"{owner}: {name!r} cannot be read: expected a whole safetensors file, got: {error}"
         ) from error

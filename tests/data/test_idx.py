@@ -154,6 +154,16 @@ def test_idx_huge_sizes_in_the_header(folder):
     bad(folder, IMAGES, content, "is truncated: expected 79228162458924105385300197391 bytes")
 
 
+def test_idx_without_images(folder):
+    write(folder, {LABELS: gzip.compress(idx(np.zeros(0)))})
+    bad(
+        folder,
+        IMAGES,
+        idx(np.zeros((0, 28, 28))),
+        "load: {path} holds no images: expected at least 1",
+    )
+
+
 def test_idx_other_image_size(folder):
     message = "load: {path} holds images of another size: expected (28, 28), got (28, 27)"
     bad(folder, IMAGES, idx(np.zeros((7, 28, 27))), message)

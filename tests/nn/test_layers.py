@@ -504,6 +504,26 @@ def test_layer_rejects(make, error, message):
         make()
 
 
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda two: nn.MaxPool2d(two, stride=two),
+        lambda two: nn.AvgPool1d(two),
+        lambda two: nn.AdaptiveAvgPool2d(two),
+        lambda two: nn.Conv2d(two, two, two, padding=two, groups=two),
+    ],
+)
+def test_layer_takes_arrays_without_dimensions_as_ints(make):
+    assert repr(make(np.array(2))) == repr(make(2))
+    x = np.ones((1, 2, 4) if "1d" in repr(make(2)) else (1, 2, 4, 4), np.float32)
+    assert make(np.array(2))(x).shape == make(2)(x).shape
+
+
+def test_pooling_layer_takes_arrays_of_ints():
+    assert repr(nn.MaxPool2d(np.array([2, 3]))) == repr(nn.MaxPool2d((2, 3)))
+    assert repr(nn.AdaptiveAvgPool2d(np.array([2, 3]))) == repr(nn.AdaptiveAvgPool2d((2, 3)))
+
+
 def test_a_failed_forward_keeps_nothing(rng):
     layer = nn.Linear(3, 4)
     with pytest.raises(ValueError, match="linear: x has the wrong number of features"):

@@ -189,6 +189,16 @@ def test_activation_rejects(name, x, error, message):
         forward(name)(x)
 
 
+@pytest.mark.parametrize("slope", ["0.1", b"0.1", None])
+def test_leaky_relu_rejects_a_slope_that_is_no_number(slope):
+    x = np.zeros(3, np.float32)
+    message = "negative_slope has the wrong type: expected a number, got "
+    with pytest.raises(TypeError, match=f"leaky_relu: {message}"):
+        F.leaky_relu(x, slope)
+    with pytest.raises(TypeError, match=f"leaky_relu_backward: {message}"):
+        F.leaky_relu_backward(x, x, slope)
+
+
 @every_op
 def test_activation_backward_rejects_wrong_dy(name):
     dy, x = np.zeros((2, 3), np.float32), np.zeros((3, 2), np.float32)

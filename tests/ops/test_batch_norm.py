@@ -340,6 +340,21 @@ REJECTED = {
         TypeError,
         "batch_norm: eps has the wrong type: expected a number, got 'small' (str)",
     ),
+    "momentum": (
+        lambda: F.batch_norm(zeros(2, 3), training=True, momentum=1.5),
+        ValueError,
+        "batch_norm: momentum is out of range: expected a number from 0 to 1, got 1.5",
+    ),
+    "momentum nan": (
+        lambda: F.batch_norm(zeros(2, 3), zeros(3), zeros(3), momentum=np.nan),
+        ValueError,
+        "batch_norm: momentum is out of range: expected a number from 0 to 1, got nan",
+    ),
+    "momentum, backward": (
+        lambda: F.batch_norm_backward(zeros(2, 3), zeros(2, 3), training=True, momentum=-np.inf),
+        ValueError,
+        "batch_norm: momentum is out of range: expected a number from 0 to 1, got -inf",
+    ),
     "momentum type": (
         lambda: F.batch_norm(zeros(2, 3), training=True, momentum=None),
         TypeError,
@@ -361,6 +376,27 @@ REJECTED = {
         lambda: F.batch_norm_backward(zeros(2, 4), zeros(2, 3), training=True),
         ValueError,
         "batch_norm_backward: dy has the wrong shape: expected (2, 3) (the shape of x), got (2, 4)",
+    ),
+    "saved is an array": (
+        lambda: F.batch_norm_backward(zeros(2, 3), zeros(2, 3), training=True, saved=zeros(2, 3)),
+        ValueError,
+        "batch_norm_backward: saved is not what the forward returned: expected two arrays "
+        "(mean, rstd), got array([[0.",
+    ),
+    "saved is incomplete": (
+        lambda: F.batch_norm_backward(
+            zeros(2, 3), zeros(2, 3), training=True, saved=(None, zeros(3))
+        ),
+        ValueError,
+        "batch_norm_backward: saved is not what the forward returned: expected two arrays "
+        "(mean, rstd), got (None, array([0.",
+    ),
+    "saved is too long": (
+        lambda: F.batch_norm_backward(
+            zeros(2, 3), zeros(2, 3), training=True, saved=(zeros(3),) * 3
+        ),
+        ValueError,
+        "batch_norm_backward: saved is not what the forward returned",
     ),
     "saved mean": (
         lambda: F.batch_norm_backward(
@@ -389,6 +425,23 @@ REJECTED = {
 def test_batch_norm_rejects(call, error, message):
     with pytest.raises(error, match=re.escape(message)):
         call()
+
+
+def test_batch_norm_rejects_running_statistics_that_share_memory():
+    buffer = np.ones(12, np.float32)
+    x, a, b = buffer[:6].reshape(2, 3), buffer[6:9], buffer[9:]
+    for arguments, message in (
+        ((x, a, a), "running_mean shares memory with running_var: expected memory of its own"),
+        ((x, buffer[7:10], b), "running_mean shares memory with running_var"),
+        ((x, x[0], b), "running_mean shares memory with x"),
+        ((x, a, x[1]), "running_var shares memory with x"),
+    ):
+        with pytest.raises(ValueError, match="batch_norm: " + message):
+            F.batch_norm(*arguments, training=True)
+        F.batch_norm(*arguments)  # nothing is written
+    assert (buffer == 1).all()
+    F.batch_norm(x, a, b, training=True)
+    assert (b != 1).all()  # the variance of equal values is 0
 
 
 def test_batch_norm_that_fails_leaves_running_statistics_alone():

@@ -314,6 +314,12 @@ def zeros(*shape):
     return np.zeros(shape, np.float32)
 
 
+def test_conv2d_takes_arrays_without_dimensions_as_ints(rng):
+    x, w, two = floats(rng, 1, 2, 8, 8), floats(rng, 4, 1, 2, 2), np.array(2)
+    got = F.conv2d(x, w, stride=two, padding=two, dilation=two, groups=two)
+    np.testing.assert_array_equal(got, F.conv2d(x, w, None, 2, 2, 2, 2))
+
+
 @pytest.mark.parametrize(
     ("call", "error", "message"),
     [
@@ -451,6 +457,34 @@ def zeros(*shape):
             ValueError,
             "conv2d: padding along H is out of range: expected at most 2147483647, got 4611686018427387904",
             id="overflow",
+        ),
+        pytest.param(
+            lambda: F.conv2d(zeros(1, 1, 3, 3), zeros(2, 1, 3, 3), algo=1),
+            TypeError,
+            "conv2d: algo has the wrong type: expected a str, got 1 (int)",
+            id="algo-type",
+        ),
+        pytest.param(
+            lambda: F.conv2d_backward(
+                zeros(1, 2, 1, 1), zeros(1, 1, 3, 3), zeros(2, 1, 3, 3), algo=None
+            ),
+            TypeError,
+            "conv2d_backward: algo has the wrong type: expected a str, got None (NoneType)",
+            id="algo-type-backward",
+        ),
+        pytest.param(
+            lambda: F.conv2d_backward(
+                zeros(1, 2, 1, 1), zeros(1, 1, 3, 3), zeros(2, 1, 3, 3), zeros(3)
+            ),
+            ValueError,
+            "conv2d_backward: b has the wrong shape: expected (2,) (one value per output of w), got (3,)",
+            id="b-backward",
+        ),
+        pytest.param(
+            lambda: F.conv1d_backward(zeros(1, 2, 1), zeros(1, 1, 3), zeros(2, 1, 3), zeros(2, 1)),
+            ValueError,
+            "conv1d_backward: b has the wrong shape: expected (2,) (one value per output of w), got (2, 1)",
+            id="b-backward-1d",
         ),
     ],
 )

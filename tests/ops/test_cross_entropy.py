@@ -296,6 +296,20 @@ LABELS = np.zeros(4, np.int64)
         ),
         pytest.param(
             (LOGITS, LABELS),
+            {"reduction": 3},
+            TypeError,
+            "reduction has the wrong type: expected a str, got 3 (int)",
+            id="reduction_type",
+        ),
+        pytest.param(
+            (LOGITS, LABELS),
+            {"label_smoothing": "0.1"},
+            TypeError,
+            "label_smoothing has the wrong type: expected a number, got '0.1' (str)",
+            id="label_smoothing_type",
+        ),
+        pytest.param(
+            (LOGITS, LABELS),
             {"label_smoothing": 1.5},
             ValueError,
             "label_smoothing is out of range: expected 0 to 1, got 1.5",

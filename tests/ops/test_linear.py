@@ -154,6 +154,16 @@ def test_linear_rejects(arguments, error, message):
         F.linear(*arguments())
 
 
+def test_linear_backward_rejects_a_wrong_bias(rng):
+    dy, x, w = floats(rng, 2, 4), floats(rng, 2, 3), floats(rng, 4, 3)
+    message = "linear_backward: b has the wrong shape: expected (4,) (one value per output of w), got (3,)"
+    with pytest.raises(ValueError, match=re.escape(message)):
+        F.linear_backward(dy, x, w, floats(rng, 3))
+    message = "linear_backward: b is not an array: expected a numpy.ndarray of float32, got bool"
+    with pytest.raises(TypeError, match=re.escape(message)):
+        F.linear_backward(dy, x, w, True)
+
+
 def test_linear_backward_rejects_wrong_dy(rng):
     x, w, _, _ = case(2, 3, 4)
     with pytest.raises(

@@ -140,6 +140,12 @@ X = np.zeros((4, 3), np.float32)
             "reduction is not known: expected 'mean', 'sum' or 'none', got 'avg'",
             id="reduction",
         ),
+        pytest.param(
+            (X, X, None),
+            TypeError,
+            "reduction has the wrong type: expected a str, got None (NoneType)",
+            id="reduction_type",
+        ),
     ],
 )
 def test_mse_loss_rejects(arguments, error, message):

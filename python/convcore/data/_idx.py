@@ -49,6 +49,8 @@ def read(entry: Entry, files: list[Path]) -> tuple[Bytes, Bytes]:
             f"load: {labels_path} does not fit {images_path.name}: "
             f"expected {len(images)} labels, got {len(labels)}"
         )
+    if len(images) == 0:
+        raise ValueError(f"load: {images_path} holds no images: expected at least 1, got 0")
     check_labels(labels_path, labels, len(entry.classes))
     _check_not_of_another(entry, labels_path, labels)
     return images[:, None], labels

@@ -63,13 +63,17 @@ def to_str(op: str, name: str, value: object) -> str:
     raise wrong_type(op, name, "a str", value)
 
 
+def is_sequence(value: object) -> bool:
+    """Tell whether `value` holds several values; an array without dimensions is one number."""
+    if isinstance(value, np.ndarray):
+        return value.ndim > 0
+    return isinstance(value, Sequence) and not isinstance(value, (str, bytes))
+
+
 def to_tuple(op: str, name: str, value: IntOrPair, length: int) -> tuple[int, ...]:
     """Expand an int to `length` equal ones; check the length of a sequence."""
     # int and tuple first: this runs at every call of an op, and isinstance with Sequence is slow.
-    if isinstance(value, int) or (
-        not isinstance(value, tuple)
-        and (isinstance(value, (str, bytes)) or not isinstance(value, (Sequence, np.ndarray)))
-    ):
+    if isinstance(value, int) or not (isinstance(value, tuple) or is_sequence(value)):
         return (to_int(op, name, value),) * length
     if len(value) == 1:
         return (to_int(op, name, value[0]),) * length
@@ -78,6 +82,21 @@ def to_tuple(op: str, name: str, value: IntOrPair, length: int) -> tuple[int, ..
             f"{op}: {name} has the wrong length: expected an int or {length} ints, got {value!r}"
         )
     return tuple(to_int(op, name, v) for v in value)
+
+
+def expect_bias(op: str, b: object, w: object) -> None:
+    """Raise when `b` cannot be the bias beside `w`: a backward pass does not read it otherwise."""
+    if b is None or not isinstance(w, np.ndarray):  # the op reports the latter
+        return
+    if not hasattr(b, "shape"):
+        raise TypeError(
+            f"{op}: b is not an array: expected a numpy.ndarray of float32, got {type(b).__name__}"
+        )
+    if tuple(b.shape) != w.shape[:1]:
+        raise ValueError(
+            f"{op}: b has the wrong shape: expected {w.shape[:1]} (one value per output of w), "
+            f"got {tuple(b.shape)}"
+        )
 
 
 def to_padding(

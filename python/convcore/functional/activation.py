@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from convcore import _core
-from convcore.functional._arguments import FloatArray
+from convcore.functional._arguments import FloatArray, to_float
 
 
 def relu(x: FloatArray) -> FloatArray:
@@ -104,7 +104,7 @@ def leaky_relu(x: FloatArray, negative_slope: float = 0.01) -> FloatArray:
     >>> F.leaky_relu(np.array([-1, 0, 2], np.float32), negative_slope=0.5)
     array([-0.5,  0. ,  2. ], dtype=float32)
     """
-    return _core.leaky_relu_forward(x, float(negative_slope))
+    return _core.leaky_relu_forward(x, to_float("leaky_relu", "negative_slope", negative_slope))
 
 
 def leaky_relu_backward(dy: FloatArray, x: FloatArray, negative_slope: float = 0.01) -> FloatArray:
@@ -135,7 +135,8 @@ def leaky_relu_backward(dy: FloatArray, x: FloatArray, negative_slope: float = 0
     >>> F.leaky_relu_backward(np.ones(3, np.float32), np.array([-1, 0, 2], np.float32), 0.5)
     array([0.5, 0.5, 1. ], dtype=float32)
     """
-    return _core.leaky_relu_backward(dy, x, None, float(negative_slope))
+    slope = to_float("leaky_relu_backward", "negative_slope", negative_slope)
+    return _core.leaky_relu_backward(dy, x, None, slope)
 
 
 def tanh(x: FloatArray) -> FloatArray:

@@ -7,9 +7,11 @@ from convcore.functional._arguments import (
     FloatArray,
     IntOrPair,
     Padding,
+    expect_bias,
     spatial_size,
     to_int,
     to_padding,
+    to_str,
     to_tuple,
 )
 
@@ -111,7 +113,7 @@ def conv2d(
              [20., 24.]]]], dtype=float32)
     """
     parameters = _parameters("conv2d", 2, x, w, stride, padding, dilation, groups)
-    return _core.conv2d_forward(x, w, b, *parameters, algo)
+    return _core.conv2d_forward(x, w, b, *parameters, to_str("conv2d", "algo", algo))
 
 
 def conv2d_backward(
@@ -150,7 +152,7 @@ def conv2d_backward(
     Raises
     ------
     ValueError
-        When `dy` does not have the shape of the output.
+        When `dy` does not have the shape of the output, or `b` not one value per output channel.
 
     Notes
     -----
@@ -171,12 +173,13 @@ def conv2d_backward(
     (array([[[[4., 4.],
              [4., 4.]]]], dtype=float32), None)
     """
+    expect_bias("conv2d_backward", b, w)
     return _core.conv2d_backward(
         dy,
         x,
         w,
         *_parameters("conv2d", 2, x, w, stride, padding, dilation, groups),
-        algo,
+        to_str("conv2d_backward", "algo", algo),
         need_dx,
         need_dw,
         need_db and b is not None,
@@ -265,7 +268,7 @@ def conv1d_backward(
     Raises
     ------
     ValueError
-        When `dy` does not have the shape of the output.
+        When `dy` does not have the shape of the output, or `b` not one value per output channel.
 
     Examples
     --------
@@ -276,6 +279,7 @@ def conv1d_backward(
     >>> dx, dw
     (array([[[-1.,  0.,  1.]]], dtype=float32), array([[[3., 6.]]], dtype=float32))
     """
+    expect_bias("conv1d_backward", b, w)
     return _core.conv1d_backward(
         dy,
         x,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from convcore import _core
-from convcore.functional._arguments import FloatArray
+from convcore.functional._arguments import FloatArray, expect_bias
 
 
 def linear(x: FloatArray, w: FloatArray, b: FloatArray | None = None) -> FloatArray:
@@ -84,7 +84,7 @@ def linear_backward(
     Raises
     ------
     ValueError
-        When `dy` does not have the shape of the output.
+        When `dy` does not have the shape of the output, or `b` not one value per output.
 
     Examples
     --------
@@ -95,4 +95,5 @@ def linear_backward(
     >>> dw, db
     (array([[2., 2., 2.]], dtype=float32), None)
     """
+    expect_bias("linear_backward", b, w)
     return _core.linear_backward(dy, x, w, need_dx, need_dw, need_db and b is not None)

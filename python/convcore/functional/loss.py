@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from convcore import _core
-from convcore.functional._arguments import FloatArray, to_int
+from convcore.functional._arguments import FloatArray, to_float, to_int, to_str
 
 #: Integer class labels.
 LabelArray = npt.NDArray[np.integer[Any]]
@@ -118,8 +118,8 @@ def cross_entropy(
         x,
         _labels(target),
         to_int("cross_entropy", "ignore_index", ignore_index),
-        reduction,
-        float(label_smoothing),
+        to_str("cross_entropy", "reduction", reduction),
+        to_float("cross_entropy", "label_smoothing", label_smoothing),
         return_gradient,
     )
     value = loss[()] if loss.ndim == 0 else loss
@@ -171,8 +171,8 @@ def cross_entropy_backward(
         x,
         _labels(target),
         to_int("cross_entropy_backward", "ignore_index", ignore_index),
-        reduction,
-        float(label_smoothing),
+        to_str("cross_entropy_backward", "reduction", reduction),
+        to_float("cross_entropy_backward", "label_smoothing", label_smoothing),
         saved,
     )
 
@@ -217,7 +217,7 @@ def mse_loss(x: FloatArray, target: FloatArray, reduction: str = "mean") -> Loss
     >>> float(F.mse_loss(np.array([1, 2], np.float32), np.array([1, 4], np.float32)))
     2.0
     """
-    loss = _core.mse_loss_forward(x, target, reduction)
+    loss = _core.mse_loss_forward(x, target, to_str("mse_loss", "reduction", reduction))
     return loss[()] if loss.ndim == 0 else loss
 
 
@@ -263,4 +263,5 @@ def mse_loss_backward(
     >>> F.mse_loss_backward(1.0, x, target, need_dtarget=False)
     (array([ 0., -2.], dtype=float32), None)
     """
+    reduction = to_str("mse_loss_backward", "reduction", reduction)
     return _core.mse_loss_backward(_loss_gradient(dy), x, target, reduction, need_dx, need_dtarget)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Literal, overload
+from typing import Any, Literal, overload
+
+import numpy as np
 
 from convcore import _core
 from convcore.functional._arguments import FloatArray, to_float
@@ -85,8 +87,9 @@ def batch_norm(
         When an argument is not an array of float32.
     ValueError
         When the shapes do not fit together, when running statistics are missing outside training
-        or cannot be written in training, when a channel has a single value in training, or when
-        `eps` is negative (in training also: zero).
+        or cannot be written in training or share memory with each other or with `x`, when a channel
+        has a single value in training, when `momentum` is not from 0 to 1, or when `eps` is
+        negative (in training also: zero).
 
     See Also
     --------
@@ -121,6 +124,8 @@ def batch_norm(
     >>> mean, var
     (array([0.2, 2. ], dtype=float32), array([ 1.1, 20.9], dtype=float32))
     """
+    if training:
+        _expect_own_memory(x, running_mean, running_var)
     y, mean, rstd = _core.batch_norm_forward(
         x,
         running_mean,
@@ -175,7 +180,8 @@ def batch_norm_backward(
     Raises
     ------
     ValueError
-        When `dy` does not have the shape of `x`, or as for `batch_norm`.
+        When `dy` does not have the shape of `x`, when `saved` is not a pair of arrays, or as for
+        `batch_norm`.
 
     Notes
     -----
@@ -203,7 +209,7 @@ def batch_norm_backward(
     >>> dweight, dbias
     (array([2., 0.], dtype=float32), array([4., 0.], dtype=float32))
     """
-    mean, rstd = (None, None) if saved is None else saved
+    mean, rstd = (None, None) if saved is None else _checked_saved(saved)
     return _core.batch_norm_backward(
         dy,
         x,
@@ -219,3 +225,31 @@ def batch_norm_backward(
         need_dweight and weight is not None,
         need_dbias and bias is not None,
     )
+
+
+def _expect_own_memory(x: object, running_mean: object, running_var: object) -> None:
+    """Raise when the running statistics, which are written, may be the memory of another array."""
+    pairs = (
+        ("running_mean", running_mean, "running_var", running_var),
+        ("running_mean", running_mean, "x", x),
+        ("running_var", running_var, "x", x),
+    )
+    for name, array, other_name, other in pairs:
+        both = isinstance(array, np.ndarray) and isinstance(other, np.ndarray)
+        if both and np.may_share_memory(array, other):
+            raise ValueError(
+                f"batch_norm: {name} shares memory with {other_name}: expected memory of its own "
+                "(it is written in training), got an overlap"
+            )
+
+
+def _checked_saved(saved: Any) -> Saved:
+    """Return ``(mean, rstd)``; the op checks the arrays themselves."""
+    is_pair = isinstance(saved, (tuple, list)) and len(saved) == 2
+    if not is_pair or any(array is None for array in saved):
+        raise ValueError(
+            "batch_norm_backward: saved is not what the forward returned: expected two arrays "
+            f"(mean, rstd), got {saved!r}"
+        )
+    mean, rstd = saved
+    return mean, rstd

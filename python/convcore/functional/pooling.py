@@ -13,6 +13,7 @@ from convcore.functional._arguments import (
     FloatArray,
     IntOrPair,
     Padding,
+    is_sequence,
     spatial_size,
     to_int,
     to_padding,
@@ -611,7 +612,7 @@ def avg_pool1d_backward(
 
 
 def _output_size(op: str, output_size: OutputSize) -> list[int | None]:
-    pair = output_size if isinstance(output_size, Sequence) else (output_size, output_size)
+    pair: Any = output_size if is_sequence(output_size) else (output_size, output_size)
     if len(pair) != 2:
         raise ValueError(
             f"{op}: output_size has the wrong length: expected an int or 2 entries (ints or None), "

@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import numbers
+from typing import Any
+
+import numpy as np
 
 from convcore.functional._arguments import IntOrPair, Padding, to_int, to_tuple
+
+AnyArray = np.ndarray[Any, Any]
 
 
 def integer(layer: str, name: str, value: object, low: int = 1) -> int:
@@ -54,3 +59,14 @@ def padding_form(layer: str, padding: Padding, axes: int) -> Padding:
             )
         return tuple(integers(layer, "padding", p, 2, low=0) for p in padding)
     return integers(layer, "padding", padding, axes, low=0)  # type: ignore[arg-type]
+
+
+def converted(given: AnyArray, dtype: np.dtype[Any]) -> AnyArray | None:
+    """Return a contiguous copy in `dtype`, or None when a value does not fit into it."""
+    if dtype.kind == "f":
+        with np.errstate(over="ignore"):
+            array = given.astype(dtype, order="C")
+        return array if (np.isinf(array) == np.isinf(given)).all() else None
+    limits = np.iinfo(dtype)
+    fits = given.size == 0 or limits.min <= int(given.min()) <= int(given.max()) <= limits.max
+    return given.astype(dtype, order="C") if fits else None

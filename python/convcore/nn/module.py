@@ -11,6 +11,7 @@ from typing import Any, NamedTuple, TypeVar
 import numpy as np
 
 from convcore.functional._arguments import FloatArray
+from convcore.nn import _checks as check
 from convcore.nn.parameter import Parameter
 
 AnyArray = np.ndarray[Any, Any]
@@ -257,7 +258,8 @@ class Module:
             if name in given and not _fits(own[name], given[name])
         ]
         # As copies: an entry of `state` may be the memory of another own array.
-        new = {} if wrong else {n: _converted(given[n], own[n].dtype) for n in own if n in given}
+        loaded = [name for name in own if name in given and not wrong]
+        new = {name: check.converted(given[name], own[name].dtype) for name in loaded}
         too_large = [repr(name) for name, array in new.items() if array is None]
         read_only = [repr(name) for name in new if not own[name].flags.writeable]
         problems = []
@@ -332,17 +334,6 @@ def _to_array(name: str, value: Any) -> AnyArray:
             "is not supported (convert it to float32)"
         )
     return np.asarray(value)
-
-
-def _converted(given: AnyArray, dtype: np.dtype[Any]) -> AnyArray | None:
-    """Return a copy in `dtype`, or None when a value does not fit into it."""
-    if dtype.kind == "f":
-        with np.errstate(over="ignore"):
-            array = given.astype(dtype)
-        return array if (np.isinf(array) == np.isinf(given)).all() else None
-    limits = np.iinfo(dtype)
-    fits = given.size == 0 or (limits.min <= given.min() and given.max() <= limits.max)
-    return given.astype(dtype) if fits else None
 
 
 def _describe(array: AnyArray) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import convcore.functional as F
-from convcore.functional._arguments import FloatArray, IntOrPair, to_tuple
+from convcore.functional._arguments import FloatArray, IntOrPair, is_sequence, to_tuple
 from convcore.functional.pooling import _max_pool_keeping_int32
 from convcore.nn import _checks as check
 from convcore.nn.module import Module
@@ -45,7 +45,7 @@ class _Pool(Module):
 
 def _plain(value: IntOrPair) -> IntOrPair:
     """Return an int or a tuple of int: what repr shows and JSON keeps."""
-    return tuple(int(v) for v in value) if isinstance(value, Sequence) else int(value)
+    return tuple(int(v) for v in value) if is_sequence(value) else int(value)  # type: ignore[union-attr, arg-type]
 
 
 class _MaxPool(_Pool):
@@ -282,7 +282,7 @@ class AdaptiveAvgPool2d(Module):
     """
 
     def __init__(self, output_size: int | Sequence[int | None] | None) -> None:
-        sizes = output_size if isinstance(output_size, Sequence) else (output_size,) * 2
+        sizes: Any = output_size if is_sequence(output_size) else (output_size,) * 2
         if len(sizes) != 2:
             raise ValueError(
                 "AdaptiveAvgPool2d: output_size has the wrong length: expected an int or 2 ints, "
@@ -292,7 +292,7 @@ class AdaptiveAvgPool2d(Module):
             None if v is None else check.integer("AdaptiveAvgPool2d", "output_size", v)
             for v in sizes
         )
-        self.output_size: Any = plain if isinstance(output_size, Sequence) else plain[0]
+        self.output_size: Any = plain if is_sequence(output_size) else plain[0]
 
     def forward(self, x: FloatArray) -> FloatArray:
         """Return the means."""
