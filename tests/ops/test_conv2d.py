@@ -70,7 +70,9 @@ def test_conv2d_forward_matches_reference_by_each_algorithm(case, algo, last):
     check_forward(case, algo, F.channels_last if last else np.asarray)
 
 
-WINOGRAD_SLACK = 1e-5  # largest error of Winograd's algorithms, as a part of the result's RMS
+# Largest error of Winograd's algorithms as a part of the result's RMS. On images of ordinary size it
+# is below 1e-5 (tested below); where most of a tile is padding the RMS is small beside the tile.
+WINOGRAD_SLACK = 3e-5
 
 
 def slack_of(algo, x, w):
@@ -120,6 +122,22 @@ def check_backward(case, algo, order=np.asarray):
         ("dx", "dw", "db"), grads, wants, magnitudes, terms, strict=True
     ):
         assert_close(got, want, magnitude, count, name, slack_of(algo, x, w))
+
+
+@pytest.mark.parametrize(("algo", "largest"), [("direct", 3e-6), ("winograd", 1e-5)])
+@pytest.mark.parametrize(("channels", "size"), [(16, 32), (32, 16), (64, 8)])
+def test_conv2d_error_is_a_small_part_of_the_rms(algo, largest, channels, size):
+    case = ((4, channels, size, size), (channels, channels, 3, 3), (1, 1, 1, 1))
+    x, w, _, dy = arrays(*case)
+    wide = [a.astype(np.float64) for a in (dy, x, w)]
+    got = (
+        F.conv2d(x, w, None, 1, 1, algo=algo),
+        *F.conv2d_backward(dy, x, w, None, 1, 1, algo=algo),
+    )
+    want = (reference.conv2d(*wide[1:], None, 1, 1), *reference.conv2d_backward(*wide, None, 1, 1))
+    for name, mine, true in zip(("y", "dx", "dw"), got, want, strict=False):
+        error = np.abs(mine - true).max() / np.sqrt(np.mean(true**2))
+        assert error <= largest, (name, error)
 
 
 @st.composite
