@@ -7,20 +7,34 @@ from __future__ import annotations
 
 import contextlib
 import math
-import signal
-import threading
 import time
-import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from types import FrameType
-from typing import TYPE_CHECKING, Any, TypeVar
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from convcore import random
-from convcore._names import did_you_mean
-from convcore.functional._arguments import FloatArray, is_sequence, to_int, wrong_type
+from convcore._training import (
+    AnyArray,
+    Averages,
+    Batches,
+    Compiled,
+    Divergence,
+    Hooks,
+    Interrupts,
+    Metric,
+    Optimizer,
+    make_criterion,
+    make_optimizer,
+    name_metrics,
+    speed_of,
+    to_array,
+    to_count,
+    to_float32,
+    to_pair,
+    without_times,
+)
+from convcore.functional._arguments import FloatArray, is_sequence, wrong_type
 from convcore.history import History
 from convcore.progress import Progress, numbers
 
@@ -31,25 +45,9 @@ if TYPE_CHECKING:
     from convcore.nn.loss import Loss
     from convcore.nn.module import IncompatibleKeys
     from convcore.nn.module import Module as _Base
-    from convcore.nn.parameter import Parameter
     from convcore.summary import Summary
 else:
     _Base = object  # a mixin: the classes that use it are modules
-
-AnyArray = np.ndarray[Any, Any]
-Metric = str | Callable[[FloatArray, AnyArray], float]
-Optimizer = Any
-T = TypeVar("T")
-
-
-@dataclass
-class _Compiled:
-    """What `compile` chose."""
-
-    parameters: list[Parameter]
-    optimizer: Optimizer
-    criterion: Loss
-    metrics: dict[str, Callable[[FloatArray, AnyArray], float] | None]  # None: the accuracy
 
 
 class Model(_Base):
@@ -65,7 +63,7 @@ class Model(_Base):
 
     stop_training: bool = False
     history: History | None = None
-    _compiled: _Compiled | None = None
+    _compiled: Compiled | None = None
 
     # ---- compile ---------------------------------------------------------------------------------
 
@@ -93,18 +91,18 @@ class Model(_Base):
         >>> model = nn.Sequential(nn.Linear(4, 3))
         >>> model.compile(optimizer=lambda p: optim.SGD(p, lr=0.1), loss="cross_entropy")
         """
-        criterion = _make_criterion(loss)
+        criterion = make_criterion(loss)
         if criterion.reduction == "none":
             raise ValueError(
                 "compile: loss has no single value: expected reduction 'mean' or 'sum', got 'none'"
             )
         if metrics is None:
             metrics = ("accuracy",) if criterion.takes_labels else ()
-        self._compiled = _Compiled(
+        self._compiled = Compiled(
             list(self.parameters()),
-            _make_optimizer(optimizer, self),
+            make_optimizer(optimizer, self),
             criterion,
-            _name_metrics(metrics, criterion),
+            name_metrics(metrics, criterion),
         )
 
     @property
@@ -117,7 +115,7 @@ class Model(_Base):
         """The loss that `compile` made."""
         return self._expect_compiled("criterion").criterion
 
-    def _expect_compiled(self, owner: str) -> _Compiled:
+    def _expect_compiled(self, owner: str) -> Compiled:
         if self._compiled is None:
             raise RuntimeError(
                 f"{owner}: the model is not compiled: expected "
@@ -185,17 +183,17 @@ class Model(_Base):
                 "fit: the model has changed: expected the parameters that compile saw, got others "
                 "(call compile again, so that the optimizer knows them)"
             )
-        epochs = _count("fit", "epochs", epochs, low=0)
-        initial_epoch = _count("fit", "initial_epoch", initial_epoch, low=0)
-        batch_size = _count("fit", "batch_size", batch_size)
-        show = bool(_count("fit", "verbose", verbose, low=0, high=1))
+        epochs = to_count("fit", "epochs", epochs, low=0)
+        initial_epoch = to_count("fit", "initial_epoch", initial_epoch, low=0)
+        batch_size = to_count("fit", "batch_size", batch_size)
+        show = bool(to_count("fit", "verbose", verbose, low=0, high=1))
         x, y = self._check_data("fit", x, y)
         if validation_data is not None:
-            validation_data = self._check_data("fit: validation_data", *_pair(validation_data))
+            validation_data = self._check_data("fit: validation_data", *to_pair(validation_data))
         names = ["loss", *run.metrics]
         if validation_data is not None:
             names += [f"val_{name}" for name in names]
-        hooks = _Hooks(
+        hooks = Hooks(
             callbacks,
             self,
             {
@@ -209,11 +207,11 @@ class Model(_Base):
         history = self.history = History()
         self.stop_training = False
         progress = Progress(show)
-        batches = _Batches(x, y, batch_size)
-        divergence = _Divergence()
+        batches = Batches(x, y, batch_size)
+        divergence = Divergence()
         with (
             in_mode(self, training=True),
-            _Interrupts() as interrupts,
+            Interrupts() as interrupts,
             hooks,
             contextlib.closing(progress),
         ):
@@ -226,7 +224,7 @@ class Model(_Base):
                 logs = self._train_epoch(
                     run, batches, shuffle, hooks, progress, interrupts, divergence
                 )
-                shown = _without_times(logs)
+                shown = without_times(logs)
                 if validation_data is not None:
                     progress.start(f"{title}, validation", len(validation_data[0]))
                     values = self._evaluate(
@@ -235,7 +233,7 @@ class Model(_Base):
                     validation = {f"val_{name}": value for name, value in values.items()}
                     shown |= validation
                     logs = {**shown, **logs}
-                progress.line(f"{title}: {numbers(shown)}  {_speed(logs)}")
+                progress.line(f"{title}: {numbers(shown)}  {speed_of(logs)}")
                 history.record(epoch, logs)
                 hooks.epoch_end(epoch, logs)
                 interrupts.raise_pending()
@@ -245,15 +243,15 @@ class Model(_Base):
 
     def _train_epoch(
         self,
-        run: _Compiled,
-        batches: _Batches,
+        run: Compiled,
+        batches: Batches,
         shuffle: bool,
-        hooks: _Hooks,
+        hooks: Hooks,
         progress: Progress,
-        interrupts: _Interrupts,
-        divergence: _Divergence,
+        interrupts: Interrupts,
+        divergence: Divergence,
     ) -> dict[str, float]:
-        averages = _Averages(run)
+        averages = Averages(run)
         criterion, optimizer = run.criterion, run.optimizer
         parameters = list(self.parameters())
         start = time.perf_counter()
@@ -301,8 +299,8 @@ class Model(_Base):
             ``{"loss": ..., "accuracy": ...}``
         """
         run = self._expect_compiled("evaluate")
-        batch_size = _count("evaluate", "batch_size", batch_size)
-        show = bool(_count("evaluate", "verbose", verbose, low=0, high=1))
+        batch_size = to_count("evaluate", "batch_size", batch_size)
+        show = bool(to_count("evaluate", "verbose", verbose, low=0, high=1))
         x, y = self._check_data("evaluate", x, y)
         progress = Progress(show)
         progress.start("evaluate", len(x))
@@ -315,18 +313,18 @@ class Model(_Base):
 
     def _evaluate(
         self,
-        run: _Compiled,
+        run: Compiled,
         x: FloatArray,
         y: AnyArray,
         batch_size: int,
         progress: Progress,
-        interrupts: _Interrupts | None = None,
+        interrupts: Interrupts | None = None,
     ) -> dict[str, float]:
         from convcore.summary import in_mode
 
-        averages = _Averages(run)
+        averages = Averages(run)
         with in_mode(self, training=False):
-            for xs, ys in _Batches(x, y, batch_size).in_order(None):
+            for xs, ys in Batches(x, y, batch_size).in_order(None):
                 output = self(xs)
                 averages.add(output, ys, run.criterion.evaluate(output, ys))
                 if progress.enabled:
@@ -350,8 +348,8 @@ class Model(_Base):
         """
         from convcore.summary import in_mode
 
-        batch_size = _count("predict", "batch_size", batch_size)
-        x = _float32("predict", _array("predict", "x", x))
+        batch_size = to_count("predict", "batch_size", batch_size)
+        x = to_float32("predict", to_array("predict", "x", x))
         shape = self._predicted_shape(x)
         result = np.empty((len(x), *shape[1:]), np.float32)
         with in_mode(self, training=False):
@@ -433,8 +431,8 @@ class Model(_Base):
 
     def _check_data(self, owner: str, x: object, y: object) -> tuple[FloatArray, AnyArray]:
         """Return x and y, contiguous, when they fit each other, the network and the loss."""
-        xs = _float32(owner, _array(owner, "x", x))
-        ys = np.ascontiguousarray(_array(owner, "y", y))
+        xs = to_float32(owner, to_array(owner, "x", x))
+        ys = np.ascontiguousarray(to_array(owner, "y", y))
         if xs.ndim == 0 or ys.ndim == 0 or len(xs) != len(ys):
             raise ValueError(
                 f"{owner}: x and y have different lengths: expected one target per sample, "
@@ -450,313 +448,3 @@ class Model(_Base):
         from convcore.summary import trace
 
         return trace(owner, self, x_shape[1:])[0]
-
-
-# ---- pieces of compile ---------------------------------------------------------------------------
-
-
-#: What other libraries call a loss.
-_OTHER_NAMES = {
-    "sparse_categorical_crossentropy": "cross_entropy",
-    "categorical_crossentropy": "cross_entropy",
-    "nll": "cross_entropy",
-    "nll_loss": "cross_entropy",
-    "mean_squared_error": "mse",
-}
-
-
-def _lookup(owner: str, what: str, name: str, known: dict[str, T]) -> T:
-    """Return ``known[name]``, or raise with the nearest names."""
-    key = name.lower()
-    if key in known:
-        return known[key]
-    hint = did_you_mean(_OTHER_NAMES.get(key, key), known)
-    raise ValueError(
-        f"{owner}: {what} is not known: expected one of {', '.join(map(repr, known))}, "
-        f"got {name!r}{hint}"
-    )
-
-
-def _make_criterion(loss: object) -> Loss:
-    from convcore.nn.loss import CrossEntropyLoss, Loss, MSELoss
-
-    if isinstance(loss, str):
-        known: dict[str, type[Loss]] = {"cross_entropy": CrossEntropyLoss, "mse": MSELoss}
-        return _lookup("compile", "loss", loss, known)()
-    if isinstance(loss, Loss):
-        return loss
-    raise TypeError(
-        "compile: loss has the wrong type: expected a name or a convcore.nn.Loss, "
-        f"got {type(loss).__name__}"
-    )
-
-
-def _make_optimizer(optimizer: Any, model: Model) -> Optimizer:
-    if isinstance(optimizer, str):
-        from convcore import optim
-
-        known = {"adam": optim.Adam, "adamw": optim.AdamW, "sgd": optim.SGD}
-        optimizer = _lookup("compile", "optimizer", optimizer, known)
-    if isinstance(optimizer, type) or not hasattr(optimizer, "step"):
-        if not callable(optimizer):
-            raise TypeError(
-                "compile: optimizer has the wrong type: expected a name, an optimizer or a "
-                f"callable that makes one from the parameters, got {type(optimizer).__name__}"
-            )
-        optimizer = optimizer(list(model.parameters()))
-    if not hasattr(optimizer, "step"):
-        raise TypeError(
-            "compile: optimizer has the wrong type: expected an object with step(), "
-            f"got {type(optimizer).__name__}"
-        )
-    return optimizer
-
-
-def _name_metrics(
-    metrics: Sequence[Metric], criterion: Loss
-) -> dict[str, Callable[[FloatArray, AnyArray], float] | None]:
-    named: dict[str, Callable[[FloatArray, AnyArray], float] | None] = {}
-    for metric in (metrics,) if isinstance(metrics, str) else metrics:
-        if callable(metric):
-            named[getattr(metric, "__name__", type(metric).__name__)] = metric
-            continue
-        _lookup("compile", "metric", str(metric), {"accuracy": None})
-        if not criterion.takes_labels:
-            raise ValueError(
-                "compile: metric 'accuracy' does not fit the loss: expected a loss that takes "
-                f"class labels, got {criterion!r}"
-            )
-        named["accuracy"] = None
-    return named
-
-
-# ---- pieces of fit -------------------------------------------------------------------------------
-
-
-class _Averages:
-    """Loss and metrics over the batches so far: no forward pass of their own."""
-
-    def __init__(self, run: _Compiled) -> None:
-        self._criterion = run.criterion
-        self._metrics = run.metrics
-        self._sums = dict.fromkeys(["loss", *run.metrics], 0.0)
-        self._count = 0
-
-    def add(self, output: FloatArray, target: AnyArray, loss: Any) -> None:
-        count = self._criterion.count(target)
-        if count == 0:  # all ignored: the mean is NaN and says nothing
-            return
-        self._count += count
-        sums = self._sums
-        sums["loss"] += float(loss) * (count if self._criterion.reduction == "mean" else 1)
-        for name, metric in self._metrics.items():
-            if metric is None:
-                sums[name] += self._criterion.count_right(output, target)
-            else:
-                sums[name] += float(metric(output, target)) * count
-
-    def values(self) -> dict[str, float]:
-        count = self._count
-        return {k: float(v) / count if count else float("nan") for k, v in self._sums.items()}
-
-
-class _Divergence:
-    """Warns once in a training that the loss is no number any more."""
-
-    epoch = 0
-    _warned = False
-
-    def warn(self, batch: int) -> None:
-        if not self._warned:
-            self._warned = True
-            warnings.warn(
-                f"fit: the loss became NaN or infinite in epoch {self.epoch + 1}, batch "
-                f"{batch + 1} (both from 1): try a smaller learning rate, and look for NaN in x",
-                RuntimeWarning,
-                stacklevel=4,  # who called fit
-            )
-
-
-class _Batches:
-    """Cuts a data set into batches; the gathered ones share one buffer."""
-
-    def __init__(self, x: FloatArray, y: AnyArray, batch_size: int) -> None:
-        self.samples = len(x)
-        self._x, self._y = x, y
-        self._size = min(batch_size, self.samples)
-        self._buffers: tuple[FloatArray, AnyArray] | None = None
-
-    def in_order(self, order: AnyArray | None) -> Iterator[tuple[FloatArray, AnyArray]]:
-        """Iterate over the batches; each is valid until the next. None: as the data lie."""
-        x, y, size = self._x, self._y, self._size
-        if order is None:
-            for start in range(0, self.samples, size):
-                yield x[start : start + size], y[start : start + size]
-            return
-        if self._buffers is None:
-            self._buffers = (
-                np.empty((size, *x.shape[1:]), x.dtype),
-                np.empty((size, *y.shape[1:]), y.dtype),
-            )
-        x_buffer, y_buffer = self._buffers
-        for start in range(0, self.samples, size):
-            rows = order[start : start + size]
-            xs, ys = x_buffer[: len(rows)], y_buffer[: len(rows)]
-            # mode='clip': the default would gather into a copy first.
-            np.take(x, rows, axis=0, out=xs, mode="clip")
-            np.take(y, rows, axis=0, out=ys, mode="clip")
-            yield xs, ys
-
-
-class _Hooks:
-    """Calls the callbacks; those of a batch only when one of them overrides it.
-
-    Each gets logs of its own, so that none can change what the next one sees. At the end of the
-    ``with`` block every callback that began is ended, and the first error of all comes out.
-    """
-
-    def __init__(
-        self, callbacks: Sequence[Callback] | Callback, model: Model, params: dict[str, Any]
-    ) -> None:
-        from convcore.callbacks import Callback
-
-        self._callbacks = [callbacks] if isinstance(callbacks, Callback) else list(callbacks)
-        self._begun: list[Callback] = []
-        for callback in self._callbacks:
-            if not isinstance(callback, Callback):
-                raise TypeError(
-                    "fit: callbacks has an element of the wrong type: expected a "
-                    f"convcore.callbacks.Callback, got {type(callback).__name__}"
-                )
-            callback.model = model
-            callback.params = params
-        self.on_batches = [
-            c.on_batch_end
-            for c in self._callbacks
-            if type(c).on_batch_end is not Callback.on_batch_end
-        ]
-
-    def train_begin(self) -> None:
-        for callback in self._callbacks:
-            callback.on_train_begin()
-            self._begun.append(callback)
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
-        first = error
-        for callback in self._begun:
-            try:
-                callback.on_train_end()
-            except BaseException as later:
-                if first is None:
-                    first = later
-                elif first is not later:
-                    _show_with(first, later)
-        if error is None and first is not None:
-            raise first
-
-    def epoch_begin(self, epoch: int) -> None:
-        for callback in self._callbacks:
-            callback.on_epoch_begin(epoch)
-
-    def epoch_end(self, epoch: int, logs: dict[str, float]) -> None:
-        for callback in self._callbacks:
-            callback.on_epoch_end(epoch, logs.copy())
-
-    def batch_end(self, batch: int, logs: dict[str, float]) -> None:
-        for on_batch_end in self.on_batches:
-            on_batch_end(batch, logs.copy())
-
-
-def _show_with(error: BaseException, later: BaseException) -> None:
-    """Put `later` into the traceback of `error`, which is the one that is raised."""
-    end = later
-    while end.__context__ is not None and end.__context__ is not error:
-        end = end.__context__
-    end.__context__ = error.__context__
-    error.__context__ = later
-
-
-class _Interrupts:
-    """Holds Ctrl-C back until the running step is finished; a second one comes through at once.
-
-    Only in the main thread, and only when Python's own handler is in place.
-    """
-
-    def __init__(self) -> None:
-        self._pending = False
-        self._installed = False
-
-    def __enter__(self) -> _Interrupts:
-        self._installed = (
-            threading.current_thread() is threading.main_thread()
-            and signal.getsignal(signal.SIGINT) is signal.default_int_handler
-        )
-        if self._installed:
-            signal.signal(signal.SIGINT, self._handle)
-        return self
-
-    def __exit__(self, kind: object, *_: object) -> None:
-        if self._installed:
-            signal.signal(signal.SIGINT, signal.default_int_handler)
-        if kind is None:
-            self.raise_pending()
-
-    def _handle(self, number: int, frame: FrameType | None) -> None:
-        if self._pending:
-            raise KeyboardInterrupt
-        self._pending = True
-
-    def raise_pending(self) -> None:
-        if self._pending:
-            raise KeyboardInterrupt
-
-
-def _without_times(logs: dict[str, float]) -> dict[str, float]:
-    return {k: v for k, v in logs.items() if k not in ("seconds", "images_per_second")}
-
-
-def _speed(logs: dict[str, float]) -> str:
-    return f"{logs['seconds']:.1f} s, {logs['images_per_second']:,.0f} images/s"
-
-
-# ---- checks of arguments -------------------------------------------------------------------------
-
-
-def _count(owner: str, name: str, value: object, low: int = 1, high: int | None = None) -> int:
-    number = to_int(owner, name, value)
-    if number < low or (high is not None and number > high):
-        bound = f"at least {low}" if high is None else f"{low} to {high}"
-        raise ValueError(f"{owner}: {name} is out of range: expected {bound}, got {number}")
-    return number
-
-
-def _pair(validation_data: object) -> tuple[Any, Any]:
-    if not isinstance(validation_data, (tuple, list)) or len(validation_data) != 2:
-        got = type(validation_data).__name__
-        if isinstance(validation_data, (tuple, list)):
-            got += f" of {len(validation_data)}"
-        raise TypeError(f"fit: validation_data has the wrong form: expected (x, y), got {got}")
-    return validation_data[0], validation_data[1]
-
-
-def _array(owner: str, name: str, value: object) -> AnyArray:
-    if isinstance(value, np.ndarray):
-        return value
-    if hasattr(value, "__dlpack__"):
-        array: AnyArray = np.from_dlpack(value)
-        return array
-    raise TypeError(
-        f"{owner}: {name} is not an array: expected a numpy.ndarray, got {type(value).__name__}"
-    )
-
-
-def _float32(owner: str, x: AnyArray) -> FloatArray:
-    if x.dtype != np.float32:
-        raise TypeError(
-            f"{owner}: x has the wrong dtype: expected float32, got {x.dtype} "
-            "(convert it with .astype(numpy.float32))"
-        )
-    return np.ascontiguousarray(x)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from convcore.engine import _lookup
+from convcore._training import lookup
 from convcore.models.lenet import lenet5
 from convcore.nn.containers import Sequential
 
@@ -34,4 +34,4 @@ def create(name: str, **arguments: Any) -> Sequential:
     ValueError
         When the name is not known; names the nearest one.
     """
-    return _lookup("create", "name", name, _MODELS)(**arguments)
+    return lookup("create", "name", name, _MODELS)(**arguments)

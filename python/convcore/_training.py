@@ -1,0 +1,347 @@
+"""The parts that `convcore.engine` is made of: what compile chooses, and what fit runs on."""
+
+from __future__ import annotations
+
+import signal
+import threading
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from types import FrameType
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import numpy as np
+
+from convcore._names import did_you_mean
+from convcore.functional._arguments import FloatArray, to_int
+
+if TYPE_CHECKING:
+    from convcore.callbacks import Callback
+    from convcore.engine import Model
+    from convcore.nn.loss import Loss
+    from convcore.nn.parameter import Parameter
+
+AnyArray = np.ndarray[Any, Any]
+Metric = str | Callable[[FloatArray, AnyArray], float]
+Optimizer = Any
+T = TypeVar("T")
+
+
+@dataclass
+class Compiled:
+    """What `compile` chose."""
+
+    parameters: list[Parameter]
+    optimizer: Optimizer
+    criterion: Loss
+    metrics: dict[str, Callable[[FloatArray, AnyArray], float] | None]  # None: the accuracy
+
+
+# ---- pieces of compile ---------------------------------------------------------------------------
+
+
+#: What other libraries call a loss.
+_OTHER_NAMES = {
+    "sparse_categorical_crossentropy": "cross_entropy",
+    "categorical_crossentropy": "cross_entropy",
+    "nll": "cross_entropy",
+    "nll_loss": "cross_entropy",
+    "mean_squared_error": "mse",
+}
+
+
+def lookup(owner: str, what: str, name: str, known: dict[str, T]) -> T:
+    """Return ``known[name]``, or raise with the nearest names."""
+    key = name.lower()
+    if key in known:
+        return known[key]
+    hint = did_you_mean(_OTHER_NAMES.get(key, key), known)
+    raise ValueError(
+        f"{owner}: {what} is not known: expected one of {', '.join(map(repr, known))}, "
+        f"got {name!r}{hint}"
+    )
+
+
+def make_criterion(loss: object) -> Loss:
+    from convcore.nn.loss import CrossEntropyLoss, Loss, MSELoss
+
+    if isinstance(loss, str):
+        known: dict[str, type[Loss]] = {"cross_entropy": CrossEntropyLoss, "mse": MSELoss}
+        return lookup("compile", "loss", loss, known)()
+    if isinstance(loss, Loss):
+        return loss
+    raise TypeError(
+        "compile: loss has the wrong type: expected a name or a convcore.nn.Loss, "
+        f"got {type(loss).__name__}"
+    )
+
+
+def make_optimizer(optimizer: Any, model: Model) -> Optimizer:
+    if isinstance(optimizer, str):
+        from convcore import optim
+
+        known = {"adam": optim.Adam, "adamw": optim.AdamW, "sgd": optim.SGD}
+        optimizer = lookup("compile", "optimizer", optimizer, known)
+    if isinstance(optimizer, type) or not hasattr(optimizer, "step"):
+        if not callable(optimizer):
+            raise TypeError(
+                "compile: optimizer has the wrong type: expected a name, an optimizer or a "
+                f"callable that makes one from the parameters, got {type(optimizer).__name__}"
+            )
+        optimizer = optimizer(list(model.parameters()))
+    if not hasattr(optimizer, "step"):
+        raise TypeError(
+            "compile: optimizer has the wrong type: expected an object with step(), "
+            f"got {type(optimizer).__name__}"
+        )
+    return optimizer
+
+
+def name_metrics(
+    metrics: Sequence[Metric], criterion: Loss
+) -> dict[str, Callable[[FloatArray, AnyArray], float] | None]:
+    named: dict[str, Callable[[FloatArray, AnyArray], float] | None] = {}
+    for metric in (metrics,) if isinstance(metrics, str) else metrics:
+        if callable(metric):
+            named[getattr(metric, "__name__", type(metric).__name__)] = metric
+            continue
+        lookup("compile", "metric", str(metric), {"accuracy": None})
+        if not criterion.takes_labels:
+            raise ValueError(
+                "compile: metric 'accuracy' does not fit the loss: expected a loss that takes "
+                f"class labels, got {criterion!r}"
+            )
+        named["accuracy"] = None
+    return named
+
+
+# ---- pieces of fit -------------------------------------------------------------------------------
+
+
+class Averages:
+    """Loss and metrics over the batches so far: no forward pass of their own."""
+
+    def __init__(self, run: Compiled) -> None:
+        self._criterion = run.criterion
+        self._metrics = run.metrics
+        self._sums = dict.fromkeys(["loss", *run.metrics], 0.0)
+        self._count = 0
+
+    def add(self, output: FloatArray, target: AnyArray, loss: Any) -> None:
+        count = self._criterion.count(target)
+        if count == 0:  # all ignored: the mean is NaN and says nothing
+            return
+        self._count += count
+        sums = self._sums
+        sums["loss"] += float(loss) * (count if self._criterion.reduction == "mean" else 1)
+        for name, metric in self._metrics.items():
+            if metric is None:
+                sums[name] += self._criterion.count_right(output, target)
+            else:
+                sums[name] += float(metric(output, target)) * count
+
+    def values(self) -> dict[str, float]:
+        count = self._count
+        return {k: float(v) / count if count else float("nan") for k, v in self._sums.items()}
+
+
+class Divergence:
+    """Warns once in a training that the loss is no number any more."""
+
+    epoch = 0
+    _warned = False
+
+    def warn(self, batch: int) -> None:
+        if not self._warned:
+            self._warned = True
+            warnings.warn(
+                f"fit: the loss became NaN or infinite in epoch {self.epoch + 1}, batch "
+                f"{batch + 1} (both from 1): try a smaller learning rate, and look for NaN in x",
+                RuntimeWarning,
+                stacklevel=4,  # who called fit
+            )
+
+
+class Batches:
+    """Cuts a data set into batches; the gathered ones share one buffer."""
+
+    def __init__(self, x: FloatArray, y: AnyArray, batch_size: int) -> None:
+        self.samples = len(x)
+        self._x, self._y = x, y
+        self._size = min(batch_size, self.samples)
+        self._buffers: tuple[FloatArray, AnyArray] | None = None
+
+    def in_order(self, order: AnyArray | None) -> Iterator[tuple[FloatArray, AnyArray]]:
+        """Iterate over the batches; each is valid until the next. None: as the data lie."""
+        x, y, size = self._x, self._y, self._size
+        if order is None:
+            for start in range(0, self.samples, size):
+                yield x[start : start + size], y[start : start + size]
+            return
+        if self._buffers is None:
+            self._buffers = (
+                np.empty((size, *x.shape[1:]), x.dtype),
+                np.empty((size, *y.shape[1:]), y.dtype),
+            )
+        x_buffer, y_buffer = self._buffers
+        for start in range(0, self.samples, size):
+            rows = order[start : start + size]
+            xs, ys = x_buffer[: len(rows)], y_buffer[: len(rows)]
+            # mode='clip': the default would gather into a copy first.
+            np.take(x, rows, axis=0, out=xs, mode="clip")
+            np.take(y, rows, axis=0, out=ys, mode="clip")
+            yield xs, ys
+
+
+class Hooks:
+    """Calls the callbacks; those of a batch only when one of them overrides it.
+
+    Each gets logs of its own, so that none can change what the next one sees. At the end of the
+    ``with`` block every callback that began is ended, and the first error of all comes out.
+    """
+
+    def __init__(
+        self, callbacks: Sequence[Callback] | Callback, model: Model, params: dict[str, Any]
+    ) -> None:
+        from convcore.callbacks import Callback
+
+        self._callbacks = [callbacks] if isinstance(callbacks, Callback) else list(callbacks)
+        self._begun: list[Callback] = []
+        for callback in self._callbacks:
+            if not isinstance(callback, Callback):
+                raise TypeError(
+                    "fit: callbacks has an element of the wrong type: expected a "
+                    f"convcore.callbacks.Callback, got {type(callback).__name__}"
+                )
+            callback.model = model
+            callback.params = params
+        self.on_batches = [
+            c.on_batch_end
+            for c in self._callbacks
+            if type(c).on_batch_end is not Callback.on_batch_end
+        ]
+
+    def train_begin(self) -> None:
+        for callback in self._callbacks:
+            callback.on_train_begin()
+            self._begun.append(callback)
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
+        first = error
+        for callback in self._begun:
+            try:
+                callback.on_train_end()
+            except BaseException as later:
+                if first is None:
+                    first = later
+                elif first is not later:
+                    show_with(first, later)
+        if error is None and first is not None:
+            raise first
+
+    def epoch_begin(self, epoch: int) -> None:
+        for callback in self._callbacks:
+            callback.on_epoch_begin(epoch)
+
+    def epoch_end(self, epoch: int, logs: dict[str, float]) -> None:
+        for callback in self._callbacks:
+            callback.on_epoch_end(epoch, logs.copy())
+
+    def batch_end(self, batch: int, logs: dict[str, float]) -> None:
+        for on_batch_end in self.on_batches:
+            on_batch_end(batch, logs.copy())
+
+
+def show_with(error: BaseException, later: BaseException) -> None:
+    """Put `later` into the traceback of `error`, which is the one that is raised."""
+    end = later
+    while end.__context__ is not None and end.__context__ is not error:
+        end = end.__context__
+    end.__context__ = error.__context__
+    error.__context__ = later
+
+
+class Interrupts:
+    """Holds Ctrl-C back until the running step is finished; a second one comes through at once.
+
+    Only in the main thread, and only when Python's own handler is in place.
+    """
+
+    def __init__(self) -> None:
+        self._pending = False
+        self._installed = False
+
+    def __enter__(self) -> Interrupts:
+        self._installed = (
+            threading.current_thread() is threading.main_thread()
+            and signal.getsignal(signal.SIGINT) is signal.default_int_handler
+        )
+        if self._installed:
+            signal.signal(signal.SIGINT, self._handle)
+        return self
+
+    def __exit__(self, kind: object, *_: object) -> None:
+        if self._installed:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+        if kind is None:
+            self.raise_pending()
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        if self._pending:
+            raise KeyboardInterrupt
+        self._pending = True
+
+    def raise_pending(self) -> None:
+        if self._pending:
+            raise KeyboardInterrupt
+
+
+def without_times(logs: dict[str, float]) -> dict[str, float]:
+    return {k: v for k, v in logs.items() if k not in ("seconds", "images_per_second")}
+
+
+def speed_of(logs: dict[str, float]) -> str:
+    return f"{logs['seconds']:.1f} s, {logs['images_per_second']:,.0f} images/s"
+
+
+# ---- checks of arguments -------------------------------------------------------------------------
+
+
+def to_count(owner: str, name: str, value: object, low: int = 1, high: int | None = None) -> int:
+    number = to_int(owner, name, value)
+    if number < low or (high is not None and number > high):
+        bound = f"at least {low}" if high is None else f"{low} to {high}"
+        raise ValueError(f"{owner}: {name} is out of range: expected {bound}, got {number}")
+    return number
+
+
+def to_pair(validation_data: object) -> tuple[Any, Any]:
+    if not isinstance(validation_data, (tuple, list)) or len(validation_data) != 2:
+        got = type(validation_data).__name__
+        if isinstance(validation_data, (tuple, list)):
+            got += f" of {len(validation_data)}"
+        raise TypeError(f"fit: validation_data has the wrong form: expected (x, y), got {got}")
+    return validation_data[0], validation_data[1]
+
+
+def to_array(owner: str, name: str, value: object) -> AnyArray:
+    if isinstance(value, np.ndarray):
+        return value
+    if hasattr(value, "__dlpack__"):
+        array: AnyArray = np.from_dlpack(value)
+        return array
+    raise TypeError(
+        f"{owner}: {name} is not an array: expected a numpy.ndarray, got {type(value).__name__}"
+    )
+
+
+def to_float32(owner: str, x: AnyArray) -> FloatArray:
+    if x.dtype != np.float32:
+        raise TypeError(
+            f"{owner}: x has the wrong dtype: expected float32, got {x.dtype} "
+            "(convert it with .astype(numpy.float32))"
+        )
+    return np.ascontiguousarray(x)
