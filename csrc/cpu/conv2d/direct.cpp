@@ -21,18 +21,21 @@ namespace {
 
 constexpr int kAccumulators = kTileRows * kTileVecs;
 
+// Terms summed in registers at once. Their weights, 32 KiB at most, stay in L1 for all tiles of a block of rows; and
+// sums of sums have a smaller rounding error than one long chain.
+constexpr int64_t kTermBlock = 128;
+
 // Weights in panels of kTileVecs vectors of channels: panel p holds (terms, width) floats, zeros past the last channel.
 struct PackedWeights {
   int64_t terms, channels;
-  Buffer<float> data;
+  float* data;  // floats(terms, channels)
 
-  PackedWeights(int64_t terms_, int64_t channels_)
-      : terms(terms_), channels(channels_), data(terms * pitch_of(channels)) {}
+  static int64_t floats(int64_t terms, int64_t channels) { return terms * pitch_of(channels); }
   int64_t panels() const { return (channels + kTileVecs * kLanes - 1) / (kTileVecs * kLanes); }
   int64_t vecs(int64_t panel) const {
     return min_of<int64_t>(kTileVecs, pitch_of(channels) / kLanes - panel * kTileVecs);
   }
-  float* panel(int64_t p) const { return data.data + p * kTileVecs * kLanes * terms; }
+  float* panel(int64_t p) const { return data + p * kTileVecs * kLanes * terms; }
 };
 
 // What a block of output rows is computed from.
@@ -46,29 +49,36 @@ struct DirectSum {
   int64_t out_row, out_pixel;
 };
 
+// Terms t0 .. t0 + count - 1 of R pixels and one panel of V vectors. The first block of terms begins with the bias, the
+// others add to `out`.
 template <int R, int V>
-void sum_tile(const DirectSum& s, int64_t panel, const float* plane, float* out) {
-  const float* w = s.w.panel(panel);
+void sum_tile(const DirectSum& s, int64_t panel, int64_t t0, int64_t count, const float* plane, float* out) {
+  const float* w = s.w.panel(panel) + t0 * (V * kLanes);
   const int64_t k = panel * kTileVecs * kLanes, last = min_of<int64_t>(kLanes, s.w.channels - k - (V - 1) * kLanes);
   Tile<R, V> tile;
 #pragma GCC unroll 8
   for (int v = 0; v < V; v++) {
-    const Vec start = s.bias ? load_partial(s.bias + k + v * kLanes, v == V - 1 ? last : kLanes) : Vec{};
+    const Vec start = s.bias && t0 == 0 ? load_partial(s.bias + k + v * kLanes, v == V - 1 ? last : kLanes) : Vec{};
 #pragma GCC unroll 32
     for (int r = 0; r < R; r++) tile.acc[r][v] = start;
   }
-  const int64_t* offsets = s.offsets;
+  const int64_t* offsets = s.offsets + t0;
   tile.multiply_add(
-      s.w.terms, [&](int r, int64_t t) { return plane[offsets[t] + r]; },
-      [&](int64_t t) { return w + t * (V * kLanes); });
+      count, [&](int r, int64_t t) { return plane[offsets[t] + r]; }, [&](int64_t t) { return w + t * (V * kLanes); });
+  out += k;
 #pragma GCC unroll 32
   for (int r = 0; r < R; r++, out += s.out_pixel) {
 #pragma GCC unroll 8
-    for (int v = 0; v < V - 1; v++) store(out + k + v * kLanes, tile.acc[r][v]);
-    if (last == kLanes)
-      store(out + k + (V - 1) * kLanes, tile.acc[r][V - 1]);
-    else
-      store_partial(out + k + (V - 1) * kLanes, tile.acc[r][V - 1], last);
+    for (int v = 0; v < V; v++) {
+      float* to = out + v * kLanes;
+      const bool whole = v < V - 1 || last == kLanes;
+      Vec total = tile.acc[r][v];
+      if (t0 > 0) total += whole ? load(to) : load_partial(to, last);
+      if (whole)
+        store(to, total);
+      else
+        store_partial(to, total, last);
+    }
   }
 }
 
@@ -76,13 +86,19 @@ void direct_sum(const DirectSum& s) {
   for (int64_t panel = 0; panel < s.w.panels(); panel++)
     with_count<kTileVecs>(s.w.vecs(panel), [&](auto v) {
       constexpr int kMost = kAccumulators / v.value;
-      for (int64_t i = 0; i < s.rows; i++)
-        for (int64_t j = 0, pixels; j < s.columns; j += pixels) {
-          pixels = next_tile(s.columns - j, kMost);
-          with_count<kMost>(pixels, [&](auto r) {
-            sum_tile<r.value, v.value>(s, panel, s.planes + i * s.pitch + j, s.out + i * s.out_row + j * s.out_pixel);
-          });
-        }
+      int64_t t0 = 0;
+      do {
+        const int64_t count = s.w.terms == 0 ? 0 : next_tile(s.w.terms - t0, kTermBlock);
+        for (int64_t i = 0; i < s.rows; i++)
+          for (int64_t j = 0, pixels; j < s.columns; j += pixels) {
+            pixels = next_tile(s.columns - j, kMost);
+            with_count<kMost>(pixels, [&](auto r) {
+              sum_tile<r.value, v.value>(s, panel, t0, count, s.planes + i * s.pitch + j,
+                                         s.out + i * s.out_row + j * s.out_pixel);
+            });
+          }
+        t0 += count;
+      } while (t0 < s.w.terms);
     });
 }
 
@@ -133,7 +149,8 @@ void direct_forward(const Conv2dShape& s, const float* x, Layout x_layout, const
   const int64_t terms = s.c_in * s.taps();
   const Source source{x, x_layout, s.c_in, s.h_in, s.w_in};
 
-  PackedWeights packed(terms, s.c_out);
+  const Buffer<float> packed_data(PackedWeights::floats(terms, s.c_out));
+  const PackedWeights packed{terms, s.c_out, packed_data.data};
   const int64_t panel_width = kTileVecs * kLanes;
   parallel_for(packed.panels(), terms * panel_width, [&](int64_t begin, int64_t end) {
     for (int64_t p = begin; p < end; p++) {
@@ -179,77 +196,108 @@ void direct_forward(const Conv2dShape& s, const float* x, Layout x_layout, const
 // ---- backward: input ----------------------------------------------------------------------------------------------
 //
 // Phase by phase, as in planar.cpp: the rows and columns of dx with one residue modulo the stride are a stride-1 sum
-// over dy by the taps that reach them.
+// over dy by the taps that reach them. All phases read the same planes of dy, which are filled once per block of rows.
 
 namespace {
 
-void backward_input_phase(const Conv2dShape& s, const InputPhase& h, const InputPhase& w, const Source& dy,
-                          const float* weight, float* dx) {
-  const int64_t taps = h.taps * w.taps, terms = s.c_out * taps;
-  const int64_t out_row = s.window.h.stride * s.w_in * s.c_in, out_pixel = s.window.w.stride * s.c_in;
-  if (taps == 0) {  // no output sees these pixels
-    parallel_for(s.n * h.count, w.count * s.c_in / kLanes, [&](int64_t begin, int64_t end) {
-      for (int64_t row = begin; row < end; row++) {
-        const int64_t n = row / h.count, a = row % h.count;
-        float* to = dx + ((n * s.h_in + h.first) * s.w_in + w.first) * s.c_in + a * out_row;
-        for (int64_t j = 0; j < w.count; j++) memset(to + j * out_pixel, 0, size_t(s.c_in) * sizeof(float));
+// One phase: rows h.first + a * stride_h and columns w.first + b * stride_w of dx.
+struct DirectPhase {
+  InputPhase h, w;
+  PackedWeights weights;
+  int64_t* offsets;  // (terms)
+  int64_t taps() const { return h.taps * w.taps; }
+};
+
+// The weights that reach a phase, as rows (k, tap) of all input channels.
+void pack_phase(const Conv2dShape& s, const DirectPhase& phase, const float* weight, int64_t panel) {
+  const int64_t c0 = panel * kTileVecs * kLanes, width = phase.weights.vecs(panel) * kLanes;
+  float* to = phase.weights.panel(panel);
+  for (int64_t k = 0; k < s.c_out; k++)
+    for (int64_t u = 0; u < phase.h.taps; u++)
+      for (int64_t v = 0; v < phase.w.taps; v++, to += width) {
+        const float* from = weight + (k * s.c_in + c0) * s.taps() + phase.h.tap(u) * s.window.w.kernel + phase.w.tap(v);
+        for (int64_t c = 0; c < width; c++) to[c] = c0 + c < s.c_in ? from[c * s.taps()] : 0.0f;
       }
-    });
-    return;
-  }
-
-  // The weights of these taps, as rows (k, tap) of all input channels.
-  PackedWeights packed(terms, s.c_in);
-  const int64_t panel_width = kTileVecs * kLanes;
-  parallel_for(packed.panels(), terms * panel_width, [&](int64_t begin, int64_t end) {
-    for (int64_t p = begin; p < end; p++) {
-      const int64_t c0 = p * panel_width, width = packed.vecs(p) * kLanes;
-      float* to = packed.panel(p);
-      for (int64_t k = 0; k < s.c_out; k++)
-        for (int64_t u = 0; u < h.taps; u++)
-          for (int64_t v = 0; v < w.taps; v++, to += width) {
-            const float* from = weight + (k * s.c_in + c0) * s.taps() + h.tap(u) * s.window.w.kernel + w.tap(v);
-            for (int64_t c = 0; c < width; c++) to[c] = c0 + c < s.c_in ? from[c * s.taps()] : 0.0f;
-          }
-    }
-  });
-
-  const Gather rows{h.q0 - h.max_shift, 1}, columns{w.q0 - w.max_shift, 1};
-  PlaneLayout layout{};
-  layout.in_rows = s.h_out, layout.in_columns = s.w_out;
-  layout.columns = w.count + w.max_shift, layout.pitch = pitch_of(layout.columns);
-  layout.phases = layout.copies = 1;
-  layout.phase_rows = &rows, layout.copy_columns = &columns;
-  const int64_t block_rows = rows_per_block(s.n, h.count, h.max_shift, s.c_out * layout.pitch);
-  const int64_t blocks = (h.count + block_rows - 1) / block_rows;
-  layout.rows = block_rows + h.max_shift;
-  const Buffer<int64_t> offsets(terms);
-  for (int64_t t = 0; t < terms; t++) {
-    const int64_t k = t / taps, u = t % taps / w.taps, v = t % w.taps;
-    offsets.data[t] = k * layout.channel() + layout.offset(0, 0, h.max_shift - h.shift(s.window.h, u)) + w.max_shift -
-                      w.shift(s.window.w, v);
-  }
-
-  const int64_t work = s.c_in * block_rows * w.count * terms / kLanes + s.c_out * layout.channel() / kLanes;
-  parallel_for(s.n * blocks, work, [&](int64_t begin, int64_t end) {
-    float* planes = workspace(kPlaneSlot, s.c_out * layout.channel());
-    float* scratch = workspace(kFillSlot, fill_scratch(dy, layout));
-    for (int64_t task = begin; task < end; task++) {
-      const int64_t n = task / blocks, a0 = task % blocks * block_rows;
-      fill_planes(dy, layout, n, a0, planes, scratch);
-      direct_sum({packed, nullptr, planes, offsets.data, min_of(block_rows, h.count - a0), w.count, layout.pitch,
-                  dx + ((n * s.h_in + h.first) * s.w_in + w.first) * s.c_in + a0 * out_row, out_row, out_pixel});
-    }
-  });
 }
+
+// Rows and columns of dy that the phases of one axis read: from `first` on, `size` of them.
+struct GradientSpan {
+  int64_t first, size;
+  GradientSpan(const WindowAxis& w, int64_t in) : first(0), size(0) {
+    int64_t end = 0;
+    bool any = false;
+    for (int64_t h0 = 0; h0 < min_of(w.stride, in); h0++) {
+      const InputPhase phase(w, in, h0);
+      if (phase.taps == 0) continue;
+      first = any ? min_of(first, phase.q0 - phase.max_shift) : phase.q0 - phase.max_shift;
+      end = any ? max_of(end, phase.q0 + phase.count) : phase.q0 + phase.count;
+      any = true;
+    }
+    size = end - first;
+  }
+};
 
 }  // namespace
 
-void direct_backward_input(const Conv2dShape& s, const float* dy, Layout dy_layout, const float* w, float* dx) {
+void direct_backward_input(const Conv2dShape& s, const float* dy, Layout dy_layout, const float* weight, float* dx) {
+  const WindowAxis &wh = s.window.h, &ww = s.window.w;
+  const int64_t phases_w = min_of(ww.stride, s.w_in), phases = min_of(wh.stride, s.h_in) * phases_w;
+  if (phases == 0) return;
   const Source source{dy, dy_layout, s.c_out, s.h_out, s.w_out};
-  for (int64_t h0 = 0; h0 < min_of(s.window.h.stride, s.h_in); h0++)
-    for (int64_t w0 = 0; w0 < min_of(s.window.w.stride, s.w_in); w0++)
-      backward_input_phase(s, InputPhase(s.window.h, s.h_in, h0), InputPhase(s.window.w, s.w_in, w0), source, w, dx);
+
+  // Planes of dy: one phase of rows, one copy of columns.
+  const GradientSpan span_h(wh, s.h_in), span_w(ww, s.w_in);
+  const Gather rows{span_h.first, 1}, columns{span_w.first, 1};
+  PlaneLayout layout{};
+  layout.in_rows = s.h_out, layout.in_columns = s.w_out;
+  layout.columns = max_of<int64_t>(1, span_w.size), layout.pitch = pitch_of(layout.columns);
+  layout.phases = layout.copies = 1;
+  layout.phase_rows = &rows, layout.copy_columns = &columns;
+  const int64_t most_rows = (s.h_in + wh.stride - 1) / wh.stride, extra = max_of<int64_t>(0, span_h.size - most_rows);
+  const int64_t block_rows = rows_per_block(s.n, most_rows, extra, s.c_out * layout.pitch);
+  const int64_t blocks = (most_rows + block_rows - 1) / block_rows;
+  layout.rows = block_rows + extra;
+
+  const Buffer<DirectPhase> list(phases);
+  const Buffer<float> packed(PackedWeights::floats(s.c_out * s.taps(), s.c_in));
+  const Buffer<int64_t> offsets(s.c_out * s.taps());
+  int64_t used = 0;  // terms of the phases so far: together each weight is used once
+  for (int64_t p = 0; p < phases; p++) {
+    DirectPhase& phase = list.data[p];
+    phase.h = InputPhase(wh, s.h_in, p / phases_w), phase.w = InputPhase(ww, s.w_in, p % phases_w);
+    const int64_t taps = phase.taps(), terms = s.c_out * taps;
+    phase.weights = {terms, s.c_in, packed.data + PackedWeights::floats(used, s.c_in)};
+    phase.offsets = offsets.data + used;
+    used += terms;
+    for (int64_t t = 0; t < terms; t++) {
+      const int64_t k = t / taps, u = t % taps / phase.w.taps, v = t % phase.w.taps;
+      phase.offsets[t] = k * layout.channel() + (phase.h.q0 - phase.h.shift(wh, u) - span_h.first) * layout.pitch +
+                         phase.w.q0 - phase.w.shift(ww, v) - span_w.first;
+    }
+  }
+  const int64_t panels = list.data[0].weights.panels();
+  parallel_for(phases * panels, s.c_out * s.taps() * kTileVecs * kLanes / phases, [&](int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; i++) pack_phase(s, list.data[i / panels], weight, i % panels);
+  });
+
+  const int64_t out_row = wh.stride * s.w_in * s.c_in, out_pixel = ww.stride * s.c_in;
+  const int64_t work =
+      s.c_in * s.c_out * s.taps() * block_rows * s.w_out / kLanes + s.c_out * layout.channel() / kLanes;
+  parallel_for(s.n * blocks, work, [&](int64_t begin, int64_t end) {
+    float* planes = workspace(kPlaneSlot, s.c_out * layout.channel());
+    float* scratch = workspace(kFillSlot, fill_scratch(source, layout));
+    for (int64_t task = begin; task < end; task++) {
+      const int64_t n = task / blocks, a0 = task % blocks * block_rows;
+      fill_planes(source, layout, n, a0, planes, scratch);
+      for (int64_t p = 0; p < phases; p++) {
+        const DirectPhase& phase = list.data[p];
+        const int64_t count = max_of<int64_t>(0, min_of(block_rows, phase.h.count - a0));
+        float* out = dx + ((n * s.h_in + phase.h.first) * s.w_in + phase.w.first) * s.c_in + a0 * out_row;
+        direct_sum({phase.weights, nullptr, planes, phase.offsets, count, phase.w.count, layout.pitch, out, out_row,
+                    out_pixel});
+      }
+    }
+  });
 }
 
 }  // namespace convcore::cpu::CONVCORE_ISA

@@ -49,6 +49,7 @@ struct InputPhase {
   int64_t q0, max_shift;
   int64_t first_tap, tap_step, taps;  // taps first_tap + u * tap_step, u < taps
 
+  InputPhase() = default;
   InputPhase(const WindowAxis& w, int64_t in, int64_t h0) : first(h0), count((in - h0 + w.stride - 1) / w.stride) {
     const int64_t residue = (h0 + w.pad_before) % w.stride;
     q0 = (h0 + w.pad_before) / w.stride;
