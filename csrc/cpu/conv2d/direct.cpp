@@ -220,20 +220,22 @@ void pack_phase(const Conv2dShape& s, const DirectPhase& phase, const float* wei
       }
 }
 
-// Rows and columns of dy that the phases of one axis read: from `first` on, `size` of them.
+// Rows or columns of dy that the phases of one axis read: `size` of them from `first` on, and place a of a phase reads
+// up to first + a + reach.
 struct GradientSpan {
-  int64_t first, size;
-  GradientSpan(const WindowAxis& w, int64_t in) : first(0), size(0) {
-    int64_t end = 0;
+  int64_t first, size, reach;
+  GradientSpan(const WindowAxis& w, int64_t in) : first(0), size(0), reach(0) {
+    int64_t end = 0, last_q0 = 0;
     bool any = false;
     for (int64_t h0 = 0; h0 < min_of(w.stride, in); h0++) {
       const InputPhase phase(w, in, h0);
       if (phase.taps == 0) continue;
       first = any ? min_of(first, phase.q0 - phase.max_shift) : phase.q0 - phase.max_shift;
       end = any ? max_of(end, phase.q0 + phase.count) : phase.q0 + phase.count;
+      last_q0 = any ? max_of(last_q0, phase.q0) : phase.q0;
       any = true;
     }
-    size = end - first;
+    size = end - first, reach = last_q0 - first;
   }
 };
 
@@ -253,10 +255,10 @@ void direct_backward_input(const Conv2dShape& s, const float* dy, Layout dy_layo
   layout.columns = max_of<int64_t>(1, span_w.size), layout.pitch = pitch_of(layout.columns);
   layout.phases = layout.copies = 1;
   layout.phase_rows = &rows, layout.copy_columns = &columns;
-  const int64_t most_rows = (s.h_in + wh.stride - 1) / wh.stride, extra = max_of<int64_t>(0, span_h.size - most_rows);
-  const int64_t block_rows = rows_per_block(s.n, most_rows, extra, s.c_out * layout.pitch);
+  const int64_t most_rows = (s.h_in + wh.stride - 1) / wh.stride;
+  const int64_t block_rows = rows_per_block(s.n, most_rows, span_h.reach, s.c_out * layout.pitch);
   const int64_t blocks = (most_rows + block_rows - 1) / block_rows;
-  layout.rows = block_rows + extra;
+  layout.rows = block_rows + span_h.reach;
 
   const Buffer<DirectPhase> list(phases);
   const Buffer<float> packed(PackedWeights::floats(s.c_out * s.taps(), s.c_in));
