@@ -7,7 +7,7 @@ namespace convcore {
 
 void bind_adaptive_avg_pool2d(py::module_& m) {
   m.def("adaptive_avg_pool2d_forward", [](py::object x, const OutputSize& output_size) {
-    const auto xa = tensor_arg("adaptive_avg_pool2d", "x", x);
+    const auto xa = image_arg("adaptive_avg_pool2d", "x", x);
     Tensor y;
     {
       py::gil_scoped_release release;
@@ -16,7 +16,7 @@ void bind_adaptive_avg_pool2d(py::module_& m) {
     return to_numpy(y);
   });
   m.def("adaptive_avg_pool2d_backward", [](py::object dy, const Shape& x_shape, const OutputSize& output_size) {
-    const auto dya = tensor_arg("adaptive_avg_pool2d_backward", "dy", dy);
+    const auto dya = image_arg("adaptive_avg_pool2d_backward", "dy", dy);
     Tensor dx;
     {
       py::gil_scoped_release release;

@@ -10,7 +10,7 @@ void bind_avg_pool2d(py::module_& m) {
   // `op` is "avg_pool2d" or "avg_pool1d".
   m.def("avg_pool2d_forward", [](const char* op, py::object x, const WindowTuples& windows, bool ceil_mode,
                                  bool count_include_pad, std::optional<int64_t> divisor_override) {
-    const auto xa = tensor_arg(op, "x", x);
+    const auto xa = image_arg(op, "x", x);
     Tensor y;
     {
       py::gil_scoped_release release;
@@ -20,7 +20,7 @@ void bind_avg_pool2d(py::module_& m) {
   });
   m.def("avg_pool2d_backward", [](const char* op, py::object dy, const Shape& x_shape, const WindowTuples& windows,
                                   bool ceil_mode, bool count_include_pad, std::optional<int64_t> divisor_override) {
-    const auto dya = tensor_arg((std::string(op) + "_backward").c_str(), "dy", dy);
+    const auto dya = image_arg((std::string(op) + "_backward").c_str(), "dy", dy);
     Tensor dx;
     {
       py::gil_scoped_release release;

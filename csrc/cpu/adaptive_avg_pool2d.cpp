@@ -73,9 +73,41 @@ static void adaptive_avg_pool2d_backward(const AdaptiveAvgPool2dShape& s, const 
   });
 }
 
+// ---- channels-last: one image is one item ---------------------------------------------------------------------------
+
+template <typename F>  // f(output, rectangle, divisor) for every output of an image
+static void for_each_window(const AdaptiveAvgPool2dShape& s, const F& f) {
+  for (int64_t i = 0; i < s.h_out; i++)
+    for (int64_t j = 0; j < s.w_out; j++) {
+      const Rectangle r{window_of(s.h_in, s.h_out, i), window_of(s.w_in, s.w_out, j)};
+      f(i * s.w_out + j, r, float(r.rows.end - r.rows.begin) * float(r.columns.end - r.columns.begin));
+    }
+}
+
+static void forward_channels_last(const AdaptiveAvgPool2dShape& s, int64_t c, const float* x, float* y) {
+  const int64_t in = s.h_in * s.w_in * c, out = s.h_out * s.w_out * c;
+  parallel_for(c == 0 ? 0 : s.planes / c, plane_work(s) * c, [&](int64_t begin, int64_t end) {
+    for (int64_t n = begin; n < end; n++)
+      for_each_window(s, [&](int64_t output, const Rectangle& r, float divisor) {
+        mean_of_rectangle_channels_last(x + n * in, s.w_in, c, r, divisor, y + n * out + output * c);
+      });
+  });
+}
+
+static void backward_channels_last(const AdaptiveAvgPool2dShape& s, int64_t c, const float* dy, float* dx) {
+  const int64_t in = s.h_in * s.w_in * c, out = s.h_out * s.w_out * c;
+  parallel_for(c == 0 ? 0 : s.planes / c, plane_work(s) * c, [&](int64_t begin, int64_t end) {
+    memset(dx + begin * in, 0, size_t((end - begin) * in) * sizeof(float));
+    for (int64_t n = begin; n < end; n++)
+      for_each_window(s, [&](int64_t output, const Rectangle& r, float divisor) {
+        add_to_rectangle_channels_last(dx + n * in, s.w_in, c, r, divisor, dy + n * out + output * c);
+      });
+  });
+}
+
 AdaptiveAvgPool2dKernels adaptive_avg_pool2d_kernels();
 AdaptiveAvgPool2dKernels adaptive_avg_pool2d_kernels() {
-  return {adaptive_avg_pool2d_forward, adaptive_avg_pool2d_backward};
+  return {adaptive_avg_pool2d_forward, adaptive_avg_pool2d_backward, forward_channels_last, backward_channels_last};
 }
 
 }  // namespace convcore::cpu::CONVCORE_ISA

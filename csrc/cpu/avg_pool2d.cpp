@@ -109,7 +109,46 @@ static void avg_pool2d_backward(const AvgPool2dShape& s, const float* dy, float*
   });
 }
 
+// ---- channels-last: one image is one item ---------------------------------------------------------------------------
+
+template <typename F>  // f(output, rectangle, divisor) for every output of an image
+static void for_each_window(const AvgPool2dShape& s, const F& f) {
+  const Pool2dShape& p = s.pool;
+  for (int64_t i = 0; i < p.h_out; i++) {
+    const Span rows = span_of(p.window.h, p.h_in, i);
+    for (int64_t j = 0; j < p.w_out; j++) {
+      const Span columns = span_of(p.window.w, p.w_in, j);
+      f(i * p.w_out + j, Rectangle{{rows.begin, rows.end}, {columns.begin, columns.end}}, divisor_of(s, rows, columns));
+    }
+  }
+}
+
+static void avg_pool2d_forward_channels_last(const AvgPool2dShape& s, int64_t c, const float* x, float* y) {
+  const Pool2dShape& p = s.pool;
+  const int64_t in = p.h_in * p.w_in * c, out = p.h_out * p.w_out * c;
+  parallel_for(c == 0 ? 0 : p.planes / c, pool2d_work(p) * c, [&](int64_t begin, int64_t end) {
+    for (int64_t n = begin; n < end; n++)
+      for_each_window(s, [&](int64_t output, const Rectangle& r, float divisor) {
+        mean_of_rectangle_channels_last(x + n * in, p.w_in, c, r, divisor, y + n * out + output * c);
+      });
+  });
+}
+
+static void avg_pool2d_backward_channels_last(const AvgPool2dShape& s, int64_t c, const float* dy, float* dx) {
+  const Pool2dShape& p = s.pool;
+  const int64_t in = p.h_in * p.w_in * c, out = p.h_out * p.w_out * c;
+  parallel_for(c == 0 ? 0 : p.planes / c, pool2d_work(p) * c, [&](int64_t begin, int64_t end) {
+    memset(dx + begin * in, 0, size_t((end - begin) * in) * sizeof(float));
+    for (int64_t n = begin; n < end; n++)
+      for_each_window(s, [&](int64_t output, const Rectangle& r, float divisor) {
+        add_to_rectangle_channels_last(dx + n * in, p.w_in, c, r, divisor, dy + n * out + output * c);
+      });
+  });
+}
+
 AvgPool2dKernels avg_pool2d_kernels();
-AvgPool2dKernels avg_pool2d_kernels() { return {avg_pool2d_forward, avg_pool2d_backward}; }
+AvgPool2dKernels avg_pool2d_kernels() {
+  return {avg_pool2d_forward, avg_pool2d_backward, avg_pool2d_forward_channels_last, avg_pool2d_backward_channels_last};
+}
 
 }  // namespace convcore::cpu::CONVCORE_ISA

@@ -91,4 +91,37 @@ static inline void spread_over_tiles(const float* dy, int64_t h_out, int64_t w_o
   memset(dx + h_out * kh * w_in, 0, size_t((h_in - h_out * kh) * w_in) * sizeof(float));
 }
 
+// ---- channels-last: x is (H, W, C), the lanes of a vector are channels ---------------------------------------------
+
+struct Rectangle {
+  Range rows, columns;
+};
+
+// y[k] = sum over the rectangle of x[h][w][k] / divisor, for all `c` channels.
+static inline void mean_of_rectangle_channels_last(const float* x, int64_t w_in, int64_t c, const Rectangle& r,
+                                                   float divisor, float* y) {
+  for (int64_t k = 0; k < c; k += kLanes) {
+    const int64_t lanes = min_of<int64_t>(kLanes, c - k);
+    Vec total{};
+    for (int64_t h = r.rows.begin; h < r.rows.end; h++)
+      for (int64_t w = r.columns.begin; w < r.columns.end; w++)
+        total += load_columns<1>(x + (h * w_in + w) * c + k, lanes);
+    store_columns(y + k, total / splat(divisor), lanes);
+  }
+}
+
+// dx[h][w][k] += dy[k] / divisor over the rectangle, for all `c` channels.
+static inline void add_to_rectangle_channels_last(float* dx, int64_t w_in, int64_t c, const Rectangle& r, float divisor,
+                                                  const float* dy) {
+  for (int64_t k = 0; k < c; k += kLanes) {
+    const int64_t lanes = min_of<int64_t>(kLanes, c - k);
+    const Vec g = load_columns<1>(dy + k, lanes) / splat(divisor);
+    for (int64_t h = r.rows.begin; h < r.rows.end; h++)
+      for (int64_t w = r.columns.begin; w < r.columns.end; w++) {
+        float* to = dx + (h * w_in + w) * c + k;
+        store_columns(to, load_columns<1>(to, lanes) + g, lanes);
+      }
+  }
+}
+
 }  // namespace convcore::cpu::CONVCORE_ISA

@@ -23,16 +23,24 @@ AdaptiveAvgPool2dShape infer(const Shape& x, const OutputSize& output_size) {
 
 Tensor adaptive_avg_pool2d_forward(const Tensor& x, const OutputSize& output_size) {
   const AdaptiveAvgPool2dShape s = infer(x.shape(), output_size);
-  Tensor y = Tensor::empty(kOp, "y", {x.size(0), x.size(1), s.h_out, s.w_out});
-  cpu::kernels().adaptive_avg_pool2d.forward(s, x.data(), y.data());
+  Tensor y = Tensor::empty(kOp, "y", {x.size(0), x.size(1), s.h_out, s.w_out}, x.layout());
+  const auto& kernels = cpu::kernels().adaptive_avg_pool2d;
+  if (x.layout() == Layout::channels_last)
+    kernels.forward_channels_last(s, x.size(1), x.data(), y.data());
+  else
+    kernels.forward(s, x.data(), y.data());
   return y;
 }
 
 Tensor adaptive_avg_pool2d_backward(const Tensor& dy, const Shape& x_shape, const OutputSize& output_size) {
   const AdaptiveAvgPool2dShape s = infer(x_shape, output_size);
   expect_shape(kOpBackward, "dy", dy.shape(), {x_shape[0], x_shape[1], s.h_out, s.w_out}, "the shape of the output");
-  Tensor dx = Tensor::empty(kOpBackward, "dx", x_shape);
-  cpu::kernels().adaptive_avg_pool2d.backward(s, dy.data(), dx.data());
+  Tensor dx = Tensor::empty(kOpBackward, "dx", x_shape, dy.layout());
+  const auto& kernels = cpu::kernels().adaptive_avg_pool2d;
+  if (dy.layout() == Layout::channels_last)
+    kernels.backward_channels_last(s, x_shape[1], dy.data(), dx.data());
+  else
+    kernels.backward(s, dy.data(), dx.data());
   return dx;
 }
 

@@ -29,6 +29,9 @@ struct AdaptiveAvgPool2dKernels {
                   const float* x,  // (planes, H_in, W_in)
                   float* y);       // (planes, H_out, W_out)
   void (*backward)(const AdaptiveAvgPool2dShape&, const float* dy, float* dx);
+  // The same with `c` channels last: x (N, H_in, W_in, C), y (N, H_out, W_out, C).
+  void (*forward_channels_last)(const AdaptiveAvgPool2dShape&, int64_t c, const float* x, float* y);
+  void (*backward_channels_last)(const AdaptiveAvgPool2dShape&, int64_t c, const float* dy, float* dx);
 };
 }  // namespace cpu
 }  // namespace convcore

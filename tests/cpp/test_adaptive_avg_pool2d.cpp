@@ -60,8 +60,11 @@ TEST_CASE("adaptive_avg_pool2d matches the naive loops") {
           dx[at_x].add(dy.data()[at_y] / divisor);
         }
     }
-    check_close(adaptive_avg_pool2d_forward(x, c.size), y_shape, y);
-    check_close(adaptive_avg_pool2d_backward(dy, c.x, c.size), c.x, dx);
+    for (Layout layout : {Layout::row_major, Layout::channels_last}) {
+      const Tensor x_in = reorder("test", x, layout), dy_in = reorder("test", dy, layout);
+      check_close(adaptive_avg_pool2d_forward(x_in, c.size), y_shape, y);
+      check_close(adaptive_avg_pool2d_backward(dy_in, c.x, c.size), c.x, dx);
+    }
   }
 }
 

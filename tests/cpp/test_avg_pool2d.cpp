@@ -37,8 +37,12 @@ void check(const PoolCase& c, bool count_include_pad, std::optional<int64_t> div
     y[at_y].add(x.data()[at_x] / divisor);
     dx[at_x].add(dy.data()[at_y] / divisor);
   });
-  check_close(avg_pool2d_forward("avg_pool2d", x, params), y_shape, y);
-  check_close(avg_pool2d_backward("avg_pool2d", dy, c.x, params), c.x, dx);
+  for (Layout layout : {Layout::row_major, Layout::channels_last}) {
+    if (layout == Layout::channels_last && c.x.size() != 4) continue;
+    const Tensor x_in = reorder("test", x, layout), dy_in = reorder("test", dy, layout);
+    check_close(avg_pool2d_forward("avg_pool2d", x_in, params), y_shape, y);
+    check_close(avg_pool2d_backward("avg_pool2d", dy_in, c.x, params), c.x, dx);
+  }
 }
 
 TEST_CASE("avg_pool2d_forward by hand: what the divisor counts") {

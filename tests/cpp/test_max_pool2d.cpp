@@ -60,6 +60,12 @@ TEST_CASE("max_pool2d matches the naive loops") {
     check_same_bits(max_pool2d_forward("max_pool2d", x, c.windows, c.ceil_mode, false).y, y);
     check_close(max_pool2d_backward("max_pool2d", dy, c.x, {}, got.indices, c.windows, c.ceil_mode), c.x, dx);
     check_close(max_pool2d_backward("max_pool2d", dy, c.x, x, {}, c.windows, c.ceil_mode), c.x, dx);
+
+    if (c.x.size() != 4) continue;
+    const Tensor last = reorder("test", x, Layout::channels_last);
+    const MaxPool2dResult got_last = max_pool2d_forward("max_pool2d", last, c.windows, c.ceil_mode, true);
+    check_same_bits(reorder("test", got_last.y, Layout::row_major), y);
+    check_close(max_pool2d_backward("max_pool2d", dy, c.x, {}, got_last.indices, c.windows, c.ceil_mode), c.x, dx);
   }
 }
 

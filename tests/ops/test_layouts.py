@@ -52,14 +52,36 @@ OPS = {  # forward(x), backward(dy, x), whether the two orders give the same bit
     "avg_pool2d": (
         lambda x: F.avg_pool2d(x, 2),
         lambda dy, x: F.avg_pool2d_backward(dy, x, 2),
-        True,
+        False,
     ),
     "adaptive_avg_pool2d": (
         lambda x: F.adaptive_avg_pool2d(x, 3),
         lambda dy, x: F.adaptive_avg_pool2d_backward(dy, x, 3),
-        True,
+        False,
+    ),
+    "adaptive_avg_pool2d_to_one": (
+        lambda x: F.adaptive_avg_pool2d(x, 1),
+        lambda dy, x: F.adaptive_avg_pool2d_backward(dy, x, 1),
+        False,
+    ),
+    "avg_pool2d_with_everything": (
+        lambda x: F.avg_pool2d(x, 3, 2, 1, ceil_mode=True, count_include_pad=False),
+        lambda dy, x: F.avg_pool2d_backward(
+            dy, x, 3, 2, 1, ceil_mode=True, count_include_pad=False
+        ),
+        False,
     ),
 }
+
+
+STAY = [
+    "relu",
+    "batch_norm",
+    "max_pool2d",
+    "max_pool2d_overlapping",
+    "avg_pool2d",
+    "adaptive_avg_pool2d",
+]
 
 
 @pytest.mark.parametrize("name", OPS)
@@ -78,7 +100,7 @@ def test_both_orders_of_memory_give_the_same(name, rng):
         compare(backward(dy_in, x_in), dx, **tolerance)
 
 
-@pytest.mark.parametrize("name", ["relu", "batch_norm", "max_pool2d", "max_pool2d_overlapping"])
+@pytest.mark.parametrize("name", STAY)
 def test_channels_last_stays_channels_last(name, rng):
     forward, backward, _ = OPS[name]
     x = F.channels_last(floats(rng, *SHAPE))
@@ -87,7 +109,7 @@ def test_channels_last_stays_channels_last(name, rng):
     assert backward(y, x).transpose(0, 2, 3, 1).flags.c_contiguous
 
 
-@pytest.mark.parametrize("name", ["relu", "batch_norm", "max_pool2d", "max_pool2d_overlapping"])
+@pytest.mark.parametrize("name", STAY)
 def test_channels_last_is_the_same_bits_at_any_thread_count(name, rng):
     forward, backward, _ = OPS[name]
     x = F.channels_last(floats(rng, 16, 33, 30, 31))
