@@ -365,3 +365,12 @@ def test_max_pool_edge_cases_match_torch(torch):
     want = t.max_pool1d(torch.tensor(x), 3, 2, 1, 1, True, return_indices=True)
     for got, w in zip(F.max_pool1d(x, 3, 2, 1, 1, True, return_indices=True), want, strict=True):
         np.testing.assert_array_equal(got, w.numpy())
+
+
+@pytest.mark.parametrize("order", [np.asarray, F.channels_last])
+def test_max_pool2d_backward_rejects_indices_beyond_32_bits(order, rng):
+    x = order(floats(rng, 2, 3, 4, 4))
+    y, indices = F.max_pool2d(x, 2, return_indices=True)
+    indices[1, 2, 0, 1] = 2**40
+    with pytest.raises(ValueError, match="indices has a value that is too large: expected 32-bit"):
+        F.max_pool2d_backward(y, x, 2, indices=indices)
