@@ -77,7 +77,7 @@ def test_adaptive_avg_pool2d_is_the_same_bits_at_any_thread_count(rng):
 
 
 def test_adaptive_avg_pool2d_accepts_strided_and_read_only_arrays(rng):
-    x = floats(rng, 2, 6, 8, 3).transpose(0, 3, 1, 2)
+    x = floats(rng, 2, 3, 6, 16)[..., ::2]  # the channels-last order has a test of its own
     x.flags.writeable = False
     want = F.adaptive_avg_pool2d(np.ascontiguousarray(x), 3)
     np.testing.assert_array_equal(F.adaptive_avg_pool2d(x, 3), want)
