@@ -1,6 +1,6 @@
 // The register tile that matrix products and convolutions share.
 //
-//   acc[r][v] += sum_t  a[r * a_row + t * a_step] * b_row(t)[v * kLanes + lane]
+//   acc[r][v] += sum_t a(r, t) * b_row(t)[v * kLanes + lane]
 //
 // kTileRows x kTileVecs accumulators stay in registers over the whole sum. Per step: kTileVecs vector loads of b and
 // kTileRows broadcasts of a feed kTileRows * kTileVecs FMAs, 10 loads for 24 FMAs with 32 registers (24 sums, 4 vectors

@@ -420,13 +420,6 @@ void winograd_transform_filters(const WinogradShape& s, const float* w, float* u
 
 // ---- the passes of conv2d -----------------------------------------------------------------------------------------
 
-bool winograd_applies(const Conv2dShape& s) {
-  const auto fits = [](const WindowAxis& w) {
-    return w.kernel == 3 && w.stride == 1 && w.dilation == 1 && w.pad_before <= 2 && w.pad_after <= 2;
-  };
-  return s.groups == 1 && fits(s.window.h) && fits(s.window.w);
-}
-
 WinogradShape winograd_forward_shape(const Conv2dShape& s) {
   return {s.n, s.h_in, s.w_in, s.c_in, s.h_out, s.w_out, s.c_out, s.window.h.pad_before, s.window.w.pad_before, false};
 }

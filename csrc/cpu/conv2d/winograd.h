@@ -81,8 +81,8 @@ struct WinogradShape {
   bool backward;  // the filters are rotated by 180 degrees, their channels swapped
 };
 
-// 3x3, stride 1, no dilation, one group, at most two pixels of padding on each side.
-bool winograd_applies(const Conv2dShape&);
+// Of convolutions 3x3, stride 1, no dilation, one group, at most two pixels of padding on each side;
+// csrc/ops/conv2d_algorithm.cpp sees to that.
 WinogradShape winograd_forward_shape(const Conv2dShape&);
 WinogradShape winograd_backward_input_shape(const Conv2dShape&);
 
