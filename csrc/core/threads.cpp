@@ -42,12 +42,17 @@ std::atomic<int>& threads() {
 // True in a child of fork() whose parent had run a parallel region.
 std::atomic<bool> threads_lost{false};
 
+thread_local bool serial = false;
+
+}  // namespace
+
+SerialScope::SerialScope() : before_(serial) { serial = true; }
+SerialScope::~SerialScope() { serial = before_; }
+
 void watch_for_fork() {
   static const int watching = pthread_atfork(nullptr, nullptr, [] { threads_lost = true; });
   (void)watching;
 }
-
-}  // namespace
 
 int num_threads() { return threads_lost ? 1 : threads().load(); }
 
@@ -61,7 +66,7 @@ void parallel_for(int64_t count, int64_t work, RangeBody body) {
   const double total = double(count) * double(std::max<int64_t>(work, 1));
   const int64_t useful = int64_t(std::min(total / kWorkPerThread, double(kMaxThreads)));
   const int64_t ranges = std::max<int64_t>(1, std::min({int64_t(num_threads()), count, useful}));
-  if (ranges == 1 || omp_in_parallel()) {
+  if (ranges == 1 || serial || omp_in_parallel()) {
     FlushDenormals flush;
     return body(0, count);
   }

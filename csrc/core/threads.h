@@ -34,4 +34,19 @@ class RangeBody {
 // while body runs, on every thread (core/denormals.h).
 void parallel_for(int64_t count, int64_t work, RangeBody body);
 
+// While one lives, parallel_for on this thread runs on this thread alone.
+class SerialScope {
+ public:
+  SerialScope();
+  ~SerialScope();
+  SerialScope(const SerialScope&) = delete;
+  SerialScope& operator=(const SerialScope&) = delete;
+
+ private:
+  bool before_;
+};
+
+// To be called before a parallel region that is not parallel_for's: a child of fork() must know that there was one.
+void watch_for_fork();
+
 }  // namespace convcore

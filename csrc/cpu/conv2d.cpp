@@ -52,6 +52,10 @@ static void backward_bias(const Conv2dShape& s, const float* dy, Layout layout, 
     backward_bias_channels_last(s, dy, db);
 }
 
+static WinogradShape winograd_shape(const Conv2dShape& s, bool backward) {
+  return backward ? winograd_backward_input_shape(s) : winograd_forward_shape(s);
+}
+
 Conv2dKernels conv2d_kernels();
 Conv2dKernels conv2d_kernels() {
   Conv2dKernels k{};
@@ -65,6 +69,14 @@ Conv2dKernels conv2d_kernels() {
   k.winograd_backward_input = winograd_backward_input;
   k.winograd_backward_weight = winograd_backward_weight;
   k.backward_bias = backward_bias;
+  k.winograd_filter_floats = [](const Conv2dShape& s, bool backward) {
+    return winograd_filter_floats(winograd_shape(s, backward));
+  };
+  k.winograd_transform_filters = [](const Conv2dShape& s, bool backward, const float* w, float* u) {
+    winograd_transform_filters(winograd_shape(s, backward), w, u);
+  };
+  k.winograd_convolve = [](const Conv2dShape& s, bool backward, const float* in, const float* u, const float* bias,
+                           float* out) { winograd_convolve(winograd_shape(s, backward), in, u, bias, out); };
   return k;
 }
 

@@ -19,8 +19,13 @@ static void linear_backward_input(const LinearShape& s, const float* dy, const f
   gemm({s.n, s.in, s.out}, {dy, s.out, 1}, {w, s.in, 1}, dx, s.in, nullptr);
 }
 
+static void linear_backward_weight_rows(const LinearShape& s, int64_t begin, int64_t end, const float* dy,
+                                        const float* x, float* dw) {
+  gemm({end - begin, s.in, s.n}, {dy + begin, 1, s.out}, {x, s.in, 1}, dw + begin * s.in, s.in, nullptr);
+}
+
 static void linear_backward_weight(const LinearShape& s, const float* dy, const float* x, float* dw) {
-  gemm({s.out, s.in, s.n}, {dy, 1, s.out}, {x, s.in, 1}, dw, s.in, nullptr);
+  linear_backward_weight_rows(s, 0, s.out, dy, x, dw);
 }
 
 static void linear_backward_bias(const LinearShape& s, const float* dy, float* db) {
@@ -37,7 +42,8 @@ static void linear_backward_bias(const LinearShape& s, const float* dy, float* d
 
 LinearKernels linear_kernels();
 LinearKernels linear_kernels() {
-  return {linear_forward, linear_backward_input, linear_backward_weight, linear_backward_bias};
+  return {linear_forward, linear_backward_input, linear_backward_weight, linear_backward_weight_rows,
+          linear_backward_bias};
 }
 
 }  // namespace convcore::cpu::CONVCORE_ISA

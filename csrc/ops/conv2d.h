@@ -55,6 +55,11 @@ struct Conv2dKernels {  // contracts: cpu/conv2d/kernels.h
   void (*winograd_backward_input)(const Conv2dShape&, const float* dy, const float* w, float* dx);
   void (*winograd_backward_weight)(const Conv2dShape&, const float* dy, const float* x, float* dw);
   void (*backward_bias)(const Conv2dShape&, const float* dy, Layout, float* db);
+  // Winograd in two steps, for callers that keep the transformed filters: forward, or the gradient of the input.
+  int64_t (*winograd_filter_floats)(const Conv2dShape&, bool backward);
+  void (*winograd_transform_filters)(const Conv2dShape&, bool backward, const float* w, float* u);
+  void (*winograd_convolve)(const Conv2dShape&, bool backward, const float* in, const float* u, const float* bias,
+                            float* out);
 };
 }  // namespace cpu
 }  // namespace convcore

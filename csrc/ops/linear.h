@@ -30,6 +30,9 @@ struct LinearKernels {
                   float* y);       // (N, O)
   void (*backward_input)(const LinearShape&, const float* dy, const float* w, float* dx);
   void (*backward_weight)(const LinearShape&, const float* dy, const float* x, float* dw);
+  // Rows [begin, end) of dw alone.
+  void (*backward_weight_rows)(const LinearShape&, int64_t begin, int64_t end, const float* dy, const float* x,
+                               float* dw);
   void (*backward_bias)(const LinearShape&, const float* dy, float* db);
 };
 }  // namespace cpu

@@ -49,4 +49,9 @@ struct OptimizerKernels {
   void (*adam)(int64_t count, const AdamFactors&, float* param, const float* grad, float* mean, float* square);
 };
 }  // namespace cpu
+
+// What the kernels need, from the hyper-parameters.
+cpu::SgdFactors sgd_factors(const SgdParams& params);
+cpu::AdamFactors adam_factors(const AdamParams& params);
+
 }  // namespace convcore

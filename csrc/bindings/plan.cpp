@@ -1,0 +1,113 @@
+// The planned network (csrc/plan): graphs from dicts, and the calls that train and predict.
+#include "plan/plan.h"
+
+#include "bindings/arrays.h"
+#include "bindings/module.h"
+
+namespace convcore {
+namespace {
+
+using plan::Graph;
+
+Graph to_graph(const py::list& nodes, const py::list& parameters) {
+  Graph graph;
+  for (py::handle item : nodes) {
+    const py::dict dict = py::reinterpret_borrow<py::dict>(item);
+    plan::Node node;
+    node.op = py::cast<std::string>(dict["op"]);
+    node.name = py::cast<std::string>(dict["name"]);
+    node.inputs = py::cast<std::vector<int>>(dict["inputs"]);
+    node.parameters = py::cast<std::vector<int>>(dict["parameters"]);
+    for (const auto& [key, value] : py::cast<py::dict>(dict["attributes"]))
+      node.attributes[py::cast<std::string>(key)] = py::cast<std::vector<double>>(value);
+    graph.nodes.push_back(std::move(node));
+  }
+  for (py::handle item : parameters) {
+    const py::tuple tuple = py::reinterpret_borrow<py::tuple>(item);
+    graph.parameters.push_back({py::cast<Shape>(tuple[0]), py::cast<bool>(tuple[1]), py::cast<int>(tuple[2])});
+  }
+  return graph;
+}
+
+// The memory of the parameters: a list of (data, grad, state, state, first step), None where there is none.
+struct Memory {
+  std::vector<py::object> holders;
+  std::vector<plan::ParameterMemory> parameters;
+
+  explicit Memory(const py::list& list) {
+    for (py::handle item : list) {
+      const py::tuple tuple = py::reinterpret_borrow<py::tuple>(item);
+      plan::ParameterMemory memory;
+      memory.data = array(tuple[0]), memory.grad = array(tuple[1]);
+      memory.state[0] = array(tuple[2]), memory.state[1] = array(tuple[3]);
+      memory.first_step = py::cast<bool>(tuple[4]);
+      parameters.push_back(memory);
+    }
+  }
+
+ private:
+  float* array(const py::object& object) {
+    if (object.is_none()) return nullptr;
+    const Arg<float> arg = inout_arg("plan", "a parameter", object);
+    holders.push_back(arg.holder);
+    return arg.array.data();
+  }
+};
+
+plan::GroupSettings to_group(const py::dict& group) {
+  const auto number = [&](const char* key) { return py::cast<double>(group[key]); };
+  plan::GroupSettings settings{};
+  settings.adam = py::cast<std::string>(group["kind"]) == "adam";
+  if (settings.adam)
+    settings.adam_params = {number("lr"),           number("beta1"),
+                            number("beta2"),        number("eps"),
+                            number("weight_decay"), py::cast<bool>(group["decoupled"]),
+                            py::cast<int64_t>(group["step"])};
+  else
+    settings.sgd = {number("lr"),           number("momentum"),
+                    number("dampening"),    number("weight_decay"),
+                    py::cast<bool>(group["nesterov"]), false};
+  return settings;
+}
+
+}  // namespace
+
+void bind_plan(py::module_& m) {
+  py::class_<plan::Plan>(m, "Plan")
+      .def(py::init([](const py::list& training, const py::list& inference, const py::list& parameters, Shape input) {
+        return std::make_unique<plan::Plan>(to_graph(training, parameters), to_graph(inference, parameters),
+                                            std::move(input));
+      }))
+      .def("train",
+           [](plan::Plan& self, py::object x, py::object labels, py::object order, int64_t batch, int64_t ignore_index,
+              bool mean, const py::list& groups, const py::list& parameters) {
+             const auto xa = tensor_arg("fit", "x", x);
+             const auto la = label_arg("fit", "y", labels), oa = label_arg("fit", "order", order);
+             const Memory memory(parameters);
+             plan::TrainingArguments arguments{xa.array, la.array, oa.array, batch, ignore_index, mean, {}, memory.parameters};
+             for (py::handle group : groups) arguments.groups.push_back(to_group(py::reinterpret_borrow<py::dict>(group)));
+             std::vector<plan::StepResult> results;
+             {
+               py::gil_scoped_release release;
+               results = self.train(arguments);
+             }
+             py::list list;
+             for (const auto& r : results) list.append(py::make_tuple(r.loss, r.right, r.targets));
+             return list;
+           })
+      .def("forward",
+           [](plan::Plan& self, py::object x, int64_t batch, const py::list& parameters) {
+             const auto xa = tensor_arg("predict", "x", x);
+             const Memory memory(parameters);
+             Tensor y;
+             {
+               py::gil_scoped_release release;
+               y = self.forward(xa.array, batch, memory.parameters);
+             }
+             return to_numpy(y);
+           })
+      .def("describe", &plan::Plan::describe)
+      .def("memory_bytes", &plan::Plan::memory_bytes);
+}
+
+}  // namespace convcore

@@ -1,0 +1,203 @@
+#include "plan/builder.h"
+
+#include <algorithm>
+
+#include "cpu/kernels.h"
+
+namespace convcore::plan {
+namespace {
+
+const std::map<std::string, const OpSteps*>& table() {
+  static const std::map<std::string, const OpSteps*> steps{
+      {"activation", &kActivationSteps},
+      {"adaptive_avg_pool2d", &kAdaptiveAvgPoolSteps},
+      {"add", &kAddSteps},
+      {"avg_pool2d", &kAvgPoolSteps},
+      {"batch_norm", &kBatchNormSteps},
+      {"conv2d", &kConv2dSteps},
+      {"cross_entropy", &kCrossEntropySteps},
+      {"flatten", &kFlattenSteps},
+      {"input", &kInputSteps},
+      {"linear", &kLinearSteps},
+      {"max_pool2d", &kMaxPoolSteps},
+  };
+  return steps;
+}
+
+// Parameters are updated in pieces that stay in L1 from the sum of the shards to the last use.
+constexpr int64_t kUpdatePiece = 4096;
+
+// Shards of a batch: enough threads can share the work, and not so many that adding up their gradients costs much. One
+// shard has at least this many multiply-adds to do.
+constexpr int64_t kMostShards = 8;
+constexpr double kShardWork = 8e6;
+
+}  // namespace
+
+bool has_steps(const std::string& op) { return table().count(op) > 0; }
+
+const OpSteps& steps_of(const std::string& op) {
+  if (!has_steps(op)) fail("plan", "op is not known", "one that has steps", "'" + op + "'");
+  return *table().at(op);
+}
+
+Builder::Builder(const Graph& graph, const BuildOptions& options, Program& program)
+    : graph(graph),
+      options(options),
+      program(program),
+      made_(graph.nodes.size()),
+      gradients_(graph.parameters.size()) {}
+
+void Builder::build() {
+  const int nodes = int(graph.nodes.size());
+  for (int i = 0; i < nodes; i++) {
+    for (int input : node(i).inputs) made(i).needs_gradient |= made(input).needs_gradient;
+    for (size_t k = 0; k < node(i).parameters.size(); k++) made(i).needs_gradient |= trains(i, k);
+    steps_of(node(i).op).forward(*this, i);
+  }
+  if (!options.training) output(nodes - 1);
+  if (options.training) {
+    for (int i = nodes - 1; i >= 0; i--)
+      if (made(i).needs_gradient && made(i).dy >= 0) steps_of(node(i).op).backward(*this, i);
+    update();
+  }
+  program.finish(options.training ? choose_shards() : 0);
+}
+
+void Builder::output(int index) {
+  const ValueId y = in_layout(made(index).y, Layout::row_major);
+  const int64_t floats = program[y].floats;
+  program.output = program[y].shape;
+  program.block("output", {y}, {}, [=](const Frame& f, const Block& b) {
+    const float* from = f.at(y, b);
+    std::copy(from, from + b.count() * floats, f.input.y + b.begin * floats);
+  });
+}
+
+int64_t Builder::choose_shards() const {
+  const int64_t fair = int64_t(work_ * double(options.images) / kShardWork);
+  return std::clamp<int64_t>(fair, 1, kMostShards);
+}
+
+// ---- what the ops use ---------------------------------------------------------------------------------------------
+
+Shape Builder::batch_shape(ValueId value) const {
+  Shape shape{options.images};
+  shape.insert(shape.end(), program[value].shape.begin(), program[value].shape.end());
+  return shape;
+}
+
+int Builder::parameter(int index, size_t number) const {
+  const auto& parameters = node(index).parameters;
+  return number < parameters.size() ? parameters[number] : -1;
+}
+
+const Shape& Builder::parameter_shape(int index, int number) const {
+  return graph.parameters[size_t(parameter(index, size_t(number)))].shape;
+}
+
+bool Builder::trains(int index, size_t number) const {
+  const int p = parameter(index, number);
+  return options.training && p >= 0 && graph.parameters[size_t(p)].trainable;
+}
+
+void Builder::prepare(std::string text, double cost, std::function<void(const Frame&)> work) {
+  program.tasks(std::move(text), {}, 0, 1, cost, [work = std::move(work)](const Frame& f, int64_t, int) { work(f); });
+}
+
+ValueId Builder::in_layout(ValueId value, Layout layout) {
+  const Value& v = program[value];
+  if (v.layout == layout || v.shape.size() != 3) return value;
+  const int64_t channels = v.shape[0], pixels = v.shape[1] * v.shape[2];
+  if (channels == 1 || pixels == 1) return program.alias(value, v.name, v.shape, layout);  // the two orders are one
+  const ValueId out = program.value(v.name, v.shape, layout);
+  const int64_t rows = layout == Layout::channels_last ? channels : pixels, columns = channels * pixels / rows;
+  program.block("reorder", {value}, {out}, [=](const Frame& f, const Block& b) {
+    cpu::kernels().reorder.transpose(b.count(), rows, columns, f.at(value, b), f.at(out, b));
+  });
+  return out;
+}
+
+ValueId Builder::recalled(int index, ValueId with) {
+  Made& m = made(index);
+  if (!m.recall) return m.y;
+  const int phase = program.phase_of(with);
+  if (m.recalled.first != phase) m.recalled = {phase, m.recall(with)};
+  return m.recalled.second;
+}
+
+ValueId Builder::gradient_in_place(int index, const std::string& name) {
+  const Made& m = made(index);
+  const Value& dy = program[m.dy];
+  return m.owns_dy ? program.alias(m.dy, name, dy.shape, dy.layout) : program.value(name, dy.shape, dy.layout);
+}
+
+void Builder::add_gradient(int index, ValueId contribution, bool owned) {
+  Made& m = made(index);
+  if (!m.needs_gradient) return;
+  if (m.dy < 0) {
+    m.dy = contribution, m.owns_dy = owned;
+    return;
+  }
+  const ValueId other = in_layout(m.dy, program[contribution].layout);
+  const Value& v = program[contribution];
+  const ValueId sum = owned       ? program.alias(contribution, v.name, v.shape, v.layout)
+                      : m.owns_dy ? program.alias(other, v.name, v.shape, v.layout)
+                                  : program.value(v.name, v.shape, v.layout);
+  const int64_t floats = v.floats;
+  program.block("add the gradients of both branches", {contribution, other}, {sum}, [=](const Frame& f, const Block& b) {
+    cpu::kernels().add.forward(b.count() * floats, f.at(contribution, b), f.at(other, b), f.at(sum, b));
+  });
+  m.dy = sum, m.owns_dy = true;
+}
+
+void Builder::sum_gradient(std::string text, int parameter, const std::vector<ValueId>& reads,
+                           std::function<void(const Frame&, const Block&, float*)> work) {
+  Gradient& gradient = gradients_[size_t(parameter)];
+  int64_t count = 1;
+  for (int64_t size : graph.parameters[size_t(parameter)].shape) count *= size;
+  const BufferId sums = program.buffer(Per::shard, count), block = program.buffer(Per::thread, count);
+  gradient.shards = sums;
+  gradient.phase = 1 + program.block(std::move(text), reads, {},
+                                     [=, work = std::move(work)](const Frame& f, const Block& b) {
+                                       float* total = f.buffer(sums, b.shard);
+                                       if (b.first) return work(f, b, total);
+                                       float* sum = f.buffer(block, b.thread);
+                                       work(f, b, sum);
+                                       cpu::kernels().add.forward(count, total, sum, total);
+                                     });
+}
+
+void Builder::gradient_written(int parameter, int phase) { gradients_[size_t(parameter)].phase = phase; }
+
+// ---- the update ---------------------------------------------------------------------------------------------------
+
+void Builder::update() {
+  int phase = 0;
+  for (const Gradient& gradient : gradients_) phase = std::max(phase, gradient.phase);
+  for (size_t p = 0; p < gradients_.size(); p++) {
+    const Gradient& gradient = gradients_[p];
+    if (gradient.phase < 0) continue;
+    int64_t count = 1;
+    for (int64_t size : graph.parameters[p].shape) count *= size;
+    const auto shards = gradient.shards;
+    const int group = graph.parameters[p].group;
+    program.tasks("update parameter " + std::to_string(p), {}, phase, (count + kUpdatePiece - 1) / kUpdatePiece,
+                  double(std::min(count, kUpdatePiece)) / 2, [=](const Frame& f, int64_t task, int) {
+                    const int64_t begin = task * kUpdatePiece, size = std::min(count - begin, kUpdatePiece);
+                    const ParameterMemory& memory = f.parameters[p];
+                    float* grad = memory.grad + begin;
+                    if (shards) {
+                      const auto& add = cpu::kernels().add.forward;
+                      const int64_t n = f.program().shards();
+                      const float* first = f.buffer(*shards, 0) + begin;
+                      if (n == 1) std::copy(first, first + size, grad);
+                      for (int64_t s = 1; s < n; s++)
+                        add(size, s == 1 ? first : grad, f.buffer(*shards, s) + begin, grad);
+                    }
+                    f.update(group, memory, begin, size);
+                  });
+  }
+}
+
+}  // namespace convcore::plan

@@ -1,0 +1,106 @@
+// From the graph of a network to the program of its steps.
+//
+// Each op has one file in plan/ops with the steps it emits: forward, and backward with the gradients of its parameters.
+// Which kernel runs, and in which order of memory, is decided by the same functions as in csrc/ops, and the shapes are
+// inferred there. Fusions are rules (rules.h) that rewrite the graph before.
+#pragma once
+#include <optional>
+
+#include "ops/conv2d.h"
+#include "plan/graph.h"
+#include "plan/program.h"
+
+namespace convcore::plan {
+
+struct BuildOptions {
+  int64_t images;  // of a batch
+  Shape input;     // of one image
+  bool training;   // forward, loss, backward and update; else the output alone
+};
+
+class Builder {
+ public:
+  Builder(const Graph& graph, const BuildOptions& options, Program& program);
+
+  void build();
+
+  // ---- what the ops use ----
+
+  // What the steps of a node left, for the nodes after it and for its own backward.
+  struct Made {
+    ValueId y = -1;   // the output
+    ValueId dy = -1;  // its gradient, as far as it is known
+    bool owns_dy = false;         // nothing else reads the memory of dy: it may be written in place
+    bool needs_gradient = false;  // the output depends on a parameter that is trained
+    std::vector<ValueId> values;    // what the op keeps: indices, masks
+    std::vector<BufferId> buffers;  // and prepared weights, statistics
+    int phase = 0;                  // the first in which its statistics are complete
+    std::function<ValueId(ValueId with)> recall;  // makes y again; see recalled
+    std::pair<int, ValueId> recalled{-1, -1};     // the last answer, and its phase
+  };
+
+  const Graph& graph;
+  const BuildOptions options;
+  Program& program;
+
+  const Node& node(int index) const { return graph.nodes[size_t(index)]; }
+  Made& made(int index) { return made_[size_t(index)]; }
+  Made& input_of(int index, int number = 0) { return made(node(index).inputs[size_t(number)]); }
+  const Shape& shape(ValueId value) const { return program[value].shape; }
+  Shape batch_shape(ValueId value) const;  // with the images in front
+  const Shape& parameter_shape(int index, int number) const;
+  int parameter(int index, size_t number) const;
+  bool trains(int index, size_t number) const;
+
+  // The first phase in which prepared weights are there.
+  static constexpr int kFirstPhase = 1;
+  // A task of phase 0, which prepares weights; `cost` in multiply-adds.
+  void prepare(std::string text, double cost, std::function<void(const Frame&)> work);
+
+  // The value in `layout`, by a step that reorders it where that is needed.
+  ValueId in_layout(ValueId value, Layout layout);
+  // The output of a node in the backward pass. Where it is cheaper made again than kept, it is, in the phase of `with`.
+  ValueId recalled(int index, ValueId with);
+
+  // dy of a node, in `layout`.
+  ValueId gradient(int index, Layout layout) { return made(index).dy = in_layout(made(index).dy, layout); }
+  // A value for the gradient that is made from dy of `index` element by element: in its memory where that is free.
+  ValueId gradient_in_place(int index, const std::string& name);
+  // Adds a contribution to the gradient of a node's output. `owned`: nothing else will read its memory.
+  void add_gradient(int index, ValueId contribution, bool owned);
+
+  // The gradient of a parameter as sums per shard: `work` overwrites `sum` with the sum over the images of the block.
+  void sum_gradient(std::string text, int parameter, const std::vector<ValueId>& reads,
+                    std::function<void(const Frame&, const Block&, float* sum)> work);
+  // Says that a task of `phase` writes all of the parameter's gradient.
+  void gradient_written(int parameter, int phase);
+
+  // Multiply-adds of one image, all passes.
+  void count_work(double multiply_adds) { work_ += multiply_adds; }
+
+ private:
+  void output(int index);
+  void update();
+  int64_t choose_shards() const;
+
+  std::vector<Made> made_;
+  struct Gradient {
+    std::optional<BufferId> shards;
+    int phase = -1;  // the first in which it is complete
+  };
+  std::vector<Gradient> gradients_;
+  double work_ = 0;
+};
+
+// The steps of an op. `backward` finds made(node).dy, and adds to the gradients of the inputs that need one.
+struct OpSteps {
+  void (*forward)(Builder&, int node);
+  void (*backward)(Builder&, int node);
+};
+const OpSteps& steps_of(const std::string& op);  // throws std::invalid_argument for an op without steps
+bool has_steps(const std::string& op);
+
+extern const OpSteps kActivationSteps, kAdaptiveAvgPoolSteps, kAddSteps, kAvgPoolSteps, kBatchNormSteps, kConv2dSteps,
+    kCrossEntropySteps, kFlattenSteps, kInputSteps, kLinearSteps, kMaxPoolSteps;
+
+}  // namespace convcore::plan

@@ -1,0 +1,71 @@
+#include <algorithm>
+
+#include "cpu/kernels.h"
+#include "plan/builder.h"
+
+namespace convcore::plan {
+namespace {
+
+constexpr int64_t kGradientRows = 24;  // of the weight, in a task of its gradient
+
+LinearShape shape_of(Builder& b, int i) {
+  const Shape &x = b.shape(b.input_of(i).y), &w = b.parameter_shape(i, 0);
+  if (x.size() != 1 || w.size() != 2 || x[0] != w[1])
+    fail("plan", "linear cannot be planned", "one row of in_features per image", to_string(x));
+  return {b.options.images, w[1], w[0]};
+}
+
+LinearShape of_block(LinearShape s, const Block& block) {
+  s.n = block.count();
+  return s;
+}
+
+void forward(Builder& b, int i) {
+  const LinearShape s = shape_of(b, i);
+  const int weight = b.parameter(i, 0), bias = b.parameter(i, 1);
+  const ValueId x = b.input_of(i).y, y = b.program.value(b.node(i).name, {s.out});
+  b.made(i).y = y;
+  b.count_work(double(s.in) * double(s.out) * (b.options.training ? 3 : 1));
+  b.program.block("linear", {x}, {y}, [=](const Frame& f, const Block& block) {
+    cpu::kernels().linear.forward(of_block(s, block), f.at(x, block), f.parameters[size_t(weight)].data,
+                                  bias < 0 ? nullptr : f.parameters[size_t(bias)].data, f.at(y, block));
+  });
+}
+
+// The gradients of weight and bias are sums over the whole batch, cut by rows of the weight: no partial sums.
+void backward(Builder& b, int i) {
+  const LinearShape s = shape_of(b, i);
+  const int weight = b.parameter(i, 0), bias = b.parameter(i, 1);
+  const ValueId dy = b.made(i).dy;
+  if (b.trains(i, 0)) {
+    const ValueId x = b.recalled(b.node(i).inputs[0], dy);
+    const int64_t tasks = (s.out + kGradientRows - 1) / kGradientRows;
+    const int phase = b.program.tasks(
+        "linear backward weight", {dy, x}, 0, tasks, double(s.n * s.in) * double(s.out) / double(tasks) / 16,
+        [=](const Frame& f, int64_t task, int) {
+          cpu::kernels().linear.backward_weight_rows(s, s.out * task / tasks, s.out * (task + 1) / tasks, f.whole(dy),
+                                                     f.whole(x), f.parameters[size_t(weight)].grad);
+        });
+    b.gradient_written(weight, phase + 1);
+  }
+  if (b.trains(i, 1)) {
+    const int phase =
+        b.program.tasks("linear backward bias", {dy}, 0, 1, double(s.n * s.out) / 16, [=](const Frame& f, int64_t, int) {
+          cpu::kernels().linear.backward_bias(s, f.whole(dy), f.parameters[size_t(bias)].grad);
+        });
+    b.gradient_written(bias, phase + 1);
+  }
+  if (!b.input_of(i).needs_gradient) return;
+  const ValueId dx = b.program.value("d" + b.program[b.input_of(i).y].name, {s.in});
+  b.program.block("linear backward input", {dy}, {dx}, [=](const Frame& f, const Block& block) {
+    cpu::kernels().linear.backward_input(of_block(s, block), f.at(dy, block), f.parameters[size_t(weight)].data,
+                                         f.at(dx, block));
+  });
+  b.add_gradient(b.node(i).inputs[0], dx, true);
+}
+
+}  // namespace
+
+const OpSteps kLinearSteps{forward, backward};
+
+}  // namespace convcore::plan

@@ -1,0 +1,154 @@
+#include "plan/plan.h"
+
+#include <algorithm>
+
+#include "core/team.h"
+#include "core/threads.h"
+#include "plan/builder.h"
+
+namespace convcore::plan {
+namespace {
+
+// Programs kept at once; a training uses three (a batch, the last smaller one, evaluation).
+constexpr size_t kMostPrograms = 6;
+
+}  // namespace
+
+struct Plan::Prepared {
+  Program program;
+  std::unique_ptr<Frame> frame;
+
+  Prepared(const Graph& graph, const Shape& input, int64_t images, bool training) : program(images) {
+    Builder(graph, {images, input, training}, program).build();
+  }
+
+  // More threads than shards would have nothing to do.
+  Frame& frame_for(int threads) {
+    if (!frame || frame->threads() < threads) {
+      frame.reset();
+      frame = std::make_unique<Frame>(program, threads);
+    }
+    return *frame;
+  }
+
+  // One pass, called by every thread of a team. `before`: what one thread does first.
+  void pass(Team& team, int thread, const std::function<void()>& before) {
+    for (int phase = 0; phase < program.phases(); phase++) {
+      team.meet([&] {
+        if (phase == 0) before();
+        frame->run_before(phase);
+      });
+      team.attempt([&] { frame->run_phase(phase, thread, team.threads()); });
+    }
+  }
+};
+
+Plan::Plan(Graph training, Graph inference, Shape input)
+    : training_(std::move(training)), inference_(std::move(inference)), input_(std::move(input)) {}
+Plan::~Plan() = default;
+
+Plan::Prepared& Plan::prepared(int64_t images, bool training) {
+  auto& entry = programs_[{images, training}];
+  if (!entry) {
+    if (programs_.size() > kMostPrograms) {
+      programs_.clear();
+      return prepared(images, training);
+    }
+    try {
+      entry = std::make_unique<Prepared>(training ? training_ : inference_, input_, images, training);
+    } catch (...) {
+      programs_.erase({images, training});
+      throw;
+    }
+  }
+  return *entry;
+}
+
+std::vector<StepResult> Plan::train(const TrainingArguments& a) {
+  const int64_t images = a.order.count(), steps = (images + a.batch - 1) / a.batch;
+  std::vector<StepResult> results(static_cast<size_t>(steps));
+  std::vector<ParameterMemory> parameters = a.parameters;
+  // The steps of one size run in one team: first the whole batches, then the last one.
+  for (int64_t begin = 0; begin < steps;) {
+    const int64_t size = std::min(a.batch, images - begin * a.batch);
+    const int64_t end = size < a.batch ? steps : begin + (images - begin * a.batch) / a.batch;
+    Prepared& p = prepared(size, true);
+    Team team(int(std::min<int64_t>(num_threads(), p.program.shards())));
+    Frame& frame = p.frame_for(team.threads());
+    frame.parameters = parameters;
+    const auto start = [&](int64_t step) {
+      StepResult& result = results[size_t(step)];
+      frame.input.x = a.x.data(), frame.input.labels = a.labels.data();
+      frame.input.order = a.order.data() + step * a.batch;
+      int64_t targets = 0;
+      for (int64_t i = 0; i < size; i++) targets += a.labels.data()[frame.input.order[i]] != a.ignore_index;
+      result.targets = targets;
+      frame.input.loss_scale = a.mean && targets > 0 ? float(1.0 / double(targets)) : 1.f;
+      frame.groups.clear();
+      for (const GroupSettings& group : a.groups) {
+        AdamParams adam = group.adam_params;
+        adam.step += step;
+        frame.groups.push_back({group.adam, sgd_factors(group.sgd), group.adam ? adam_factors(adam) : cpu::AdamFactors{}});
+      }
+      if (step > 0)
+        for (ParameterMemory& parameter : frame.parameters) parameter.first_step = false;
+    };
+    std::vector<PassResult> sums(size_t(end - begin));
+    team.run([&](int thread) {
+      for (int64_t step = begin; step < end; step++)
+        p.pass(team, thread, [&] {
+          start(step);
+          frame.result = &sums[size_t(step - begin)];
+        });
+    });
+    for (int64_t step = begin; step < end; step++) {
+      results[size_t(step)].loss = sums[size_t(step - begin)].loss;
+      results[size_t(step)].right = sums[size_t(step - begin)].right;
+    }
+    begin = end;
+  }
+  return results;
+}
+
+Tensor Plan::forward(const Tensor& x, int64_t batch, std::vector<ParameterMemory> parameters) {
+  const int64_t images = x.size(0);
+  Shape shape = x.shape();
+  Tensor y;
+  for (int64_t begin = 0; begin < images || !y.given(); begin += batch) {
+    const int64_t size = std::min(batch, images - begin);
+    Prepared& p = prepared(std::max<int64_t>(size, 1), false);
+    if (!y.given()) {
+      shape = p.program.output;
+      shape.insert(shape.begin(), images);
+      y = Tensor::empty("predict", "y", shape);
+    }
+    if (size <= 0) break;
+    const int64_t threads = std::min<int64_t>(num_threads(), p.program.shards());
+    Frame& frame = p.frame_for(int(threads));
+    frame.parameters = parameters;
+    frame.input.order = nullptr;
+    frame.input.x = x.data() + begin * (x.count() / images);
+    frame.input.y = y.data() + begin * (y.count() / images);
+    if (p.program.shards() == 1) {  // one block: the loops of its kernels are shared out instead
+      for (int phase = 0; phase < p.program.phases(); phase++) {
+        frame.run_before(phase);
+        frame.run_phase(phase, 0, 1);
+      }
+      continue;
+    }
+    Team team{int(threads)};
+    team.run([&](int thread) { p.pass(team, thread, [] {}); });
+  }
+  return y;
+}
+
+std::string Plan::describe(int64_t images, bool training) { return prepared(images, training).program.describe(); }
+
+int64_t Plan::memory_bytes() const {
+  int64_t bytes = 0;
+  for (const auto& [key, prepared] : programs_)
+    if (prepared->frame) bytes += prepared->frame->bytes();
+  return bytes;
+}
+
+}  // namespace convcore::plan

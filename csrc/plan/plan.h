@@ -1,0 +1,62 @@
+// The planned network: programs for the sizes of batches that come, and the calls that run them.
+//
+// One call trains many steps: forward, loss, backward and update of each, all inside one team of threads. Nothing is
+// allocated once the first steps of a size have run.
+#pragma once
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "core/array.h"
+#include "plan/graph.h"
+#include "plan/program.h"
+
+namespace convcore::plan {
+
+// The optimizer's settings for one group of parameters.
+struct GroupSettings {
+  bool adam;
+  SgdParams sgd;
+  AdamParams adam_params;  // `step` is that of the first of the steps
+};
+
+struct TrainingArguments {
+  Tensor x;            // (N, ...): the data set
+  LabelArray labels;   // (N,)
+  LabelArray order;    // (steps * batch or fewer,): the images of each step, one after the other
+  int64_t batch;       // images of a step; the last one has what is left
+  int64_t ignore_index;
+  bool mean;  // the loss is a mean over the targets, not a sum
+  std::vector<GroupSettings> groups;
+  std::vector<ParameterMemory> parameters;
+};
+
+struct StepResult {
+  double loss, right;  // sums over the targets; right answers
+  int64_t targets;     // not ignored
+};
+
+class Plan {
+ public:
+  // `training`: with a loss as its last node; `inference`: the same network without. Both number parameters alike.
+  Plan(Graph training, Graph inference, Shape input);
+  ~Plan();
+
+  std::vector<StepResult> train(const TrainingArguments&);
+  // y (N, ...) = the network's output, in evaluation mode, `batch` images at a time.
+  Tensor forward(const Tensor& x, int64_t batch, std::vector<ParameterMemory> parameters);
+
+  std::string describe(int64_t images, bool training);
+  int64_t memory_bytes() const;  // of all programs
+
+ private:
+  struct Prepared;
+  Prepared& prepared(int64_t images, bool training);
+
+  const Graph training_, inference_;
+  const Shape input_;
+  std::map<std::pair<int64_t, bool>, std::unique_ptr<Prepared>> programs_;
+};
+
+}  // namespace convcore::plan

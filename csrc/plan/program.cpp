@@ -1,0 +1,269 @@
+#include "plan/program.h"
+
+#include <algorithm>
+#include <sstream>
+
+#include "cpu/kernels.h"
+
+namespace convcore::plan {
+namespace {
+
+constexpr int64_t kLine = int64_t(kAlignment / sizeof(float));
+int64_t whole_lines(int64_t floats) { return (floats + kLine - 1) / kLine * kLine; }
+
+// What the block steps of a phase touch for one block should stay in an L2 cache while they run, beside the workspaces
+// of the kernels; and more images than this bring nothing.
+constexpr int64_t kBlockFloats = 1 << 18;  // 1 MiB
+constexpr int64_t kBlockImages = 32;
+
+struct Piece {  // of memory, taken from `first` to `last` (phases, or steps)
+  int64_t floats;
+  int first, last;
+  int64_t* offset;
+};
+
+// Lays the pieces into as little memory as a greedy choice finds, largest first: two may share memory when they are not
+// taken at the same time. Returns its size.
+int64_t pack(std::vector<Piece> pieces) {
+  std::stable_sort(pieces.begin(), pieces.end(), [](const Piece& a, const Piece& b) { return a.floats > b.floats; });
+  int64_t end = 0;
+  std::vector<Piece> placed;
+  for (const Piece& piece : pieces) {
+    std::vector<std::pair<int64_t, int64_t>> taken;  // begin and end of what is in the way
+    for (const Piece& other : placed)
+      if (other.first <= piece.last && piece.first <= other.last)
+        taken.emplace_back(*other.offset, *other.offset + other.floats);
+    std::sort(taken.begin(), taken.end());
+    int64_t at = 0;
+    for (const auto& [from, to] : taken) {
+      if (from - at >= piece.floats) break;
+      at = std::max(at, to);
+    }
+    *piece.offset = at;
+    end = std::max(end, at + piece.floats);
+    placed.push_back(piece);
+  }
+  return end;
+}
+
+}  // namespace
+
+// ---- building -----------------------------------------------------------------------------------------------------
+
+ValueId Program::value(std::string name, Shape shape, Layout layout) {
+  int64_t floats = 1;
+  for (int64_t size : shape) floats *= size;
+  values_.push_back({std::move(shape), layout, floats, int(values_.size()), std::move(name)});
+  uses_.emplace_back();
+  return ValueId(values_.size()) - 1;
+}
+
+ValueId Program::alias(ValueId of, std::string name, Shape shape, Layout layout) {
+  const ValueId id = value(std::move(name), std::move(shape), layout);
+  values_[size_t(id)].storage = values_[size_t(of)].storage;
+  return id;
+}
+
+BufferId Program::buffer(Per per, int64_t floats) {
+  buffers_.push_back({per, whole_lines(floats), 0});
+  return BufferId(buffers_.size()) - 1;
+}
+
+Program::Phase& Program::phase(int index) {
+  if (index >= int(phases_.size())) phases_.resize(size_t(index) + 1);
+  return phases_[size_t(index)];
+}
+
+void Program::touch(ValueId id, int phase, int step, bool write) {
+  Use& use = uses_[size_t(values_[size_t(id)].storage)];
+  if (write) use.made = std::max(use.made, phase);
+  use.first = std::min(use.first, phase);
+  use.last = std::max(use.last, phase);
+  if (step < 0) use.whole = true;
+  use.first_step = std::min(use.first_step, step);
+  use.last_step = std::max(use.last_step, step);
+}
+
+int Program::block(std::string text, const std::vector<ValueId>& reads, const std::vector<ValueId>& writes,
+                   BlockWork work, int after) {
+  int index = after;
+  for (ValueId id : reads) index = std::max(index, phase_of(id));
+  for (ValueId id : writes) index = std::max(index, uses_[size_t(values_[size_t(id)].storage)].last);
+  Phase& in = phase(index);
+  const int step = int(in.blocks.size());
+  in.blocks.push_back({std::move(text), std::move(work), reads, writes});
+  for (ValueId id : reads) touch(id, index, step, false);
+  for (ValueId id : writes) touch(id, index, step, true);
+  return index;
+}
+
+int Program::tasks(std::string text, const std::vector<ValueId>& reads, int after, int64_t count, double cost,
+                   TaskWork work) {
+  int index = after;
+  for (ValueId id : reads) index = std::max(index, phase_of(id) + 1);
+  phase(index).tasks.push_back({std::move(text), std::move(work), count, cost});
+  for (ValueId id : reads) touch(id, index, -1, false);
+  return index;
+}
+
+int Program::serial(std::string text, const std::vector<ValueId>& reads, int index, SerialWork work) {
+  for (ValueId id : reads) touch(id, index, -1, false);
+  phase(index).before.push_back({std::move(text), std::move(work)});
+  return index;
+}
+
+// ---- placing ------------------------------------------------------------------------------------------------------
+
+void Program::finish(int64_t shards) {
+  for (size_t i = 0; i < values_.size(); i++) {
+    Use& use = uses_[i];
+    use.local = values_[i].storage == int(i) && use.first == use.last && !use.whole;
+  }
+  cut_blocks(shards);
+  place_values();
+  place_buffers();
+}
+
+void Program::cut_blocks(int64_t shards) {
+  int64_t most = 1;
+  for (Phase& phase : phases_) {
+    std::vector<bool> seen(values_.size());
+    int64_t floats = 0;  // of one image
+    for (const BlockStep& step : phase.blocks)
+      for (const auto* ids : {&step.reads, &step.writes})
+        for (ValueId id : *ids) {
+          const size_t storage = size_t(values_[size_t(id)].storage);
+          if (!seen[storage]) floats += values_[storage].floats;
+          seen[storage] = true;
+        }
+    phase.block_images = std::clamp<int64_t>(kBlockFloats / std::max<int64_t>(1, floats), 1, kBlockImages);
+    most = std::max(most, (images_ + phase.block_images - 1) / phase.block_images);
+  }
+  shards_ = std::clamp<int64_t>(shards == 0 ? most : shards, 1, std::max<int64_t>(1, images_));
+  // No more than a shard has, evenly cut.
+  const int64_t largest = (images_ + shards_ - 1) / shards_;
+  for (Phase& phase : phases_) {
+    const int64_t blocks = (largest + phase.block_images - 1) / phase.block_images;
+    phase.block_images = blocks ? (largest + blocks - 1) / blocks : 1;
+  }
+}
+
+void Program::place_values() {
+  std::vector<Piece> whole;
+  std::vector<std::vector<Piece>> local(phases_.size());
+  for (size_t i = 0; i < values_.size(); i++) {
+    Use& use = uses_[i];
+    if (values_[i].storage != int(i) || use.last < 0) continue;
+    if (use.local)
+      local[size_t(use.first)].push_back(
+          {whole_lines(values_[i].floats * phases_[size_t(use.first)].block_images), use.first_step, use.last_step,
+           &use.offset});
+    else
+      whole.push_back({whole_lines(values_[i].floats * images_), use.first, use.last, &use.offset});
+  }
+  arena_floats_ = pack(std::move(whole));
+  block_floats_ = 0;
+  for (auto& pieces : local) block_floats_ = std::max(block_floats_, pack(std::move(pieces)));
+  block_floats_ += kLine;  // the buffers of two threads share no line
+}
+
+void Program::place_buffers() {
+  for (BufferPlace& buffer : buffers_) {
+    int64_t& end = buffer.per == Per::program ? program_floats_
+                   : buffer.per == Per::shard ? shard_floats_
+                                              : thread_floats_;
+    buffer.offset = end;
+    end += buffer.floats;
+  }
+}
+
+// ---- running ------------------------------------------------------------------------------------------------------
+
+Frame::Frame(const Program& program, int threads) : program_(program), threads_(threads) {
+  const int64_t floats = program.arena_floats_ + program.program_floats_ + program.shards_ * program.shard_floats_ +
+                         threads * (program.thread_floats_ + program.block_floats_);
+  bytes_ = floats * int64_t(sizeof(float));
+  memory_ = allocate(size_t(bytes_));
+  arena_ = static_cast<float*>(memory_.get());
+  programs_ = arena_ + program.arena_floats_;
+  shards_ = programs_ + program.program_floats_;
+  blocks_ = shards_ + program.shards_ * program.shard_floats_;
+  per_thread_ = blocks_ + threads * program.block_floats_;
+}
+
+float* Frame::buffer(BufferId id, int64_t index) const {
+  const Program::BufferPlace& place = program_.buffers_[size_t(id)];
+  switch (place.per) {
+    case Per::shard:
+      return shards_ + index * program_.shard_floats_ + place.offset;
+    case Per::thread:
+      return per_thread_ + index * program_.thread_floats_ + place.offset;
+    default:
+      return programs_ + place.offset;
+  }
+}
+
+void Frame::run_before(int phase) const {
+  for (const auto& step : program_.phases_[size_t(phase)].before) step.work(*this);
+}
+
+void Frame::run_phase(int phase, int thread, int threads) const {
+  const Program::Phase& steps = program_.phases_[size_t(phase)];
+  const int64_t shards = program_.shards_;
+  if (!steps.blocks.empty())
+    for (int64_t shard = shards * thread / threads; shard < shards * (thread + 1) / threads; shard++) {
+      const int64_t begin = program_.shard_begin(shard), images = program_.shard_begin(shard + 1) - begin;
+      const int64_t blocks = (images + steps.block_images - 1) / steps.block_images;
+      for (int64_t i = 0; i < blocks; i++) {
+        const Block block{begin + images * i / blocks, begin + images * (i + 1) / blocks, shard, i == 0, thread};
+        for (const auto& step : steps.blocks) step.work(*this, block);
+      }
+    }
+  double total = 0, at = 0;
+  for (const auto& step : steps.tasks) total += step.cost * double(step.count);
+  for (const auto& step : steps.tasks)
+    for (int64_t task = 0; task < step.count; task++, at += step.cost)
+      if (std::min(int((at + step.cost / 2) / total * threads), threads - 1) == thread) step.work(*this, task, thread);
+}
+
+void Frame::update(int group, const ParameterMemory& p, int64_t begin, int64_t count) const {
+  const GroupStep& step = groups[size_t(group)];
+  float *data = p.data + begin, *grad = p.grad + begin;
+  const auto state = [&](int i) { return p.state[i] ? p.state[i] + begin : nullptr; };
+  if (step.adam) return cpu::kernels().optimizer.adam(count, step.adam_factors, data, grad, state(0), state(1));
+  cpu::SgdFactors factors = step.sgd;
+  factors.first_step = p.first_step;
+  cpu::kernels().optimizer.sgd(count, factors, data, grad, state(0));
+}
+
+// ---- description --------------------------------------------------------------------------------------------------
+
+std::string Program::describe() const {
+  std::ostringstream text;
+  const auto value_text = [&](ValueId id) {
+    const Value& v = values_[size_t(id)];
+    const Use& use = uses_[size_t(v.storage)];
+    std::string t = v.name + to_string(v.shape);
+    if (v.layout == Layout::channels_last) t += " channels-last";
+    return t + (use.local ? " in the block buffer" : "");
+  };
+  text << images_ << " images in " << shards_ << (shards_ == 1 ? " shard" : " shards") << "; "
+       << (arena_floats_ * 4 + 1023) / 1024 << " KiB for values of the whole batch, " << (block_floats_ * 4 + 1023) / 1024
+       << " KiB per thread for those of a block\n";
+  for (size_t i = 0; i < phases_.size(); i++) {
+    const Phase& phase = phases_[i];
+    text << "phase " << i + 1;
+    if (!phase.blocks.empty()) text << ", blocks of " << phase.block_images << (phase.block_images == 1 ? " image" : " images");
+    text << "\n";
+    for (const auto& step : phase.before) text << "  once    " << step.text << "\n";
+    for (const auto& step : phase.blocks) {
+      text << "  block   " << step.text;
+      for (size_t k = 0; k < step.writes.size(); k++) text << (k ? ", " : " -> ") << value_text(step.writes[k]);
+      text << "\n";
+    }
+    for (const auto& step : phase.tasks) text << "  " << step.count << (step.count == 1 ? " task  " : " tasks ") << step.text << "\n";
+  }
+  return text.str();
+}
+
+}  // namespace convcore::plan

@@ -1,0 +1,214 @@
+// The program of a training step, or of a forward pass: what runs, in which order, on which memory.
+//
+// A program works on a batch of images. Its steps come in three kinds:
+//
+//   block step    on some images at a time (a block), by one thread: nearly everything
+//   task step     cut into independent tasks, dealt out to the threads: what is per weight and not per image
+//   serial step   small sums over all images, by one thread, between two phases
+//
+// and are put into phases, with a barrier of all threads between two of them. Within a phase a thread takes a block of
+// images through all block steps before it takes the next one, so that what one step leaves is in the cache when the
+// next one reads it: this is where separate, simple kernels run as fast as fused ones. A step goes into the earliest
+// phase where all it reads is there: what was made for the same images may be made in the same phase, what is a sum
+// over all images must come from a phase before. A network without batch norm is one phase forwards and backwards.
+//
+// Values (activations and gradients) that only one phase touches live in a buffer of the thread, as large as a block;
+// the others in an arena for the whole batch. Values whose lives do not overlap share memory.
+//
+// The same bits at any number of threads: images are cut into shards and blocks by the shapes alone, sums are kept per
+// shard and added in the order of the shards.
+#pragma once
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "core/array.h"
+#include "ops/optimizer.h"
+
+namespace convcore::plan {
+
+// A block of images, and who works on it.
+struct Block {
+  int64_t begin, end;  // images of the batch
+  int64_t shard;
+  bool first;  // block of its shard: sums begin here
+  int thread;
+  int64_t count() const { return end - begin; }
+};
+
+// An activation or gradient of the network: an array per image. Everything is counted in floats.
+struct Value {
+  Shape shape;  // of one image: (C, H, W) or (features)
+  Layout layout = Layout::row_major;
+  int64_t floats;   // of one image
+  int storage;      // whose memory it uses: its own index, or that of the value it was made from in place
+  std::string name;
+};
+using ValueId = int;
+
+// Memory of a fixed size that lives as long as the program.
+using BufferId = int;
+enum class Per { program, shard, thread };
+
+class Frame;
+using BlockWork = std::function<void(const Frame&, const Block&)>;
+using TaskWork = std::function<void(const Frame&, int64_t task, int thread)>;
+using SerialWork = std::function<void(const Frame&)>;
+
+class Program {
+ public:
+  explicit Program(int64_t images) : images_(images) {}
+
+  // ---- building ----
+
+  ValueId value(std::string name, Shape shape, Layout layout = Layout::row_major);
+  // Another name for the memory of `of`: written in place, or seen in another shape.
+  ValueId alias(ValueId of, std::string name, Shape shape, Layout layout);
+  BufferId buffer(Per per, int64_t floats);
+
+  // Each returns the phase that the step went into. `after`: the first phase it may go into.
+  int block(std::string text, const std::vector<ValueId>& reads, const std::vector<ValueId>& writes, BlockWork work,
+            int after = 0);
+  // `reads` are read whole, so they must come from earlier phases. `cost` is that of one task, in multiply-adds.
+  int tasks(std::string text, const std::vector<ValueId>& reads, int after, int64_t count, double cost, TaskWork work);
+  // Before the blocks and tasks of `phase`, which it returns.
+  int serial(std::string text, const std::vector<ValueId>& reads, int phase, SerialWork work);
+
+  // Cuts the images into at most `shards` shards (0: as many as there are blocks), and gives every value its place.
+  // Nothing is added afterwards.
+  void finish(int64_t shards);
+
+  // ---- running ----
+
+  Shape output;  // of one image: what a forward pass leaves
+
+  int64_t images() const { return images_; }
+  const Value& operator[](ValueId id) const { return values_[size_t(id)]; }
+  int phase_of(ValueId id) const { return uses_[size_t(values_[size_t(id)].storage)].made; }
+  int phases() const { return int(phases_.size()); }
+  int64_t shards() const { return shards_; }
+  int64_t shard_begin(int64_t shard) const { return images_ * shard / shards_; }
+  std::string describe() const;
+
+ private:
+  friend class Frame;
+
+  struct Use {  // of a storage
+    int made = 0, first = INT32_MAX, last = -1;  // phases: of the last write, of the first and the last access
+    int first_step = INT32_MAX, last_step = -1;  // block steps, of any phase
+    bool whole = false;                          // read by something else than block steps
+    bool local = false;
+    int64_t offset = 0;  // floats: in the arena, or in the block buffer of a thread
+  };
+  struct BlockStep {
+    std::string text;
+    BlockWork work;
+    std::vector<ValueId> reads, writes;
+  };
+  struct TaskStep {
+    std::string text;
+    TaskWork work;
+    int64_t count;
+    double cost;  // of one task, in any unit that all of them share
+  };
+  struct SerialStep {
+    std::string text;
+    SerialWork work;
+  };
+  struct Phase {
+    std::vector<SerialStep> before;
+    std::vector<BlockStep> blocks;
+    std::vector<TaskStep> tasks;
+    int64_t block_images = 1;  // at most, of a block
+  };
+  struct BufferPlace {
+    Per per;
+    int64_t floats, offset;
+  };
+
+  Phase& phase(int index);
+  void touch(ValueId id, int phase, int step, bool write);
+  void cut_blocks(int64_t shards);
+  void place_values();
+  void place_buffers();
+
+  int64_t images_, shards_ = 1;
+  std::vector<Value> values_;
+  std::vector<Use> uses_;
+  std::vector<BufferPlace> buffers_;
+  std::vector<Phase> phases_;
+  int64_t arena_floats_ = 0, block_floats_ = 0;                     // of the arena; of the block buffer of a thread
+  int64_t program_floats_ = 0, shard_floats_ = 0, thread_floats_ = 0;  // of the buffers
+};
+
+// A parameter, by its number in the graph, and what the optimizer keeps of it.
+struct ParameterMemory {
+  float *data = nullptr, *grad = nullptr;
+  float* state[2] = {};  // SGD: the momentum buffer; Adam: the running means of gradient and square
+  bool first_step = false;
+};
+
+// The step of the optimizer on the parameters of one group.
+struct GroupStep {
+  bool adam;
+  cpu::SgdFactors sgd;  // first_step is the parameter's own
+  cpu::AdamFactors adam_factors;
+};
+
+struct PassInput {
+  const void* x = nullptr;          // the data set, or the images themselves
+  const int64_t* labels = nullptr;  // of the data set
+  const int64_t* order = nullptr;   // which images of the data set these are; null: the first ones, in order
+  float* y = nullptr;               // (images, ...): where the output goes, or null
+  float loss_scale = 1;             // of the gradient: one over the number of targets for a mean
+};
+
+struct PassResult {
+  double loss = 0, right = 0;  // sums over the images
+};
+
+// The memory of a program, and the arguments of the running pass.
+class Frame {
+ public:
+  Frame(const Program& program, int threads);
+
+  // The images of a block; of a value that was placed whole, all of them.
+  float* at(ValueId id, const Block& block) const {
+    const Value& value = program_.values_[size_t(id)];
+    const Program::Use& use = program_.uses_[size_t(value.storage)];
+    return use.local ? blocks_ + block.thread * program_.block_floats_ + use.offset
+                     : arena_ + use.offset + block.begin * value.floats;
+  }
+  float* whole(ValueId id) const {
+    return arena_ + program_.uses_[size_t(program_.values_[size_t(id)].storage)].offset;
+  }
+  // `index`: the shard or the thread.
+  float* buffer(BufferId id, int64_t index = 0) const;
+
+  // The steps of a phase that fall to one thread of `threads`; `before`: its serial steps.
+  void run_phase(int phase, int thread, int threads) const;
+  void run_before(int phase) const;
+
+  int threads() const { return threads_; }
+  int64_t bytes() const { return bytes_; }
+  const Program& program() const { return program_; }
+
+  // One step of the optimizer on `count` values of a parameter, from `begin` on.
+  void update(int group, const ParameterMemory&, int64_t begin, int64_t count) const;
+
+  // Set by the caller before a pass.
+  std::vector<ParameterMemory> parameters;
+  std::vector<GroupStep> groups;
+  PassInput input;
+  PassResult* result = nullptr;
+
+ private:
+  const Program& program_;
+  const int threads_;
+  int64_t bytes_;
+  std::shared_ptr<void> memory_;
+  float *arena_, *programs_, *shards_, *blocks_, *per_thread_;
+};
+
+}  // namespace convcore::plan
