@@ -1,25 +1,37 @@
-// batch_norm forward and backward.
+// batch_norm forward and backward: two passes each, one of sums and one over the elements. Memory decides.
 //
-//   statistics   sum (x - k) and sum (x - k)^2 of each channel, k its first value, in double: one pass over x, and no
-//                digits lost when the mean is large beside the deviation
-//   normalize    y = (x - mean) * (rstd * weight) + bias
-//   backward     sum dy and sum dy * (x - mean) in double, then dx
+//   statistics   sum (x - pivot) and sum (x - pivot)^2 of each channel
+//   apply        y = (x - mean) * scale + bias, with a residual and ReLU when asked
+//   backward     sum dz and sum dz * (x - mean), then dx
 //
-// Cost: about 4 operations per value and pass; memory decides. A sum is cut into (channel, shard of images), the shards
-// by the shape alone; the partial sums are added in order. With one value per channel and image (a dense layer's
-// output) the lanes of a vector are channels, otherwise they are neighbours in a plane.
-#include "ops/batch_norm.h"
+// Sums: a block of at most 64 rows (or the vectors of a plane) is summed in float, and what comes out is added up in
+// double. The mean of the block is subtracted before squaring, which takes a second look at the block while it lies in
+// L1; so no digits are lost when the mean is large beside the deviation, whatever the pivot is.
+//
+// Lanes: channels-last images are rows of C values, one per pixel, and the lanes are channels; C = 1, 2, 4, ... of
+// fewer than kWide channels is seen as rows of kWide, in which the channels repeat. In row-major order the lanes are
+// neighbours in a plane.
+//
+// A whole op is cut into shards by the shape alone; their sums are added in order. The second pass of a thread goes
+// backwards through its shards: what the first pass read last still lies in its cache.
+#include "cpu/batch_norm.h"
 
 #include "core/threads.h"
-#include "cpu/vec.h"
+#include "cpu/elementwise.h"
+#include "cpu/tile.h"
 
 namespace convcore::cpu::CONVCORE_ISA {
 
-// ---- sums over the images and planes of each channel, in double ---------------------------------------------------
+constexpr int kVecs = 4;  // vectors of channels at once: independent sums hide the latency of an addition
+constexpr int kWide = kVecs * kLanes;
+constexpr int64_t kBlockRows = 64;       // terms that are summed in float
+constexpr int64_t kBlockFloats = 8192;   // of a block of rows, that it stays in L1: 32 KiB
+constexpr int64_t kLeastBlockRows = 16;  // fewer, and moving the sums to double would take longer than they do
+
+// ---- doubles ------------------------------------------------------------------------------------------------------
 
 typedef float HalfVec __attribute__((vector_size(kLanes * 2)));
 typedef double DoubleVec __attribute__((vector_size(kLanes * 4)));  // half the lanes of a Vec
-constexpr int kDoubles = kLanes / 2;
 
 struct Wide {  // a Vec in double
   DoubleVec low, high;
@@ -39,111 +51,338 @@ CONVCORE_INLINE Wide widen(Vec v) {
 #endif
 }
 
-CONVCORE_INLINE double sum(Wide v) {
-  const DoubleVec total = v.low + v.high;
-  double result = 0;
-  for (int i = 0; i < kDoubles; i++) result += total[i];
-  return result;
+// to[i] += v[i] for the first `lanes` lanes.
+CONVCORE_INLINE void add_doubles(double* to, const Wide& v, int64_t lanes) {
+  double local[kLanes] = {};
+  double* p = lanes == kLanes ? to : local;
+  if (lanes != kLanes) memcpy(local, to, size_t(lanes) * sizeof(double));
+  Wide total;
+  memcpy(&total, p, sizeof total);
+  total.low += v.low;
+  total.high += v.high;
+  memcpy(p, &total, sizeof total);
+  if (lanes != kLanes) memcpy(to, local, size_t(lanes) * sizeof(double));
 }
 
-// sum (a - a0) and sum (a - a0) * (b - b0).
-struct Sums {
-  Wide a0, b0, first{}, second{};
+// ---- rows of channels -----------------------------------------------------------------------------------------------
 
-  Sums(Vec a_shift, Vec b_shift) : a0(widen(a_shift)), b0(widen(b_shift)) {}
+// Rows as wide as the channels, or kWide with repeating channels; then the last row may be shorter than the others.
+struct Rows {
+  int64_t count, width, rest;
+};
 
-  __attribute__((always_inline)) void add(Vec a, Vec b) {
-    const Wide wa = widen(a), wb = widen(b);
-    const DoubleVec low = wa.low - a0.low, high = wa.high - a0.high;
-    first.low += low;
-    first.high += high;
-    second.low += low * (wb.low - b0.low);
-    second.high += high * (wb.high - b0.high);
+static Rows rows_of(int64_t count, int64_t c) {
+  if (c >= kWide || kWide % c != 0) return {count, c, 0};
+  return {count * c / kWide, kWide, count * c % kWide};
+}
+
+// Values of the channels in the columns of a row. For `storage` see rows_of.
+static const float* repeated(const float* values, int64_t c, int64_t width, float* storage) {
+  if (width == c || !values) return values;
+  for (int64_t i = 0; i < width; i++) storage[i] = values[i % c];
+  return storage;
+}
+
+// f(Const<V>, position of the first value, column, rows, lanes) for tiles of V vectors, in blocks of rows from top to
+// bottom. V is `Most` with whole vectors, or 1.
+template <int Most, typename F>
+CONVCORE_INLINE void for_each_tile(const Rows& r, const F& f) {
+  const int64_t block = max_of(kLeastBlockRows, min_of(kBlockRows, kBlockFloats / r.width));
+  for (int64_t row = 0; row < r.count; row += block) {
+    const int64_t rows = min_of(block, r.count - row);
+    int64_t column = 0;
+    for (; column + Most * kLanes <= r.width; column += Most * kLanes)
+      f(Const<Most>{}, row * r.width + column, column, rows, int64_t(kLanes));
+    for (; column < r.width; column += kLanes)
+      f(Const<1>{}, row * r.width + column, column, rows, min_of<int64_t>(kLanes, r.width - column));
+  }
+  for (int64_t column = 0; column < r.rest; column += kLanes)
+    f(Const<1>{}, r.count * r.width + column, column, int64_t(1), min_of<int64_t>(kLanes, r.rest - column));
+}
+
+// Tiles of more than one vector have whole ones.
+template <int V>
+CONVCORE_INLINE Vec load_tile(const float* p, int64_t lanes) {
+  return V > 1 ? load(p) : load_lanes(p, lanes);
+}
+template <int V>
+CONVCORE_INLINE void store_tile(float* p, Vec v, int64_t lanes) {
+  V > 1 ? store(p, v) : store_lanes(p, v, lanes);
+}
+
+// Two sums per column, which are added to the channels in the end.
+struct ColumnSums {
+  double first[kWide] = {}, second[kWide] = {};
+
+  void add_to(int64_t c, double* sum_first, double* sum_second) const {
+    for (int64_t i = 0; i < kWide; i++) {
+      sum_first[i % c] += first[i];
+      sum_second[i % c] += second[i];
+    }
   }
 };
 
-// The first `count` values at p, and `fill` in the other lanes.
-CONVCORE_INLINE Vec load_padded(const float* p, int64_t count, Vec fill) {
-  static const int32_t lane_numbers[16] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
-  return select(load_int(lane_numbers) < splat_int(int32_t(count)), load_partial(p, count), fill);
+// ---- planes of one channel ------------------------------------------------------------------------------------------
+
+constexpr int64_t kPlaneBlock = kBlockRows * kWide;  // values that are summed in float, by kVecs sums per lane
+
+// f(sum, i, lanes) for the vectors of a plane, the sums 0 ... kVecs - 1 in turn.
+template <typename F>
+CONVCORE_INLINE void for_each_in_plane(int64_t count, const F& f) {
+  int64_t i = 0;
+  for (; i + kWide <= count; i += kWide)
+#pragma GCC unroll 4
+    for (int v = 0; v < kVecs; v++) f(v, i + v * kLanes, int64_t(kLanes));
+  for (; i < count; i += kLanes) f(0, i, min_of<int64_t>(kLanes, count - i));
 }
 
-constexpr int64_t kValuesPerShard = 16384, kItems = 32;
+CONVCORE_INLINE float sum_all(const Vec (&v)[kVecs]) { return sum((v[0] + v[1]) + (v[2] + v[3])); }
 
-// Shards per channel: from the shape alone, so that the bits do not depend on the threads.
-static int64_t shard_count(const BatchNormShape& s) {
-  const int64_t by_size = s.n * s.plane / kValuesPerShard * (s.plane == 1 ? 16 : 1);
-  const int64_t columns = s.plane == 1 ? (s.c + 15) / 16 : s.c;
-  const int64_t by_items = (kItems + columns - 1) / max_of<int64_t>(columns, 1);
-  return max_of<int64_t>(1, min_of(s.n, min_of(by_size, by_items)));
-}
+// ---- forward: sums --------------------------------------------------------------------------------------------------
 
-struct Totals {
-  double *first, *second;  // (shards, C) each; after merge_shards the first row holds the totals
-};
-
-// The sums of one channel over the images [begin, end).
-static void sum_planes(const BatchNormShape& s, const float* a, const float* b, float a0, float b0, int64_t c,
-                       int64_t begin, int64_t end, double* first, double* second) {
-  Sums sums(splat(a0), splat(b0));
-  for (int64_t n = begin; n < end; n++) {
-    const float *pa = a + (n * s.c + c) * s.plane, *pb = b + (n * s.c + c) * s.plane;
-    int64_t i = 0;
-    for (; i + kLanes <= s.plane; i += kLanes) sums.add(load(pa + i), load(pb + i));
-    if (i < s.plane) sums.add(load_padded(pa + i, s.plane - i, splat(a0)), load_padded(pb + i, s.plane - i, splat(b0)));
+template <int V>
+CONVCORE_INLINE void sum_tile(const float* x, int64_t rows, int64_t stride, int64_t lanes, const float* pivot,
+                              double* sum, double* sum_sq) {
+  const Vec share = splat(1.0f / float(rows));
+  Vec mean[V] = {}, first[V] = {}, second[V] = {};
+  for (int64_t r = 0; r < rows; r++)
+#pragma GCC unroll 4
+    for (int v = 0; v < V; v++) mean[v] += load_tile<V>(x + r * stride + v * kLanes, lanes) * share;
+  for (int64_t r = 0; r < rows; r++)
+#pragma GCC unroll 4
+    for (int v = 0; v < V; v++) {
+      const Vec d = load_tile<V>(x + r * stride + v * kLanes, lanes) - mean[v];
+      first[v] += d;
+      second[v] += d * d;
+    }
+  const double m = double(rows);
+  for (int v = 0; v < V; v++) {  // d = offset + (x - mean): from sums about the mean to sums about the pivot
+    const Wide about = widen(mean[v]), from = widen(pivot ? load_tile<V>(pivot + v * kLanes, lanes) : Vec{});
+    const Wide one = widen(first[v]), two = widen(second[v]);
+    const DoubleVec low = about.low - from.low, high = about.high - from.high;
+    add_doubles(sum + v * kLanes, {one.low + low * m, one.high + high * m}, lanes);
+    add_doubles(sum_sq + v * kLanes,
+                {two.low + low * (2 * one.low + low * m), two.high + high * (2 * one.high + high * m)}, lanes);
   }
-  *first = sum(sums.first);
-  *second = sum(sums.second);
 }
 
-// The sums of the `lanes` channels from c over the images [begin, end), with one value per channel and image.
-static void sum_columns(const BatchNormShape& s, const float* a, const float* b, const float* a0, const float* b0,
-                        int64_t c, int64_t lanes, int64_t begin, int64_t end, double* first, double* second) {
-  Sums sums(a0 ? load_partial(a0 + c, lanes) : Vec{}, load_partial(b0 + c, lanes));
-  for (int64_t n = begin; n < end; n++)
-    sums.add(load_partial(a + n * s.c + c, lanes), load_partial(b + n * s.c + c, lanes));
-  double lane[2][kLanes];
-  memcpy(lane[0], &sums.first, sizeof lane[0]);
-  memcpy(lane[1], &sums.second, sizeof lane[1]);
-  memcpy(first, lane[0], size_t(lanes) * sizeof(double));
-  memcpy(second, lane[1], size_t(lanes) * sizeof(double));
-}
-
-static void merge_shards(const BatchNormShape& s, int64_t shards, const Totals& totals) {
-  for (int64_t shard = 1; shard < shards; shard++)
-    for (int64_t c = 0; c < s.c; c++) {
-      totals.first[c] += totals.first[shard * s.c + c];
-      totals.second[c] += totals.second[shard * s.c + c];
-    }
-}
-
-// For each channel sum (a - a0) and sum (a - a0) * (b - b0); a0 (null is 0) and b0 hold one value per channel.
-// The result lies in a workspace of this thread.
-static Totals channel_sums(const BatchNormShape& s, const float* a, const float* b, const float* a0, const float* b0) {
-  const int64_t shards = shard_count(s);
-  double* memory = static_cast<double*>(thread_workspace(0, size_t(2 * shards * s.c) * sizeof(double)));
-  const Totals totals{memory, memory + shards * s.c};
-  const bool columns = s.plane == 1;
-  const int64_t items = columns ? (s.c + kLanes - 1) / kLanes : s.c;
-  const int64_t work = s.n * s.plane / shards * 4 * (columns ? kLanes : 1);
-  parallel_for(items * shards, work, [&](int64_t begin, int64_t end) {
-    for (int64_t item = begin; item < end; item++) {
-      const int64_t shard = item / items, from = s.n * shard / shards, to = s.n * (shard + 1) / shards;
-      if (columns) {
-        const int64_t c = item % items * kLanes, at = shard * s.c + c;
-        sum_columns(s, a, b, a0, b0, c, min_of<int64_t>(kLanes, s.c - c), from, to, totals.first + at,
-                    totals.second + at);
-      } else {
-        const int64_t c = item % items, at = shard * s.c + c;
-        sum_planes(s, a, b, a0 ? a0[c] : 0, b0[c], c, from, to, totals.first + at, totals.second + at);
-      }
-    }
+static void sum_rows(int64_t count, int64_t c, const float* x, const float* pivot, double* sum, double* sum_sq) {
+  const Rows r = rows_of(count, c);
+  float storage[kWide];
+  ColumnSums columns;
+  const bool narrow = r.width != c;
+  const float* from = repeated(pivot, c, r.width, storage);
+  double *first = narrow ? columns.first : sum, *second = narrow ? columns.second : sum_sq;
+  for_each_tile<kVecs>(r, [&](auto v, int64_t at, int64_t column, int64_t rows, int64_t lanes) {
+    sum_tile<decltype(v)::value>(x + at, rows, r.width, lanes, from ? from + column : nullptr, first + column,
+                                 second + column);
   });
-  merge_shards(s, shards, totals);
-  return totals;
+  if (narrow) columns.add_to(c, sum, sum_sq);
 }
 
-// ---- statistics ---------------------------------------------------------------------------------------------------
+static void sum_plane(int64_t count, const float* x, float pivot, double* sum_x, double* sum_sq) {
+  for (int64_t begin = 0; begin < count; begin += kPlaneBlock) {
+    const float* p = x + begin;
+    const int64_t values = min_of(kPlaneBlock, count - begin);
+    const Vec share = splat(1.0f / float(values));
+    Vec total[kVecs] = {}, first[kVecs] = {}, second[kVecs] = {};
+    for_each_in_plane(values, [&](int v, int64_t i, int64_t lanes) { total[v] += load_lanes(p + i, lanes) * share; });
+    const float mean = sum_all(total);
+    for_each_in_plane(values, [&](int v, int64_t i, int64_t lanes) {
+      Vec d = load_lanes(p + i, lanes) - splat(mean);
+      if (lanes != kLanes) d = select(lanes_below(lanes), d, Vec{});
+      first[v] += d;
+      second[v] += d * d;
+    });
+    const double m = double(values), offset = double(mean) - double(pivot), one = sum_all(first);
+    *sum_x += one + offset * m;
+    *sum_sq += double(sum_all(second)) + offset * (2 * one + offset * m);
+  }
+}
+
+void batch_norm_partial(const BatchNormShape& s, int64_t n0, int64_t n1, const float* x, const float* pivot,
+                        double* sum, double* sum_sq) {
+  const float* first = x + n0 * s.c * s.plane;
+  if (s.layout == Layout::channels_last) {
+    if (s.c > 0) sum_rows((n1 - n0) * s.plane, s.c, first, pivot, sum, sum_sq);
+    return;
+  }
+  for (int64_t n = n0; n < n1; n++)
+    for (int64_t c = 0; c < s.c; c++, first += s.plane)
+      sum_plane(s.plane, first, pivot ? pivot[c] : 0, sum + c, sum_sq + c);
+}
+
+// ---- backward: sums -------------------------------------------------------------------------------------------------
+
+struct Gradient {
+  const float *dy, *x, *y;
+  float* dz;
+};
+
+template <bool kMasked, bool kWritten>
+CONVCORE_INLINE Vec masked_gradient(const Gradient& g, int64_t i, int64_t lanes) {
+  Vec dz = load_lanes(g.dy + i, lanes);
+  if (kMasked) dz = select(load_lanes(g.y + i, lanes) <= Vec{}, Vec{}, dz);
+  if (kWritten) store_lanes(g.dz + i, dz, lanes);
+  return dz;
+}
+
+template <int V, bool kMasked, bool kWritten>
+CONVCORE_INLINE void gradient_tile(const Gradient& g, int64_t at, int64_t rows, int64_t stride, int64_t lanes,
+                                   const float* mean, double* sum_dz, double* sum_dz_x) {
+  const int64_t count = V > 1 ? int64_t(kLanes) : lanes;
+  Vec center[V], first[V] = {}, second[V] = {};
+  for (int v = 0; v < V; v++) center[v] = load_tile<V>(mean + v * kLanes, lanes);
+  for (int64_t r = 0; r < rows; r++)
+#pragma GCC unroll 4
+    for (int v = 0; v < V; v++) {
+      const int64_t i = at + r * stride + v * kLanes;
+      const Vec dz = masked_gradient<kMasked, kWritten>(g, i, count);
+      first[v] += dz;
+      second[v] += dz * (load_lanes(g.x + i, count) - center[v]);
+    }
+  for (int v = 0; v < V; v++) {
+    add_doubles(sum_dz + v * kLanes, widen(first[v]), lanes);
+    add_doubles(sum_dz_x + v * kLanes, widen(second[v]), lanes);
+  }
+}
+
+template <bool kMasked, bool kWritten>
+static void gradient_rows(int64_t count, int64_t c, const Gradient& g, const float* mean, double* sum_dz,
+                          double* sum_dz_x) {
+  const Rows r = rows_of(count, c);
+  float storage[kWide];
+  ColumnSums columns;
+  const bool narrow = r.width != c;
+  const float* center = repeated(mean, c, r.width, storage);
+  double *first = narrow ? columns.first : sum_dz, *second = narrow ? columns.second : sum_dz_x;
+  for_each_tile<kVecs>(r, [&](auto v, int64_t at, int64_t column, int64_t rows, int64_t lanes) {
+    gradient_tile<decltype(v)::value, kMasked, kWritten>(g, at, rows, r.width, lanes, center + column, first + column,
+                                                         second + column);
+  });
+  if (narrow) columns.add_to(c, sum_dz, sum_dz_x);
+}
+
+template <bool kMasked, bool kWritten>
+static void gradient_plane(int64_t begin, int64_t count, const Gradient& g, float mean, double* sum_dz,
+                           double* sum_dz_x) {
+  for (int64_t at = begin; at < begin + count; at += kPlaneBlock) {
+    Vec first[kVecs] = {}, second[kVecs] = {};
+    for_each_in_plane(min_of(kPlaneBlock, begin + count - at), [&](int v, int64_t i, int64_t lanes) {
+      const Vec dz = masked_gradient<kMasked, kWritten>(g, at + i, lanes);  // 0 in the lanes past the end
+      first[v] += dz;
+      second[v] += dz * (load_lanes(g.x + at + i, lanes) - splat(mean));
+    });
+    *sum_dz += double(sum_all(first));
+    *sum_dz_x += double(sum_all(second));
+  }
+}
+
+template <bool kMasked, bool kWritten>
+static void gradient_sums(const BatchNormShape& s, int64_t n0, int64_t n1, const Gradient& g, const float* mean,
+                          double* sum_dz, double* sum_dz_x) {
+  int64_t first = n0 * s.c * s.plane;
+  if (s.layout == Layout::channels_last) {
+    const Gradient block{g.dy + first, g.x + first, kMasked ? g.y + first : nullptr, kWritten ? g.dz + first : nullptr};
+    if (s.c > 0) gradient_rows<kMasked, kWritten>((n1 - n0) * s.plane, s.c, block, mean, sum_dz, sum_dz_x);
+    return;
+  }
+  for (int64_t n = n0; n < n1; n++)
+    for (int64_t c = 0; c < s.c; c++, first += s.plane)
+      gradient_plane<kMasked, kWritten>(first, s.plane, g, mean[c], sum_dz + c, sum_dz_x + c);
+}
+
+void batch_norm_backward_partial(const BatchNormShape& s, int64_t n0, int64_t n1, const float* dy, const float* x,
+                                 const float* mean, const float* y, float* dz, double* sum_dz, double* sum_dz_x) {
+  const Gradient g{dy, x, y, dz};
+  if (y && dz) return gradient_sums<true, true>(s, n0, n1, g, mean, sum_dz, sum_dz_x);
+  if (y) return gradient_sums<true, false>(s, n0, n1, g, mean, sum_dz, sum_dz_x);
+  if (dz) return gradient_sums<false, true>(s, n0, n1, g, mean, sum_dz, sum_dz_x);
+  gradient_sums<false, false>(s, n0, n1, g, mean, sum_dz, sum_dz_x);
+}
+
+// ---- the passes over the elements -----------------------------------------------------------------------------------
+
+// f(i, lanes, p) for the vectors of images, p[k] the values channel[k] of the lanes' channels.
+template <int P, typename F>
+CONVCORE_INLINE void for_each_normalized(const BatchNormShape& s, int64_t n0, int64_t n1,
+                                         const float* const (&channel)[P], const F& f) {
+  if (s.c == 0) return;
+  int64_t first = n0 * s.c * s.plane;
+  if (s.layout == Layout::row_major) {
+    for (int64_t n = n0; n < n1; n++)
+      for (int64_t c = 0; c < s.c; c++, first += s.plane) {
+        Vec p[P];
+        for (int k = 0; k < P; k++) p[k] = splat(channel[k][c]);
+        for_each_in_plane(s.plane, [&](int, int64_t i, int64_t lanes) { f(first + i, lanes, p); });
+      }
+    return;
+  }
+  const Rows r = rows_of((n1 - n0) * s.plane, s.c);
+  float storage[P][kWide];
+  const float* column_values[P];
+  for (int k = 0; k < P; k++) column_values[k] = repeated(channel[k], s.c, r.width, storage[k]);
+  constexpr int kMost = P * kVecs + 3 <= kRegisters ? kVecs : kVecs / 2;
+  for_each_tile<kMost>(r, [&](auto count, int64_t at, int64_t column, int64_t rows, int64_t lanes) {
+    constexpr int V = decltype(count)::value;
+    Vec p[V][P];
+#pragma GCC unroll 4
+    for (int v = 0; v < V; v++)
+#pragma GCC unroll 8
+      for (int k = 0; k < P; k++) p[v][k] = load_tile<V>(column_values[k] + column + v * kLanes, lanes);
+    for (int64_t row = 0; row < rows; row++)
+#pragma GCC unroll 4
+      for (int v = 0; v < V; v++) f(first + at + row * r.width + v * kLanes, V > 1 ? int64_t(kLanes) : lanes, p[v]);
+  });
+}
+
+enum class Residual { none, plain, normalized };
+
+template <bool kRelu, Residual kResidual>
+static void apply(const BatchNormShape& s, int64_t n0, int64_t n1, const float* x, const BatchNormAffine& a,
+                  const BatchNormResidual& residual, float* y) {
+  const float* r = residual.values;
+  const auto each = [=](int64_t i, int64_t lanes, const auto& p) __attribute__((always_inline)) {
+    Vec v = (load_lanes(x + i, lanes) - p[0]) * p[1] + p[2];
+    if constexpr (kResidual == Residual::plain) v += load_lanes(r + i, lanes);
+    if constexpr (kResidual == Residual::normalized) v += (load_lanes(r + i, lanes) - p[3]) * p[4] + p[5];
+    if constexpr (kRelu) v = select(v <= Vec{}, Vec{}, v);  // NaN stays
+    store_lanes(y + i, v, lanes);
+  };
+  if constexpr (kResidual == Residual::normalized) {
+    const BatchNormAffine& b = residual.affine;
+    for_each_normalized(s, n0, n1, {a.mean, a.scale, a.bias, b.mean, b.scale, b.bias}, each);
+  } else {
+    for_each_normalized(s, n0, n1, {a.mean, a.scale, a.bias}, each);
+  }
+}
+
+template <bool kRelu>
+static void apply_with(const BatchNormShape& s, int64_t n0, int64_t n1, const float* x, const BatchNormAffine& a,
+                       const BatchNormResidual& r, float* y) {
+  if (!r.values) return apply<kRelu, Residual::none>(s, n0, n1, x, a, r, y);
+  if (!r.affine.mean) return apply<kRelu, Residual::plain>(s, n0, n1, x, a, r, y);
+  apply<kRelu, Residual::normalized>(s, n0, n1, x, a, r, y);
+}
+
+void batch_norm_apply(const BatchNormShape& s, int64_t n0, int64_t n1, const float* x, const BatchNormAffine& a,
+                      const BatchNormResidual& residual, bool relu, float* y) {
+  relu ? apply_with<true>(s, n0, n1, x, a, residual, y) : apply_with<false>(s, n0, n1, x, a, residual, y);
+}
+
+void batch_norm_backward_apply(const BatchNormShape& s, int64_t n0, int64_t n1, const float* dz, const float* x,
+                               const BatchNormInputGradient& g, float* dx) {
+  if (!g.mean)
+    return for_each_normalized(s, n0, n1, {g.scale}, [=](int64_t i, int64_t lanes, const auto& p) {
+      store_lanes(dx + i, load_lanes(dz + i, lanes) * p[0], lanes);
+    });
+  for_each_normalized(s, n0, n1, {g.mean, g.scale, g.center, g.slope}, [=](int64_t i, int64_t lanes, const auto& p) {
+    const Vec deviation = load_lanes(x + i, lanes) - p[0];
+    store_lanes(dx + i, p[1] * (load_lanes(dz + i, lanes) - p[2] - deviation * p[3]), lanes);
+  });
+}
+
+// ---- from sums to factors -------------------------------------------------------------------------------------------
 
 CONVCORE_INLINE float reciprocal_root(double var, double eps) { return float(1 / __builtin_sqrt(var + eps)); }
 
@@ -155,143 +394,134 @@ CONVCORE_INLINE float blend(float old, double batch, double momentum) {
   return float((1 - momentum) * double(old) + momentum * batch);
 }
 
-static void batch_norm_statistics(const BatchNormShape& s, const float* x, double momentum, double eps, float* mean,
-                                  float* rstd, float* running_mean, float* running_var) {
-  const double m = double(s.per_channel());
-  for (int64_t c = 0; c < s.c; c++) mean[c] = m > 0 ? x[c * s.plane] : 0;  // the shift, for now
-  const Totals totals = channel_sums(s, x, x, mean, mean);
-  for (int64_t c = 0; c < s.c; c++) {
-    const double offset = m > 0 ? totals.first[c] / m : 0, center = mean[c] + offset;
-    const double squares = totals.second[c] - totals.first[c] * offset;
-    const double var = squares > 0 || squares != squares ? squares / max_of(m, 1.0) : 0;
+static void batch_norm_finish(int64_t c_count, int64_t m, const float* pivot, const double* sum, const double* sum_sq,
+                              double momentum, double eps, float* mean, float* rstd, float* running_mean,
+                              float* running_var) {
+  const double count = double(max_of<int64_t>(m, 1));
+  for (int64_t c = 0; c < c_count; c++) {
+    const double offset = sum[c] / count, center = (pivot ? double(pivot[c]) : 0) + offset;
+    const double squares = sum_sq[c] - sum[c] * offset;
+    const double var = squares > 0 || squares != squares ? squares / count : 0;
     mean[c] = float(center);
     rstd[c] = reciprocal_root(var, eps);
-    if (running_mean) {
-      running_mean[c] = blend(running_mean[c], center, momentum);
-      running_var[c] = blend(running_var[c], var * m / (m - 1), momentum);
-    }
+    if (!running_mean) continue;
+    running_mean[c] = blend(running_mean[c], center, momentum);
+    running_var[c] = blend(running_var[c], var * count / (count - 1), momentum);
   }
 }
 
-// ---- forward ------------------------------------------------------------------------------------------------------
-
-// y = (x - mean) * scale + bias over one plane.
-static void normalize_plane(int64_t count, const float* x, Vec mean, Vec scale, Vec bias, float* y) {
-  int64_t i = 0;
-  for (; i + kLanes <= count; i += kLanes) store(y + i, (load(x + i) - mean) * scale + bias);
-  if (i < count) store_partial(y + i, (load_partial(x + i, count - i) - mean) * scale + bias, count - i);
-}
-
-// The same over the channels of one image, with one value each.
-static void normalize_row(int64_t count, const float* x, const float* mean, const float* rstd, const float* weight,
-                          const float* bias, float* y) {
-  for (int64_t c = 0; c < count; c += kLanes) {
-    const int64_t lanes = min_of<int64_t>(kLanes, count - c);
-    const Vec scale = load_partial(rstd + c, lanes) * (weight ? load_partial(weight + c, lanes) : splat(1));
-    const Vec offset = bias ? load_partial(bias + c, lanes) : Vec{};
-    const Vec center = load_partial(x + c, lanes) - load_partial(mean + c, lanes);
-    store_partial(y + c, center * scale + offset, lanes);
+static void batch_norm_backward_finish(int64_t c_count, int64_t m, const double* sum_dz, const double* sum_dz_x,
+                                       const float* rstd, const float* weight, float* scale, float* center,
+                                       float* slope, float* dweight, float* dbias) {
+  const double count = double(max_of<int64_t>(m, 1));
+  for (int64_t c = 0; c < c_count; c++) {
+    const double r = double(rstd[c]);
+    scale[c] = rstd[c] * (weight ? weight[c] : 1);
+    center[c] = float(sum_dz[c] / count);
+    slope[c] = float(sum_dz_x[c] / count * r * r);
+    if (dweight) dweight[c] = float(sum_dz_x[c] * r);
+    if (dbias) dbias[c] = float(sum_dz[c]);
   }
 }
 
-static void batch_norm_normalize(const BatchNormShape& s, const float* x, const float* mean, const float* rstd,
-                                 const float* weight, const float* bias, float* y) {
-  if (s.plane == 1)
-    return parallel_for(s.n, 4 * s.c, [&](int64_t begin, int64_t end) {
-      for (int64_t n = begin; n < end; n++) normalize_row(s.c, x + n * s.c, mean, rstd, weight, bias, y + n * s.c);
-    });
-  parallel_for(s.n * s.c, 4 * s.plane, [&](int64_t begin, int64_t end) {
-    for (int64_t plane = begin; plane < end; plane++) {
-      const int64_t c = plane % s.c, at = plane * s.plane;
-      normalize_plane(s.plane, x + at, splat(mean[c]), splat(rstd[c] * (weight ? weight[c] : 1)),
-                      splat(bias ? bias[c] : 0), y + at);
-    }
-  });
+// ---- whole ops ------------------------------------------------------------------------------------------------------
+
+constexpr int64_t kValuesPerShard = 16384, kMostShards = 32;
+
+// Rows of channels are cut anywhere, planes only between images: a batch whose images are the pixels of `s` if they lie
+// in rows. The same elements in the same order.
+static BatchNormShape in_rows(const BatchNormShape& s) {
+  return s.layout == Layout::row_major ? s : BatchNormShape{s.n * s.plane, s.c, 1, s.layout};
 }
 
-// ---- backward -----------------------------------------------------------------------------------------------------
+// Shards of the images: from the shape alone, so that the bits do not depend on the threads.
+static int64_t shard_count(const BatchNormShape& s) {
+  const int64_t by_size = s.n * s.c * s.plane / kValuesPerShard;
+  const int64_t by_rows = s.plane == 1 ? s.n / kBlockRows : s.n;
+  return max_of<int64_t>(1, min_of(kMostShards, min_of(by_size, by_rows)));
+}
 
-// dx = scale * (dy - center - (x - mean) * slope); the last two terms are there in training only. (C) each.
-struct InputGradient {
-  bool training;
-  const float *mean, *scale, *center, *slope;
+struct Sums {
+  double *first, *second;  // (C) each
 };
 
-CONVCORE_INLINE Vec input_gradient(Vec dy, Vec x, Vec mean, Vec scale, Vec center, Vec slope) {
-  return scale * (dy - center - (x - mean) * slope);
-}
-
-static void backward_plane(const InputGradient& g, int64_t c, int64_t count, const float* dy, const float* x,
-                           float* dx) {
-  const Vec scale = splat(g.scale[c]);
-  if (!g.training) {
-    for (int64_t i = 0; i < count; i += kLanes) {
-      const int64_t lanes = min_of<int64_t>(kLanes, count - i);
-      store_partial(dx + i, load_partial(dy + i, lanes) * scale, lanes);
+// body(n0, n1, first, second) adds to the sums of the images [n0, n1). The result lies in a workspace of this thread.
+template <typename F>
+static Sums sum_shards(const BatchNormShape& s, const F& body) {
+  const int64_t shards = shard_count(s);
+  const size_t bytes = size_t(2 * shards * s.c) * sizeof(double);
+  double* memory = static_cast<double*>(thread_workspace(0, bytes));
+  memset(memory, 0, bytes);
+  parallel_for(shards, 3 * s.n * s.c * s.plane / shards, [&](int64_t begin, int64_t end) {
+    for (int64_t shard = begin; shard < end; shard++) {
+      double* sums = memory + 2 * shard * s.c;
+      body(s.n * shard / shards, s.n * (shard + 1) / shards, sums, sums + s.c);
     }
-    return;
-  }
-  const Vec mean = splat(g.mean[c]), center = splat(g.center[c]), slope = splat(g.slope[c]);
-  int64_t i = 0;
-  for (; i + kLanes <= count; i += kLanes)
-    store(dx + i, input_gradient(load(dy + i), load(x + i), mean, scale, center, slope));
-  if (i < count) {
-    const int64_t lanes = count - i;
-    const Vec tail =
-        input_gradient(load_partial(dy + i, lanes), load_partial(x + i, lanes), mean, scale, center, slope);
-    store_partial(dx + i, tail, lanes);
-  }
+  });
+  for (int64_t shard = 1; shard < shards; shard++)
+    for (int64_t i = 0; i < 2 * s.c; i++) memory[i] += memory[2 * shard * s.c + i];
+  return {memory, memory + s.c};
 }
 
-static void backward_row(const InputGradient& g, int64_t count, const float* dy, const float* x, float* dx) {
-  for (int64_t c = 0; c < count; c += kLanes) {
-    const int64_t lanes = min_of<int64_t>(kLanes, count - c);
-    const Vec gradient = load_partial(dy + c, lanes), scale = load_partial(g.scale + c, lanes);
-    const Vec value = g.training
-                          ? input_gradient(gradient, load_partial(x + c, lanes), load_partial(g.mean + c, lanes), scale,
-                                           load_partial(g.center + c, lanes), load_partial(g.slope + c, lanes))
-                          : gradient * scale;
-    store_partial(dx + c, value, lanes);
-  }
-}
-
-static void backward_input(const BatchNormShape& s, const InputGradient& g, const float* dy, const float* x,
-                           float* dx) {
-  if (s.plane == 1)
-    return parallel_for(s.n, 6 * s.c, [&](int64_t begin, int64_t end) {
-      for (int64_t n = begin; n < end; n++) backward_row(g, s.c, dy + n * s.c, x + n * s.c, dx + n * s.c);
-    });
-  parallel_for(s.n * s.c, 6 * s.plane, [&](int64_t begin, int64_t end) {
-    for (int64_t plane = begin; plane < end; plane++)
-      backward_plane(g, plane % s.c, s.plane, dy + plane * s.plane, x + plane * s.plane, dx + plane * s.plane);
+// body(n0, n1) for blocks of images in parallel, each thread from its last to its first.
+template <typename F>
+static void for_each_block(const BatchNormShape& s, const F& body) {
+  const int64_t per_image = max_of<int64_t>(1, s.c * s.plane);
+  const int64_t size = (kValuesPerShard + per_image - 1) / per_image, blocks = (s.n + size - 1) / size;
+  parallel_for(blocks, 4 * size * per_image, [&](int64_t begin, int64_t end) {
+    for (int64_t block = end; block-- > begin;) body(block * size, min_of(s.n, (block + 1) * size));
   });
 }
 
-static void batch_norm_backward(const BatchNormShape& s, bool training, const float* dy, const float* x,
-                                const float* mean, const float* rstd, const float* weight, float* dx, float* dweight,
-                                float* dbias) {
-  Totals totals{};  // sum dy, sum dy * (x - mean)
-  if (dweight || dbias || (dx && training)) totals = channel_sums(s, dy, x, nullptr, mean);
-  if (dweight)
-    for (int64_t c = 0; c < s.c; c++) dweight[c] = float(totals.second[c] * double(rstd[c]));
-  if (dbias)
-    for (int64_t c = 0; c < s.c; c++) dbias[c] = float(totals.first[c]);
-  if (!dx) return;
-  const double m = double(max_of<int64_t>(s.per_channel(), 1));
-  float* memory = static_cast<float*>(thread_workspace(1, size_t(3 * s.c) * sizeof(float)));
-  float *scale = memory, *center = memory + s.c, *slope = memory + 2 * s.c;
+static void batch_norm_statistics(const BatchNormShape& shape, const float* x, double momentum, double eps, float* mean,
+                                  float* rstd, float* running_mean, float* running_var) {
+  const BatchNormShape s = in_rows(shape);
+  const Sums sums = sum_shards(s, [&](int64_t n0, int64_t n1, double* sum, double* sum_sq) {
+    batch_norm_partial(s, n0, n1, x, nullptr, sum, sum_sq);
+  });
+  batch_norm_finish(s.c, s.per_channel(), nullptr, sums.first, sums.second, momentum, eps, mean, rstd, running_mean,
+                    running_var);
+}
+
+static void batch_norm_normalize(const BatchNormShape& shape, const float* x, const float* mean, const float* rstd,
+                                 const float* weight, const float* bias, float* y) {
+  const BatchNormShape s = in_rows(shape);
+  float* memory = static_cast<float*>(thread_workspace(1, size_t(2 * s.c) * sizeof(float)));
+  float *scale = memory, *offset = memory + s.c;
   for (int64_t c = 0; c < s.c; c++) {
     scale[c] = rstd[c] * (weight ? weight[c] : 1);
-    if (!training) continue;
-    center[c] = float(totals.first[c] / m);
-    slope[c] = float(totals.second[c] / m * double(rstd[c]) * double(rstd[c]));
+    offset[c] = bias ? bias[c] : 0;
   }
-  backward_input(s, {training, mean, scale, center, slope}, dy, x, dx);
+  for_each_block(s,
+                 [&](int64_t n0, int64_t n1) { batch_norm_apply(s, n0, n1, x, {mean, scale, offset}, {}, false, y); });
+}
+
+static void batch_norm_backward(const BatchNormShape& shape, bool training, const float* dy, const float* x,
+                                const float* mean, const float* rstd, const float* weight, float* dx, float* dweight,
+                                float* dbias) {
+  const BatchNormShape s = in_rows(shape);
+  float* memory = static_cast<float*>(thread_workspace(1, size_t(3 * s.c) * sizeof(float)));
+  float *scale = memory, *center = memory + s.c, *slope = memory + 2 * s.c;
+  if (dweight || dbias || training) {
+    const Sums sums = sum_shards(s, [&](int64_t n0, int64_t n1, double* sum_dz, double* sum_dz_x) {
+      batch_norm_backward_partial(s, n0, n1, dy, x, mean, nullptr, nullptr, sum_dz, sum_dz_x);
+    });
+    batch_norm_backward_finish(s.c, s.per_channel(), sums.first, sums.second, rstd, weight, scale, center, slope,
+                               dweight, dbias);
+  } else {
+    for (int64_t c = 0; c < s.c; c++) scale[c] = rstd[c] * (weight ? weight[c] : 1);
+  }
+  if (!dx) return;
+  for_each_block(s, [&](int64_t n0, int64_t n1) {
+    batch_norm_backward_apply(s, n0, n1, dy, x, {training ? mean : nullptr, scale, center, slope}, dx);
+  });
 }
 
 BatchNormKernels batch_norm_kernels();
 BatchNormKernels batch_norm_kernels() {
-  return {batch_norm_statistics, batch_norm_reciprocal_std, batch_norm_normalize, batch_norm_backward};
+  return {batch_norm_statistics, batch_norm_reciprocal_std, batch_norm_normalize,        batch_norm_backward,
+          batch_norm_partial,    batch_norm_apply,          batch_norm_backward_partial, batch_norm_backward_apply,
+          batch_norm_finish,     batch_norm_backward_finish};
 }
 
 }  // namespace convcore::cpu::CONVCORE_ISA

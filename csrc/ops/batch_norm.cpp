@@ -6,15 +6,15 @@
 namespace convcore {
 namespace {
 
-// Channels-last images are to the kernels what a dense layer's output is: rows of C values, one per pixel.
+// A dense layer's output (N, C) is a batch of images of one pixel.
 BatchNormShape infer(const Tensor& array) {
   const Shape& x = array.shape();
   if (x.size() < 2)
     fail("batch_norm", "x has the wrong number of dimensions", "at least 2 (N, C, ...)",
          std::to_string(x.size()) + " (x has shape " + to_string(x) + ")");
   checked_count("batch_norm", "x", x);
-  if (array.layout() == Layout::channels_last) return {x[0] * x[2] * x[3], x[1], 1};
-  return {x[0], x[1], checked_count("batch_norm", "x", Shape(x.begin() + 2, x.end()))};
+  const int64_t plane = checked_count("batch_norm", "x", Shape(x.begin() + 2, x.end()));
+  return {x[0], x[1], plane, plane == 1 ? Layout::channels_last : array.layout()};
 }
 
 void expect_per_channel(const char* name, const Tensor& array, const BatchNormShape& s) {
