@@ -16,6 +16,7 @@ PYBIND11_MODULE(_core, m) {
   convcore::bind_max_pool2d(m);
   convcore::bind_mse_loss(m);
   convcore::bind_optimizer(m);
+  convcore::bind_pad_channels(m);
   convcore::bind_reorder(m);
   convcore::bind_softmax(m);
 }
