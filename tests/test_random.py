@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import convcore
-from convcore import _core, random
+from convcore import _core, init, random
 from convcore.random import RandomKey, get_rng_state, manual_seed, next_key, set_rng_state
 from convcore.reference.dropout import philox
 from helpers import assert_same_bits_at_any_thread_count
@@ -58,6 +58,37 @@ def test_uniform_has_the_asked_range_and_spread():
     assert values.max() <= 3
     assert abs(values.mean() - 0.5) < 5 * 5 / np.sqrt(12 * 100_000)
     assert abs(values.std() - 5 / np.sqrt(12)) < 0.02
+
+
+def test_normal_has_the_asked_mean_and_spread():
+    values = random.normal((100_000,), 3.0, 2.0)
+    assert values.dtype == np.float32
+    assert values.mean() == pytest.approx(3.0, abs=0.03)
+    assert values.std() == pytest.approx(2.0, rel=0.02)
+    inside = np.abs(values - 3.0) < 2.0
+    assert inside.mean() == pytest.approx(0.6827, abs=0.01)
+    assert np.isfinite(values).all()
+
+
+def test_normal_takes_one_stream_per_call():
+    before = random.get_rng_state().stream
+    first, second = random.normal((5,), 0.0, 1.0), random.normal((5,), 0.0, 1.0)
+    assert random.get_rng_state().stream == before + 2
+    assert not np.array_equal(first, second)
+    assert random.normal((0, 3), 0.0, 1.0).shape == (0, 3)
+
+
+@pytest.mark.parametrize(("mode", "fan"), [("fan_in", 16 * 9), ("fan_out", 64 * 9)])
+def test_kaiming_normal_has_the_spread_of_its_fan(mode, fan):
+    weight = init.kaiming_normal_(np.empty((64, 16, 3, 3), np.float32), mode=mode)
+    assert weight.std() == pytest.approx(np.sqrt(2 / fan), rel=0.03)
+    leaky = init.kaiming_normal_(np.empty((64, 16, 3, 3), np.float32), 1.0, mode)
+    assert leaky.std() == pytest.approx(np.sqrt(1 / fan), rel=0.03)
+
+
+def test_kaiming_normal_rejects():
+    with pytest.raises(ValueError, match="kaiming_normal_: mode is not known"):
+        init.kaiming_normal_(np.empty((2, 2), np.float32), mode="fan")
 
 
 def test_uniform_is_the_same_bits_at_any_thread_count():

@@ -17,6 +17,7 @@ void bind_linear(pybind11::module_&);
 void bind_max_pool2d(pybind11::module_&);
 void bind_mse_loss(pybind11::module_&);
 void bind_optimizer(pybind11::module_&);
+void bind_pad_channels(pybind11::module_&);
 void bind_plan(pybind11::module_&);
 void bind_reorder(pybind11::module_&);
 void bind_softmax(pybind11::module_&);

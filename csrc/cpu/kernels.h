@@ -15,6 +15,7 @@
 #include "ops/max_pool2d.h"
 #include "ops/mse_loss.h"
 #include "ops/optimizer.h"
+#include "ops/pad_channels.h"
 #include "ops/peak.h"
 #include "ops/reorder.h"
 #include "ops/softmax.h"
@@ -35,6 +36,7 @@ struct Kernels {
   MaxPool2dKernels max_pool2d;
   MseLossKernels mse_loss;
   OptimizerKernels optimizer;
+  PadChannelsKernels pad_channels;
   PeakKernels peak;
   ReorderKernels reorder;
   SoftmaxKernels softmax;

@@ -18,6 +18,7 @@ LinearKernels linear_kernels();
 MaxPool2dKernels max_pool2d_kernels();
 MseLossKernels mse_loss_kernels();
 OptimizerKernels optimizer_kernels();
+PadChannelsKernels pad_channels_kernels();
 PeakKernels peak_kernels();
 ReorderKernels reorder_kernels();
 SoftmaxKernels softmax_kernels();
@@ -38,6 +39,7 @@ Kernels table() {
   t.max_pool2d = max_pool2d_kernels();
   t.mse_loss = mse_loss_kernels();
   t.optimizer = optimizer_kernels();
+  t.pad_channels = pad_channels_kernels();
   t.peak = peak_kernels();
   t.reorder = reorder_kernels();
   t.softmax = softmax_kernels();

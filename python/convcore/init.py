@@ -74,6 +74,32 @@ def kaiming_uniform_(target: Target, a: float = 0.0) -> Target:
     return uniform_(target, -bound, bound)
 
 
+def normal_(target: Target, mean: float = 0.0, std: float = 1.0) -> Target:
+    """Fill with normally distributed numbers."""
+    data = _data(target)
+    data[...] = random.normal(data.shape, mean, std)
+    return target
+
+
+def kaiming_normal_(target: Target, a: float = 0.0, mode: str = "fan_in") -> Target:
+    """Fill with normally distributed numbers of standard deviation sqrt(2 / ((1 + a**2) fan)).
+
+    `mode` says which fan it is: ``"fan_in"`` keeps the variance of the outputs, ``"fan_out"`` that
+    of the gradients.
+
+    References
+    ----------
+    He et al., "Delving deep into rectifiers", ICCV 2015.
+    """
+    fans = dict(zip(("fan_in", "fan_out"), fan_in_and_fan_out(_data(target).shape), strict=True))
+    if mode not in fans:
+        raise ValueError(
+            f"kaiming_normal_: mode is not known: expected 'fan_in' or 'fan_out', got {mode!r}"
+        )
+    fan = fans[mode]
+    return normal_(target, 0.0, math.sqrt(2 / ((1 + a * a) * fan)) if fan > 0 else 0.0)
+
+
 def xavier_uniform_(target: Target, gain: float = 1.0) -> Target:
     """Fill with numbers uniform in +-gain sqrt(6 / (fan_in + fan_out)).
 

@@ -79,6 +79,16 @@ def uniform(shape: tuple[int, ...], low: float, high: float) -> FloatArray:
     return _core.random_uniform(key.seed, key.stream, shape, low, high)
 
 
+def normal(shape: tuple[int, ...], mean: float, std: float) -> FloatArray:
+    """Draw normally distributed float32 numbers, by the transform of Box and Muller."""
+    key = next_key()
+    radius, angle = _core.random_uniform(key.seed, key.stream, (2, *shape), 0.0, 1.0)
+    # In float64; 1 - radius lies in (0, 1], so the logarithm is finite.
+    length = np.sqrt(-2 * np.log1p(-radius.astype(np.float64)))
+    numbers = length * np.cos(2 * np.pi * angle.astype(np.float64))
+    return np.asarray(mean + std * numbers, np.float32)
+
+
 def permutation(count: int) -> npt.NDArray[np.int64]:
     """Draw the numbers 0 to `count` - 1 in random order."""
     key = next_key()

@@ -21,6 +21,11 @@ def projected(**_):
     return nn.Residual(nn.Conv2d(4, 6, 3, stride=2, padding=1), nn.Conv2d(4, 6, 1, stride=2))
 
 
+def padded(**_):
+    body = nn.Sequential(nn.Conv2d(4, 6, 3, stride=2, padding=1), nn.BatchNorm2d(6))
+    return nn.Residual(body, nn.PadChannels(1, stride=2), nn.ReLU())
+
+
 # name: layer, shape of the input, shape of the output
 LAYERS = {
     "linear": (lambda: nn.Linear(7, 5), (3, 7), (3, 5)),
@@ -67,6 +72,8 @@ LAYERS = {
     "identity": (lambda: nn.Identity(), (3, 4), (3, 4)),
     "residual": (residual, (3, 4, 6, 5), (3, 4, 6, 5)),
     "residual_projected": (projected, (3, 4, 6, 5), (3, 6, 3, 3)),
+    "residual_padded": (padded, (3, 4, 7, 5), (3, 6, 4, 3)),
+    "pad_channels": (lambda: nn.PadChannels((1, 0), (2, 1)), (3, 4, 7, 5), (3, 5, 4, 5)),
     "sequential": (
         lambda: nn.Sequential(nn.Flatten(), nn.Linear(20, 3), nn.Sequential(nn.ReLU())),
         (3, 4, 5),
@@ -472,6 +479,18 @@ def test_layer_initialisation_repeats_with_the_seed():
             TypeError,
             "Residual: body is not a module: expected a convcore.nn.Module, got ufunc",
             id="residual_type",
+        ),
+        pytest.param(
+            lambda: nn.Residual(nn.ReLU(), activation="relu"),
+            TypeError,
+            "Residual: activation is not a module: expected a convcore.nn.Module, got str",
+            id="residual_activation",
+        ),
+        pytest.param(
+            lambda: nn.PadChannels(-1),
+            ValueError,
+            "PadChannels: padding is out of range: expected at least 0, got -1",
+            id="pad_channels",
         ),
         pytest.param(
             lambda: nn.Sequential(nn.ReLU(), np.tanh),

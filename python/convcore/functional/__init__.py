@@ -60,6 +60,8 @@ from convcore.functional.shape import (
     channels_last,
     flatten,
     flatten_backward,
+    pad_channels,
+    pad_channels_backward,
 )
 from convcore.functional.softmax import (
     log_softmax,
@@ -102,6 +104,8 @@ __all__ = [
     "max_pool2d_backward",
     "mse_loss",
     "mse_loss_backward",
+    "pad_channels",
+    "pad_channels_backward",
     "relu",
     "relu_backward",
     "sigmoid",

@@ -1,4 +1,4 @@
-"""flatten, and the elementwise sum of two branches."""
+"""flatten, the elementwise sum of two branches, and channels of zeros."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import math
 import numpy as np
 
 from convcore import _core
-from convcore.functional._arguments import FloatArray, to_int
+from convcore.functional._arguments import FloatArray, IntOrPair, to_int, to_tuple
 
 
 def add(a: FloatArray, b: FloatArray) -> FloatArray:
@@ -160,6 +160,93 @@ def flatten_backward(
             f"got {gradient.shape}"
         )
     return gradient.reshape(array.shape)
+
+
+def pad_channels(x: FloatArray, padding: IntOrPair, stride: IntOrPair = 1) -> FloatArray:
+    """Return every `stride`-th pixel, with channels of zeros before and after.
+
+    Parameters
+    ----------
+    x : ndarray, shape (N, C, H_in, W_in), float32
+        Images.
+    padding : int or pair of int
+        Number of channels on both ends, or (before, after).
+    stride : int or pair of int, default 1
+        Distance of the pixels that are kept.
+
+    Returns
+    -------
+    ndarray, shape (N, before + C + after, H_out, W_out), float32
+        ``H_out = ceil(H_in / stride)``, the size that a 3x3 convolution with padding 1 gives.
+
+    Raises
+    ------
+    TypeError
+        When `x` is not an array of float32, or another argument not made of ints.
+    ValueError
+        When `x` does not have four dimensions, `padding` is negative or `stride` not positive.
+
+    See Also
+    --------
+    pad_channels_backward : The gradient.
+    convcore.nn.PadChannels : The same as a layer.
+
+    References
+    ----------
+    He et al., "Deep residual learning for image recognition", CVPR 2016: the shortcut of option A.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import convcore.functional as F
+    >>> x = np.arange(4, dtype=np.float32).reshape(1, 1, 1, 4)
+    >>> F.pad_channels(x, 1, stride=2)[0, :, 0]
+    array([[0., 0.],
+           [0., 2.],
+           [0., 0.]], dtype=float32)
+    """
+    op = "pad_channels"
+    y: FloatArray = _core.pad_channels_forward(
+        x, to_tuple(op, "padding", padding, 2), to_tuple(op, "stride", stride, 2)
+    )
+    return y
+
+
+def pad_channels_backward(
+    dy: FloatArray, x: FloatArray, padding: IntOrPair, stride: IntOrPair = 1
+) -> FloatArray:
+    """Return the gradient of `pad_channels`: `dy` where a pixel was kept, else 0.
+
+    Parameters
+    ----------
+    dy : ndarray, shape (N, before + C + after, H_out, W_out), float32
+        Gradient of the loss with respect to the output.
+    x, padding, stride
+        The arguments of the forward call; of `x` only the shape is read.
+
+    Returns
+    -------
+    ndarray, shape (N, C, H_in, W_in), float32
+
+    Raises
+    ------
+    TypeError, ValueError
+        As in `pad_channels`, and when `dy` does not have the shape of the output.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import convcore.functional as F
+    >>> dy = np.arange(6, dtype=np.float32).reshape(1, 3, 1, 2)
+    >>> F.pad_channels_backward(dy, np.zeros((1, 1, 1, 4), np.float32), 1, stride=2)
+    array([[[[2., 0., 3., 0.]]]], dtype=float32)
+    """
+    op = "pad_channels"
+    shape = tuple(getattr(x, "shape", ()))
+    dx: FloatArray = _core.pad_channels_backward(
+        dy, shape, to_tuple(op, "padding", padding, 2), to_tuple(op, "stride", stride, 2)
+    )
+    return dx
 
 
 def _flattened(op: str, shape: tuple[int, ...], start_dim: int, end_dim: int) -> tuple[int, ...]:

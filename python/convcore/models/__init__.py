@@ -7,11 +7,28 @@ from typing import Any
 
 from convcore._training import lookup
 from convcore.models.lenet import lenet5
+from convcore.models.resnet import resnet20, resnet32, resnet44, resnet56, resnet110
 from convcore.nn.containers import Sequential
 
-_MODELS: dict[str, Callable[..., Sequential]] = {"lenet5": lenet5}
+_MODELS: dict[str, Callable[..., Sequential]] = {
+    "lenet5": lenet5,
+    "resnet20": resnet20,
+    "resnet32": resnet32,
+    "resnet44": resnet44,
+    "resnet56": resnet56,
+    "resnet110": resnet110,
+}
 
-__all__ = ["create", "lenet5", "names"]
+__all__ = [
+    "create",
+    "lenet5",
+    "names",
+    "resnet20",
+    "resnet32",
+    "resnet44",
+    "resnet56",
+    "resnet110",
+]
 
 
 def names() -> list[str]:
@@ -21,9 +38,9 @@ def names() -> list[str]:
     --------
     >>> from convcore import models
     >>> models.names()
-    ['lenet5']
+    ['lenet5', 'resnet20', 'resnet32', 'resnet44', 'resnet56', 'resnet110']
     """
-    return sorted(_MODELS)
+    return list(_MODELS)
 
 
 def create(name: str, **arguments: Any) -> Sequential:

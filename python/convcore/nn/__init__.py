@@ -9,6 +9,7 @@ from convcore.nn.linear import Dense, Identity, Linear
 from convcore.nn.loss import CrossEntropyLoss, Loss, MSELoss
 from convcore.nn.module import Module
 from convcore.nn.normalization import BatchNorm1d, BatchNorm2d
+from convcore.nn.padding import PadChannels
 from convcore.nn.parameter import Parameter
 from convcore.nn.pooling import AdaptiveAvgPool2d, AvgPool1d, AvgPool2d, MaxPool1d, MaxPool2d
 
@@ -33,6 +34,7 @@ __all__ = [
     "MaxPool1d",
     "MaxPool2d",
     "Module",
+    "PadChannels",
     "Parameter",
     "ReLU",
     "Residual",

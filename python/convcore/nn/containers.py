@@ -103,13 +103,15 @@ class Sequential(Model, Module):
 
 
 class Residual(Model, Module):
-    """A body with a shortcut around it, ``y = body(x) + shortcut(x)``.
+    """A body with a shortcut around it, ``y = activation(body(x) + shortcut(x))``.
 
     Parameters
     ----------
     body : Module
     shortcut : Module, optional
         The default is the identity; its output has the shape of the body's.
+    activation : Module, optional
+        What the sum goes through; the default is nothing.
 
     Examples
     --------
@@ -122,14 +124,19 @@ class Residual(Model, Module):
     ['body.0.weight', 'body.0.bias']
     """
 
-    def __init__(self, body: Module, shortcut: Module | None = None) -> None:
+    def __init__(
+        self, body: Module, shortcut: Module | None = None, activation: Module | None = None
+    ) -> None:
         self.body = _expect_module("Residual", "body", body)
         self.shortcut = None
         if shortcut is not None:
             self.shortcut = _expect_module("Residual", "shortcut", shortcut)
+        self.activation = None
+        if activation is not None:
+            self.activation = _expect_module("Residual", "activation", activation)
 
     def forward(self, x: FloatArray) -> FloatArray:
-        """Return ``body(x) + shortcut(x)``."""
+        """Return ``activation(body(x) + shortcut(x))``."""
         main = self.body(x)
         side = x if self.shortcut is None else self.shortcut(x)
         if main.shape != side.shape:
@@ -137,10 +144,13 @@ class Residual(Model, Module):
                 "Residual: body and shortcut return different shapes: expected the body's "
                 f"{main.shape}, got {side.shape} from the shortcut"
             )
-        return F.add(main, side)
+        y = F.add(main, side)
+        return y if self.activation is None else self.activation(y)
 
     def backward(self, dy: FloatArray, need_dx: bool = True) -> FloatArray | None:
         """Send `dy` back through both branches and add what arrives."""
+        if self.activation is not None:
+            dy = self.activation.backward(dy)  # type: ignore[assignment]
         dmain = self.body.backward(dy, need_dx=need_dx)
         dside = dy
         if self.shortcut is not None:

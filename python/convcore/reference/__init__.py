@@ -62,6 +62,8 @@ from convcore.reference.shape import (
     add_backward,
     flatten,
     flatten_backward,
+    pad_channels,
+    pad_channels_backward,
 )
 from convcore.reference.softmax import (
     log_softmax,
@@ -105,6 +107,8 @@ __all__ = [
     "max_pool2d_backward",
     "mse_loss",
     "mse_loss_backward",
+    "pad_channels",
+    "pad_channels_backward",
     "philox",
     "relu",
     "relu_backward",

@@ -1,6 +1,8 @@
-"""flatten and add, written as their definitions."""
+"""flatten, add and pad_channels, written as their definitions."""
 
 from __future__ import annotations
+
+import numpy as np
 
 from convcore.reference._types import Array
 
@@ -29,3 +31,23 @@ def flatten(x: Array, start_dim: int = 0, end_dim: int = -1) -> Array:
 def flatten_backward(dy: Array, x: Array, start_dim: int = 0, end_dim: int = -1) -> Array:
     """Return `dy` in the shape of `x`."""
     return dy.reshape(x.shape)
+
+
+def pad_channels(
+    x: Array, padding: int | tuple[int, int], stride: int | tuple[int, int] = 1
+) -> Array:
+    """Return every `stride`-th pixel, with channels of zeros before and after."""
+    stride_h, stride_w = np.broadcast_to(stride, 2)
+    before, after = np.broadcast_to(padding, 2)
+    return np.pad(x[:, :, ::stride_h, ::stride_w], ((0, 0), (before, after), (0, 0), (0, 0)))
+
+
+def pad_channels_backward(
+    dy: Array, x: Array, padding: int | tuple[int, int], stride: int | tuple[int, int] = 1
+) -> Array:
+    """Return dx."""
+    stride_h, stride_w = np.broadcast_to(stride, 2)
+    before, _ = np.broadcast_to(padding, 2)
+    dx = np.zeros_like(x)
+    dx[:, :, ::stride_h, ::stride_w] = dy[:, before : before + x.shape[1]]
+    return dx
