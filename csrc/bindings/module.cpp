@@ -16,11 +16,8 @@ PYBIND11_MODULE(_core, m) {
   convcore::bind_max_pool2d(m);
   convcore::bind_mse_loss(m);
   convcore::bind_optimizer(m);
-<<<<<<< HEAD
-  convcore::bind_plan(m);
-=======
   convcore::bind_pad_channels(m);
->>>>>>> resnet
+  convcore::bind_plan(m);
   convcore::bind_reorder(m);
   convcore::bind_softmax(m);
 }

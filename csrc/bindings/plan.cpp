@@ -106,6 +106,7 @@ void bind_plan(py::module_& m) {
              }
              return to_numpy(y);
            })
+      .def("prepare", &plan::Plan::prepare)
       .def("describe", &plan::Plan::describe)
       .def("memory_bytes", &plan::Plan::memory_bytes);
 }

@@ -20,6 +20,7 @@ const std::map<std::string, const OpSteps*>& table() {
       {"input", &kInputSteps},
       {"linear", &kLinearSteps},
       {"max_pool2d", &kMaxPoolSteps},
+      {"pad_channels", &kPadChannelsSteps},
   };
   return steps;
 }

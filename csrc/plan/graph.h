@@ -28,7 +28,7 @@ struct Node {
 struct ParameterInfo {
   Shape shape;
   bool trainable;
-  int group;  // of the optimizer
+  int group;  // of the optimizer; -1: none
 };
 
 struct Graph {

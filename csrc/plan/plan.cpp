@@ -5,6 +5,7 @@
 #include "core/team.h"
 #include "core/threads.h"
 #include "plan/builder.h"
+#include "plan/rules.h"
 
 namespace convcore::plan {
 namespace {
@@ -19,7 +20,7 @@ struct Plan::Prepared {
   std::unique_ptr<Frame> frame;
 
   Prepared(const Graph& graph, const Shape& input, int64_t images, bool training) : program(images) {
-    Builder(graph, {images, input, training}, program).build();
+    Builder(fuse(graph, training), {images, input, training}, program).build();
   }
 
   // More threads than shards would have nothing to do.

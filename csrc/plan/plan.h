@@ -47,6 +47,9 @@ class Plan {
   // y (N, ...) = the network's output, in evaluation mode, `batch` images at a time.
   Tensor forward(const Tensor& x, int64_t batch, std::vector<ParameterMemory> parameters);
 
+  // Makes the program for batches of this size, if it is not there yet. Throws std::invalid_argument "plan: ..." when
+  // the network cannot be planned.
+  void prepare(int64_t images, bool training) { prepared(images, training); }
   std::string describe(int64_t images, bool training);
   int64_t memory_bytes() const;  // of all programs
 

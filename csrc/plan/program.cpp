@@ -227,6 +227,7 @@ void Frame::run_phase(int phase, int thread, int threads) const {
 }
 
 void Frame::update(int group, const ParameterMemory& p, int64_t begin, int64_t count) const {
+  if (group < 0) return;  // not the optimizer's
   const GroupStep& step = groups[size_t(group)];
   float *data = p.data + begin, *grad = p.grad + begin;
   const auto state = [&](int i) { return p.state[i] ? p.state[i] + begin : nullptr; };

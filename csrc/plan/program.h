@@ -18,6 +18,7 @@
 // The same bits at any number of threads: images are cut into shards and blocks by the shapes alone, sums are kept per
 // shard and added in the order of the shards.
 #pragma once
+#include <deque>
 #include <functional>
 #include <memory>
 #include <string>
@@ -134,7 +135,7 @@ class Program {
   void place_buffers();
 
   int64_t images_, shards_ = 1;
-  std::vector<Value> values_;
+  std::deque<Value> values_;  // references to them stay valid
   std::vector<Use> uses_;
   std::vector<BufferPlace> buffers_;
   std::vector<Phase> phases_;

@@ -7,6 +7,7 @@ import threading
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from types import FrameType
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -140,6 +141,17 @@ class Averages:
             else:
                 sums[name] += float(metric(output, target)) * count
 
+    def add_sums(self, loss: float, right: float, count: int) -> None:
+        """Add a step of a plan: the sum of its losses, its right answers and its targets."""
+        if count == 0:
+            return
+        self._count += count
+        # The mean of a batch is a float32, as the criterion returns it.
+        mean = self._criterion.reduction == "mean"
+        self._sums["loss"] += float(np.float32(loss / count)) * count if mean else loss
+        if "accuracy" in self._sums:
+            self._sums["accuracy"] += right
+
     def values(self) -> dict[str, float]:
         count = self._count
         return {k: float(v) / count if count else float("nan") for k, v in self._sums.items()}
@@ -167,13 +179,18 @@ class Batches:
 
     def __init__(self, x: FloatArray, y: AnyArray, batch_size: int) -> None:
         self.samples = len(x)
-        self._x, self._y = x, y
-        self._size = min(batch_size, self.samples)
+        self.x, self.y = x, y
+        self.size = min(batch_size, self.samples)
         self._buffers: tuple[FloatArray, AnyArray] | None = None
+
+    @cached_property
+    def labels(self) -> AnyArray:
+        """The class labels as the plan reads them."""
+        return np.ascontiguousarray(self.y, np.int64)
 
     def in_order(self, order: AnyArray | None) -> Iterator[tuple[FloatArray, AnyArray]]:
         """Iterate over the batches; each is valid until the next. None: as the data lie."""
-        x, y, size = self._x, self._y, self._size
+        x, y, size = self.x, self.y, self.size
         if order is None:
             for start in range(0, self.samples, size):
                 yield x[start : start + size], y[start : start + size]

@@ -41,6 +41,7 @@ from convcore.progress import Progress, numbers
 if TYPE_CHECKING:
     import os
 
+    from convcore._plan import Planned
     from convcore.callbacks import Callback
     from convcore.nn.loss import Loss
     from convcore.nn.module import IncompatibleKeys
@@ -64,6 +65,8 @@ class Model(_Base):
     stop_training: bool = False
     history: History | None = None
     _compiled: Compiled | None = None
+    _planned: Planned | None = None
+    _told: str | None = None  # why the engine runs layer by layer; said once
 
     # ---- compile ---------------------------------------------------------------------------------
 
@@ -251,6 +254,11 @@ class Model(_Base):
         interrupts: Interrupts,
         divergence: Divergence,
     ) -> dict[str, float]:
+        planned = self._plan_for("fit", batches.x, batches.size, run, progress)
+        if planned is not None:
+            return self._train_epoch_planned(
+                planned, run, batches, shuffle, hooks, progress, interrupts, divergence
+            )
         averages = Averages(run)
         criterion, optimizer = run.criterion, run.optimizer
         parameters = list(self.parameters())
@@ -277,6 +285,118 @@ class Model(_Base):
             "seconds": seconds,
             "images_per_second": batches.samples / max(seconds, 1e-9),
         }
+
+    def _train_epoch_planned(
+        self,
+        planned: Planned,
+        run: Compiled,
+        batches: Batches,
+        shuffle: bool,
+        hooks: Hooks,
+        progress: Progress,
+        interrupts: Interrupts,
+        divergence: Divergence,
+    ) -> dict[str, float]:
+        from convcore._plan import chunks
+
+        averages = Averages(run)
+        start = time.perf_counter()
+        samples, size = batches.samples, batches.size
+        order = random.permutation(samples) if shuffle else np.arange(samples)
+        steps = math.ceil(samples / size)
+        index = 0
+        for count, took in chunks(steps, bool(hooks.on_batches)):
+            rows = order[index * size : (index + count) * size]
+            before = time.perf_counter()
+            results = planned.train(run, batches.x, batches.labels, rows, size)
+            took(time.perf_counter() - before)
+            for step, (loss, right, targets) in enumerate(results, index):
+                averages.add_sums(loss, right, targets)
+                if not math.isfinite(loss) and targets:
+                    divergence.warn(step)
+            index += count
+            if progress.enabled or hooks.on_batches:
+                logs = averages.values()
+                progress.advance(len(rows), logs)
+                hooks.batch_end(index - 1, logs)
+            interrupts.raise_pending()
+        seconds = time.perf_counter() - start
+        return {
+            **averages.values(),
+            "seconds": seconds,
+            "images_per_second": samples / max(seconds, 1e-9),
+        }
+
+    # ---- the plan --------------------------------------------------------------------------------
+
+    def _plan_for(
+        self,
+        owner: str,
+        x: FloatArray,
+        batch_size: int,
+        run: Compiled | None = None,
+        progress: Progress | None = None,
+    ) -> Planned | None:
+        """Return the plan for images like `x`, or None: then the layers run one by one."""
+        from convcore._plan import Planned, Unplannable, planning
+
+        if len(x) == 0 or not planning.enabled:
+            return None
+        training = owner == "fit"
+        try:
+            self._planned = Planned.build(self, run or self._compiled, x.shape[1:], self._planned)
+            self._planned.prepare(batch_size, training)
+            return self._planned
+        except Unplannable as reason:
+            if self._told is None:
+                self._told = str(reason)
+                if progress is not None:
+                    progress.line(f"{owner}: layer by layer, the planner does not know {reason}")
+            return None
+
+    def plan(self, input_shape: Sequence[int], batch_size: int = 32, training: bool = True) -> str:
+        """Return what `fit` runs for a batch: phases, steps and memory, as text.
+
+        Parameters
+        ----------
+        input_shape : sequence of int
+            Of one sample, without the batch: (C, H, W).
+        batch_size : int, default 32
+        training : bool, default True
+            False shows the program of `predict` and `evaluate`.
+
+        Raises
+        ------
+        ValueError
+            When the network has something that the planner does not know, and so runs layer by
+            layer; the message names it.
+
+        See Also
+        --------
+        docs/engine.md explains phases and steps on an example.
+
+        Examples
+        --------
+        >>> from convcore import nn
+        >>> model = nn.Sequential(nn.Linear(4, 3))
+        >>> model.compile(optimizer="sgd")
+        >>> print(model.plan((4,), batch_size=2, training=False).splitlines()[1])
+        phase 1
+        """
+        from convcore._plan import Planned, Unplannable
+
+        run = self._expect_compiled("plan") if training else None
+        shape = tuple(to_count("plan", "input_shape", size) for size in input_shape)
+        batch_size = to_count("plan", "batch_size", batch_size)
+        try:
+            planned = Planned.build(self, run, shape, self._planned)
+            planned.prepare(batch_size, training)
+        except Unplannable as reason:
+            raise ValueError(
+                f"plan: the network runs layer by layer: expected layers, loss and optimizer that "
+                f"the planner knows, got {reason}"
+            ) from None
+        return planned.plan.describe(batch_size, training)
 
     # ---- evaluate and predict --------------------------------------------------------------------
 
@@ -323,9 +443,12 @@ class Model(_Base):
         from convcore.summary import in_mode
 
         averages = Averages(run)
+        batches = Batches(x, y, batch_size)
+        planned = self._plan_for("evaluate", x, batches.size)
+        forward = self if planned is None else planned.forward
         with in_mode(self, training=False):
-            for xs, ys in Batches(x, y, batch_size).in_order(None):
-                output = self(xs)
+            for xs, ys in batches.in_order(None):
+                output = forward(xs)
                 averages.add(output, ys, run.criterion.evaluate(output, ys))
                 if progress.enabled:
                     progress.advance(len(xs), averages.values())
@@ -351,6 +474,9 @@ class Model(_Base):
         batch_size = to_count("predict", "batch_size", batch_size)
         x = to_float32("predict", to_array("predict", "x", x))
         shape = self._predicted_shape(x)
+        planned = self._plan_for("predict", x, min(batch_size, len(x)))
+        if planned is not None:
+            return planned.forward(x, batch_size)
         result = np.empty((len(x), *shape[1:]), np.float32)
         with in_mode(self, training=False):
             for start in range(0, len(x), batch_size):

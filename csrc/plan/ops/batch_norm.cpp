@@ -1,4 +1,15 @@
+// batch_norm, alone or with what follows it: y = relu(norm(x) + residual).
+//
+// Statistics are sums over all images, so the forward pass and the backward pass each cross a barrier:
+//
+//   phase p      block: sums of x           (right after the step that made x, while x is in the cache)
+//   phase p + 1  once: mean, scale          block: y, and whatever reads it
+//
+//   phase q      block: dz = dy where y > 0, and its sums
+//   phase q + 1  once: dweight, dbias       block: dx, and whatever reads it
 #include "ops/batch_norm.h"
+
+#include <algorithm>
 
 #include "cpu/kernels.h"
 #include "plan/builder.h"
@@ -6,8 +17,180 @@
 namespace convcore::plan {
 namespace {
 
-void forward(Builder&, int) { fail("plan", "batch_norm", "a plan", "none yet"); }
-void backward(Builder&, int) {}
+enum Parameters { kWeight, kBias, kRunningMean, kRunningVar };
+enum Buffers { kMean, kRstd, kScale, kShift, kPivot };  // (C) each
+
+BatchNormShape shape_of(Builder& b, int i) {
+  const Value& x = b.program[b.input_of(i).y];
+  const int64_t c = x.shape[0];
+  const BatchNormShape s{b.options.images, c, c ? x.floats / c : 0, x.layout};
+  if (b.options.training && s.per_channel() == 1)
+    fail("batch_norm", "x has too few values per channel", "more than 1 in training (their variance is needed)",
+         "1 (x has shape " + to_string(b.batch_shape(b.input_of(i).y)) + ")");
+  return s;
+}
+
+BatchNormShape of_block(BatchNormShape s, const Block& block) {
+  s.n = block.count();
+  return s;
+}
+
+float* data(const Frame& f, int p) { return p < 0 ? nullptr : f.parameters[size_t(p)].data; }
+
+// Sums of a shard: two arrays of C doubles, cleared before its first block.
+struct ShardSums {
+  BufferId id;
+  int64_t c;
+  ShardSums(Builder& b, int64_t c) : id(b.program.buffer(Per::shard, 4 * c)), c(c) {}
+  double* of(const Frame& f, int64_t shard) const { return reinterpret_cast<double*>(f.buffer(id, shard)); }
+  double* begin(const Frame& f, const Block& block) const {
+    double* sums = of(f, block.shard);
+    if (block.first) std::fill(sums, sums + 2 * c, 0.0);
+    return sums;
+  }
+  // Adds the other shards to the first, in order.
+  double* total(const Frame& f) const {
+    double* sums = of(f, 0);
+    for (int64_t shard = 1; shard < f.program().shards(); shard++)
+      for (int64_t i = 0; i < 2 * c; i++) sums[i] += of(f, shard)[i];
+    return sums;
+  }
+};
+
+// scale = weight * rstd, shift = bias: what `apply` takes.
+void set_affine(const Frame& f, const std::vector<BufferId>& buffers, const float* weight, const float* bias,
+                int64_t c) {
+  const float* rstd = f.buffer(buffers[kRstd]);
+  float *scale = f.buffer(buffers[kScale]), *shift = f.buffer(buffers[kShift]);
+  for (int64_t k = 0; k < c; k++) {
+    scale[k] = weight ? weight[k] * rstd[k] : rstd[k];
+    shift[k] = bias ? bias[k] : 0.f;
+  }
+}
+
+// Emits y = relu(norm(x) + residual), in `phase` or later.
+ValueId apply(Builder& b, int i, int phase) {
+  const BatchNormShape s = shape_of(b, i);
+  const ValueId x = b.input_of(i).y;
+  const bool relu = b.node(i).integer("relu") != 0, adds = b.node(i).inputs.size() > 1;
+  const ValueId residual = adds ? b.in_layout(b.input_of(i, 1).y, s.layout) : -1;
+  const ValueId y = b.program.value(b.node(i).name, b.shape(x), s.layout);
+  const auto buffers = b.made(i).buffers;
+  std::vector<ValueId> reads{x};
+  if (adds) reads.push_back(residual);
+  b.program.block(
+      std::string("batch_norm") + (adds ? " + residual" : "") + (relu ? " + relu" : ""), reads, {y},
+      [=](const Frame& f, const Block& block) {
+        const cpu::BatchNormAffine affine{f.buffer(buffers[kMean]), f.buffer(buffers[kScale]),
+                                          f.buffer(buffers[kShift])};
+        const cpu::BatchNormResidual add{adds ? f.at(residual, block) : nullptr, {}};
+        cpu::kernels().batch_norm.apply(of_block(s, block), 0, block.count(), f.at(x, block), affine, add, relu,
+                                        f.at(y, block));
+      },
+      phase);
+  return y;
+}
+
+int training_statistics(Builder& b, int i) {
+  const BatchNormShape s = shape_of(b, i);
+  const ValueId x = b.input_of(i).y;
+  const auto buffers = b.made(i).buffers;
+  const int weight = b.parameter(i, kWeight), bias = b.parameter(i, kBias);
+  const int running_mean = b.parameter(i, kRunningMean), running_var = b.parameter(i, kRunningVar);
+  const double momentum = b.node(i).number("momentum"), eps = b.node(i).number("eps");
+  const ShardSums sums(b, s.c);
+  const int phase = b.program.block("batch_norm sums", {x}, {}, [=](const Frame& f, const Block& block) {
+    double* sum = sums.begin(f, block);
+    cpu::kernels().batch_norm.partial(of_block(s, block), 0, block.count(), f.at(x, block), data(f, running_mean), sum,
+                                      sum + s.c);
+  });
+  return b.program.serial("batch_norm statistics", {}, phase + 1, [=](const Frame& f) {
+    const double* sum = sums.total(f);
+    const float* mean = data(f, running_mean);
+    float* pivot = f.buffer(buffers[kPivot]);
+    if (mean) std::copy(mean, mean + s.c, pivot);
+    cpu::kernels().batch_norm.finish(s.c, s.per_channel(), mean ? pivot : nullptr, sum, sum + s.c, momentum, eps,
+                                     f.buffer(buffers[kMean]), f.buffer(buffers[kRstd]), data(f, running_mean),
+                                     data(f, running_var));
+    set_affine(f, buffers, data(f, weight), data(f, bias), s.c);
+  });
+}
+
+int running_statistics(Builder& b, int i) {
+  const int64_t c = shape_of(b, i).c;
+  const auto buffers = b.made(i).buffers;
+  const int weight = b.parameter(i, kWeight), bias = b.parameter(i, kBias);
+  const int running_mean = b.parameter(i, kRunningMean), running_var = b.parameter(i, kRunningVar);
+  const double eps = b.node(i).number("eps");
+  return b.program.serial("batch_norm statistics", {}, 0, [=](const Frame& f) {
+    const float* mean = data(f, running_mean);
+    std::copy(mean, mean + c, f.buffer(buffers[kMean]));
+    cpu::kernels().batch_norm.reciprocal_std(c, data(f, running_var), eps, f.buffer(buffers[kRstd]));
+    set_affine(f, buffers, data(f, weight), data(f, bias), c);
+  });
+}
+
+void forward(Builder& b, int i) {
+  Builder::Made& made = b.made(i);
+  const int64_t c = shape_of(b, i).c;
+  for (int k = kMean; k <= kPivot; k++) made.buffers.push_back(b.program.buffer(Per::program, c));
+  const int phase = b.options.training ? training_statistics(b, i) : running_statistics(b, i);
+  made.y = apply(b, i, std::max(phase, Builder::kFirstPhase));
+  // Backwards y is made again from x, which is read there anyway, unless it has a residual part: then it is kept.
+  if (b.node(i).inputs.size() == 1)
+    b.made(i).recall = [&b, i](ValueId with) { return apply(b, i, b.program.phase_of(with)); };
+}
+
+void backward(Builder& b, int i) {
+  const BatchNormShape s = shape_of(b, i);
+  const ValueId x = b.input_of(i).y;
+  const auto buffers = b.made(i).buffers;
+  const bool relu = b.node(i).integer("relu") != 0;
+  const int weight = b.parameter(i, kWeight), bias = b.parameter(i, kBias);
+  const bool trains_weight = b.trains(i, kWeight), trains_bias = b.trains(i, kBias);
+
+  const ValueId dy = b.gradient(i, s.layout);
+  const ValueId y = relu ? b.recalled(i, dy) : -1;
+  const ValueId dz = relu ? b.gradient_in_place(i, "dz of " + b.node(i).name) : dy;
+  const ShardSums sums(b, s.c);
+  std::vector<ValueId> reads{dy, x}, writes;
+  if (relu) reads.push_back(y), writes.push_back(dz);
+  const int phase = b.program.block(
+      relu ? "relu backward and batch_norm sums" : "batch_norm backward sums", reads, writes,
+      [=](const Frame& f, const Block& block) {
+        double* sum = sums.begin(f, block);
+        cpu::kernels().batch_norm.backward_partial(
+            of_block(s, block), 0, block.count(), f.at(dy, block), f.at(x, block), f.buffer(buffers[kMean]),
+            relu ? f.at(y, block) : nullptr, relu ? f.at(dz, block) : nullptr, sum, sum + s.c);
+      });
+
+  const BufferId scale = b.program.buffer(Per::program, s.c), center = b.program.buffer(Per::program, s.c),
+                 slope = b.program.buffer(Per::program, s.c);
+  const int next = b.program.serial("batch_norm backward statistics", {}, phase + 1, [=](const Frame& f) {
+    const double* sum = sums.total(f);
+    cpu::kernels().batch_norm.backward_finish(
+        s.c, s.per_channel(), sum, sum + s.c, f.buffer(buffers[kRstd]), data(f, weight), f.buffer(scale),
+        f.buffer(center), f.buffer(slope), trains_weight ? f.parameters[size_t(weight)].grad : nullptr,
+        trains_bias ? f.parameters[size_t(bias)].grad : nullptr);
+  });
+  if (trains_weight) b.gradient_written(weight, next);
+  if (trains_bias) b.gradient_written(bias, next);
+
+  // In a residual network both branches read dz, so it is nobody's to write to.
+  if (b.node(i).inputs.size() > 1) b.add_gradient(b.node(i).inputs[1], dz, false);
+  if (!b.input_of(i).needs_gradient) return;
+  const ValueId dx = b.program.value("d" + b.program[x].name, b.shape(x), s.layout);
+  b.program.block(
+      "batch_norm backward", {dz, x}, {dx},
+      [=](const Frame& f, const Block& block) {
+        const cpu::BatchNormInputGradient gradient{f.buffer(buffers[kMean]), f.buffer(scale), f.buffer(center),
+                                                   f.buffer(slope)};
+        cpu::kernels().batch_norm.backward_apply(of_block(s, block), 0, block.count(), f.at(dz, block), f.at(x, block),
+                                                 gradient, f.at(dx, block));
+      },
+      next);
+  b.add_gradient(b.node(i).inputs[0], dx, true);
+}
 
 }  // namespace
 

@@ -9,11 +9,20 @@ constexpr char kOp[] = "conv2d";
 
 Conv2dShape shape_of(Builder& b, int i) {
   const Node& n = b.node(i);
+  if (b.shape(b.input_of(i).y).size() != 3)
+    fail("plan", "conv2d cannot be planned", "images (C, H, W)", to_string(b.shape(b.input_of(i).y)));
   Conv2dParams p{};
   p.stride = {n.integer("stride", 0), n.integer("stride", 1)};
   p.padding = {n.integer("padding", 0), n.integer("padding", 1), n.integer("padding", 2), n.integer("padding", 3)};
   p.dilation = {n.integer("dilation", 0), n.integer("dilation", 1)};
   p.groups = n.integer("groups");
+  if (n.integer("same")) {
+    const Shape &x = b.shape(b.input_of(i).y), &w = b.parameter_shape(i, 0);
+    for (size_t axis = 0; axis < 2; axis++) {
+      const auto pads = same_padding(x[axis + 1], w[axis + 2], p.stride[axis], p.dilation[axis]);
+      p.padding[2 * axis] = pads[0], p.padding[2 * axis + 1] = pads[1];
+    }
+  }
   return infer_conv2d_shape(kOp, b.batch_shape(b.input_of(i).y), b.parameter_shape(i, 0), p);
 }
 

@@ -1,0 +1,15 @@
+// Fusions: each rule rewrites the graph where it finds its pattern, and the result means the same.
+#pragma once
+#include "plan/graph.h"
+
+namespace convcore::plan {
+
+// relu(batch_norm(x)) -> batch_norm with relu
+void fuse_batch_norm_relu(Graph&);
+// batch_norm(x) + r -> batch_norm with the residual r
+void fuse_batch_norm_add(Graph&);
+
+// All that help a training, or inference.
+Graph fuse(Graph graph, bool training);
+
+}  // namespace convcore::plan

@@ -1,0 +1,430 @@
+"""The planned engine: from layers to a program in C++ that runs whole training steps in one call.
+
+`Planned.build` walks the layers of a network and writes down a graph; ``csrc/plan`` makes the
+program of it. A network with something the planner does not know raises `Unplannable`, and the
+engine goes on layer by layer.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from convcore import _core, nn, optim
+from convcore.functional._arguments import FloatArray, to_padding, to_tuple
+from convcore.nn.parameter import Parameter
+
+if TYPE_CHECKING:
+    from convcore._training import AnyArray, Compiled
+    from convcore.nn.module import Module
+
+Attributes = dict[str, list[float]]
+
+#: The numbers that csrc/ops/activation.h gives to the functions.
+_ACTIVATIONS: dict[type, int] = {nn.ReLU: 0, nn.LeakyReLU: 1, nn.Tanh: 2, nn.Sigmoid: 3}
+
+
+class _Planning:
+    """Whether networks are planned; tests switch it off to compare."""
+
+    enabled = True
+
+
+planning = _Planning()
+
+
+class Unplannable(Exception):
+    """What the planner does not know; the message names it."""
+
+
+@dataclass
+class _Array:
+    """An array of a layer that the program works on: a parameter, or a buffer of a module."""
+
+    owner: Any
+    name: str
+
+    def get(self) -> FloatArray:
+        array: FloatArray = getattr(self.owner, self.name)
+        return array
+
+
+@dataclass
+class _Graph:
+    """The nodes, as csrc/plan/graph.h has them, and the arrays that they name by number."""
+
+    nodes: list[dict[str, Any]] = field(default_factory=list)
+    arrays: list[_Array] = field(default_factory=list)
+    numbers: dict[tuple[int, str], int] = field(default_factory=dict)
+    norms: list[nn.BatchNorm2d] = field(default_factory=list)
+
+    def add(
+        self,
+        op: str,
+        name: str,
+        inputs: list[int],
+        arrays: list[tuple[Any, str]] | None = None,
+        **attributes: Any,
+    ) -> int:
+        self.nodes.append(
+            {
+                "op": op,
+                "name": name,
+                "inputs": inputs,
+                "parameters": [self._number(owner, key) for owner, key in arrays or []],
+                "attributes": {k: _numbers(v) for k, v in attributes.items()},
+            }
+        )
+        return len(self.nodes) - 1
+
+    def _number(self, owner: Any, name: str) -> int:
+        value = getattr(owner, name)
+        if value is None:
+            return -1
+        if isinstance(value, Parameter):
+            owner, name = value, "data"
+        key = (id(owner), name)
+        if key in self.numbers:
+            raise Unplannable("a parameter that two layers share")
+        self.numbers[key] = len(self.arrays)
+        self.arrays.append(_Array(owner, name))
+        return self.numbers[key]
+
+
+def _numbers(value: Any) -> list[float]:
+    return [float(v) for v in value] if isinstance(value, (list, tuple)) else [float(value)]
+
+
+# ---- layers --------------------------------------------------------------------------------------
+
+
+def _conv2d(graph: _Graph, layer: nn.Conv2d, name: str, x: int) -> int:
+    same = layer.padding == "same"
+    padding = to_padding(
+        "Conv2d",
+        "valid" if same else layer.padding,
+        (0, 0),  # only 'same' needs the size of the image
+        layer.kernel_size,
+        layer.stride,
+        layer.dilation,
+    )
+    return graph.add(
+        "conv2d",
+        name,
+        [x],
+        [(layer, "weight"), (layer, "bias")],
+        stride=layer.stride,
+        padding=[p for pair in padding for p in pair],
+        same=same,
+        dilation=layer.dilation,
+        groups=layer.groups,
+    )
+
+
+def _linear(graph: _Graph, layer: nn.Linear, name: str, x: int) -> int:
+    return graph.add("linear", name, [x], [(layer, "weight"), (layer, "bias")])
+
+
+def _batch_norm(graph: _Graph, layer: nn.BatchNorm2d, name: str, x: int) -> int:
+    if layer.momentum is None or layer.running_mean is None:
+        raise Unplannable(f"{name}: batch norm without momentum or running statistics")
+    graph.norms.append(layer)
+    arrays = [(layer, key) for key in ("weight", "bias", "running_mean", "running_var")]
+    return graph.add(
+        "batch_norm", name, [x], arrays, momentum=layer.momentum, eps=layer.eps, relu=0
+    )
+
+
+def _activation(graph: _Graph, layer: Module, name: str, x: int) -> int:
+    slope = getattr(layer, "negative_slope", 0.0)
+    return graph.add(
+        "activation", name, [x], kind=_ACTIVATIONS[type(layer)], negative_slope=slope
+    )
+
+
+def _pair(layer: Module, name: str) -> tuple[int, ...]:
+    return to_tuple(type(layer).__name__, name, getattr(layer, name), 2)
+
+
+def _max_pool(graph: _Graph, layer: nn.MaxPool2d, name: str, x: int) -> int:
+    window = {key: _pair(layer, key) for key in ("kernel_size", "stride", "padding", "dilation")}
+    return graph.add("max_pool2d", name, [x], **window, ceil_mode=layer.ceil_mode)
+
+
+def _avg_pool(graph: _Graph, layer: nn.AvgPool2d, name: str, x: int) -> int:
+    window = {key: _pair(layer, key) for key in ("kernel_size", "stride", "padding")}
+    return graph.add(
+        "avg_pool2d",
+        name,
+        [x],
+        **window,
+        dilation=(1, 1),
+        ceil_mode=layer.ceil_mode,
+        count_include_pad=layer.count_include_pad,
+        divisor_override=layer.divisor_override or 0,
+    )
+
+
+def _adaptive_avg_pool(graph: _Graph, layer: nn.AdaptiveAvgPool2d, name: str, x: int) -> int:
+    size = layer.output_size if isinstance(layer.output_size, tuple) else (layer.output_size,) * 2
+    return graph.add(
+        "adaptive_avg_pool2d", name, [x], output_size=[-1 if v is None else v for v in size]
+    )
+
+
+def _pad_channels(graph: _Graph, layer: nn.PadChannels, name: str, x: int) -> int:
+    return graph.add("pad_channels", name, [x], padding=layer.padding, stride=layer.stride)
+
+
+def _flatten(graph: _Graph, layer: nn.Flatten, name: str, x: int) -> int:
+    if (layer.start_dim, layer.end_dim) != (1, -1):
+        raise Unplannable(f"{name}: {layer!r}")
+    return graph.add("flatten", name, [x])
+
+
+def _identity(graph: _Graph, layer: nn.Identity, name: str, x: int) -> int:
+    return x
+
+
+def _sequential(graph: _Graph, layer: nn.Sequential, name: str, x: int) -> int:
+    for key, child in layer.named_children():
+        x = _visit(graph, child, f"{name}.{key}" if name else key, x)
+    return x
+
+
+def _residual(graph: _Graph, layer: nn.Residual, name: str, x: int) -> int:
+    prefix = f"{name}." if name else ""
+    main = _visit(graph, layer.body, f"{prefix}body", x)
+    side = x
+    if layer.shortcut is not None:
+        side = _visit(graph, layer.shortcut, f"{prefix}shortcut", x)
+    y = graph.add("add", f"{name or 'residual'} sum", [main, side])
+    if layer.activation is not None:
+        y = _visit(graph, layer.activation, f"{prefix}activation", y)
+    return y
+
+
+#: By the exact type: a subclass may have another forward.
+_LAYERS: dict[type, Callable[[_Graph, Any, str, int], int]] = {
+    nn.AdaptiveAvgPool2d: _adaptive_avg_pool,
+    nn.AvgPool2d: _avg_pool,
+    nn.BatchNorm1d: _batch_norm,
+    nn.BatchNorm2d: _batch_norm,
+    nn.Conv2d: _conv2d,
+    nn.Flatten: _flatten,
+    nn.Identity: _identity,
+    nn.Linear: _linear,
+    nn.MaxPool2d: _max_pool,
+    nn.PadChannels: _pad_channels,
+    nn.Residual: _residual,
+    nn.Sequential: _sequential,
+    **dict.fromkeys(_ACTIVATIONS, _activation),
+}
+
+
+def _visit(graph: _Graph, layer: Module, name: str, x: int) -> int:
+    add = _LAYERS.get(type(layer))
+    if add is None:
+        raise Unplannable(f"{name}: {type(layer).__name__}")
+    return add(graph, layer, name, x)
+
+
+# ---- optimizers ----------------------------------------------------------------------------------
+
+
+def _groups_of(optimizer: Any) -> list[dict[str, Any]]:
+    if type(optimizer) not in (optim.SGD, optim.Adam, optim.AdamW):
+        raise Unplannable(f"the optimizer {type(optimizer).__name__}")
+    groups: list[dict[str, Any]] = optimizer.param_groups
+    return groups
+
+
+def _settings(optimizer: Any, group: dict[str, Any]) -> dict[str, Any]:
+    """Return the group as the program takes it."""
+    if type(optimizer) is optim.SGD:
+        keys = ("lr", "momentum", "dampening", "weight_decay", "nesterov")
+        return {"kind": "sgd", **{key: group[key] for key in keys}}
+    steps = {optimizer.state[p]["step"] for p in group["params"] if optimizer.state.get(p)}
+    if len(steps) > 1:
+        raise Unplannable("Adam with parameters at different steps")
+    beta1, beta2 = group["betas"]
+    return {
+        "kind": "adam",
+        **{key: group[key] for key in ("lr", "eps", "weight_decay")},
+        "beta1": beta1,
+        "beta2": beta2,
+        "decoupled": type(optimizer) is optim.AdamW,
+        "step": steps.pop() + 1 if steps else 1,
+    }
+
+
+def _state_arrays(optimizer: Any, p: Parameter, group: dict[str, Any]) -> tuple[list[Any], bool]:
+    """Return the two arrays that the optimizer keeps for `p`, made where they are missing."""
+    state = optimizer.state.setdefault(p, {})
+    first = not state
+    if type(optimizer) is optim.SGD:
+        if group["momentum"] == 0:
+            return [None, None], first
+        buffer = state.get("momentum_buffer")
+        if buffer is None:
+            first, buffer = True, np.zeros(p.shape, np.float32)
+            state["momentum_buffer"] = buffer
+        return [buffer, None], first
+    if first:
+        state.update(
+            step=0,
+            exp_avg=np.zeros(p.shape, np.float32),
+            exp_avg_sq=np.zeros(p.shape, np.float32),
+        )
+    return [state["exp_avg"], state["exp_avg_sq"]], first
+
+
+# ---- the plan ------------------------------------------------------------------------------------
+
+
+class Planned:
+    """A network, its loss and its optimizer, planned for images of one shape."""
+
+    def __init__(self, key: Any, plan: _core.Plan, graph: _Graph) -> None:
+        self.key = key  # what the plan was made from: equal keys need no new plan
+        self.plan = plan
+        self._graph = graph
+
+    def prepare(self, images: int, training: bool) -> None:
+        """Make the program for batches of `images`, or raise `Unplannable`."""
+        try:
+            self.plan.prepare(images, training)
+        except ValueError as error:
+            if not str(error).startswith("plan: "):
+                raise
+            raise Unplannable(str(error).removeprefix("plan: ")) from error
+
+    @staticmethod
+    def build(
+        model: Module, run: Compiled | None, x_shape: tuple[int, ...], known: Planned | None
+    ) -> Planned:
+        """Plan `model` for images of `x_shape`, or return `known` when it still fits.
+
+        Raises
+        ------
+        Unplannable
+            Names what the planner does not know.
+        """
+        graph = _Graph()
+        x = graph.add("input", "x", [])
+        y = _visit(graph, model, "", x)
+        if y == x:
+            raise Unplannable("a network without layers")
+        inference = list(graph.nodes)
+        groups: dict[int, int] = {}
+        if run is not None:
+            _add_loss(graph, run, y)
+            for number, group in enumerate(_groups_of(run.optimizer)):
+                groups |= {id(p): number for p in group["params"]}
+        infos = []
+        for array in graph.arrays:
+            trained = isinstance(array.owner, Parameter) and array.owner.requires_grad
+            infos.append((list(array.get().shape), trained, groups.get(id(array.owner), -1)))
+        key = (graph.nodes, infos, x_shape, [id(array.owner) for array in graph.arrays])
+        if known is not None and known.key == key:
+            return known
+        training = graph.nodes if run is not None else []
+        plan = _core.Plan(training, inference, infos, list(x_shape))
+        return Planned(key, plan, graph)
+
+    def _memory(self, optimizer: Any = None) -> list[tuple[Any, ...]]:
+        """Return the arrays of all parameters: data, gradient, two of the optimizer, first step."""
+        group_of = {}
+        if optimizer is not None:
+            group_of = {id(p): group for group in optimizer.param_groups for p in group["params"]}
+        memory: list[tuple[Any, ...]] = []
+        for array in self._graph.arrays:
+            p = array.owner
+            if optimizer is None or not isinstance(p, Parameter) or not p.requires_grad:
+                memory.append((array.get(), None, None, None, False))
+                continue
+            if not _is_writeable(p.grad, p.shape):
+                p.grad = np.zeros(p.shape, np.float32)
+            group = group_of.get(id(p))
+            state, first = _state_arrays(optimizer, p, group) if group else ([None, None], False)
+            memory.append((p.data, p.grad, *state, first))
+        return memory
+
+    def train(
+        self, run: Compiled, x: FloatArray, y: AnyArray, order: AnyArray, batch_size: int
+    ) -> list[tuple[float, float, int]]:
+        """Train on the images `order`; return sum of losses, right answers, targets per step."""
+        optimizer, criterion = run.optimizer, run.criterion
+        assert isinstance(criterion, nn.CrossEntropyLoss)
+        memory = self._memory(optimizer)
+        settings = [_settings(optimizer, group) for group in optimizer.param_groups]
+        results = self.plan.train(
+            x,
+            y,
+            order,
+            batch_size,
+            criterion.ignore_index,
+            criterion.reduction == "mean",
+            settings,
+            memory,
+        )
+        if type(optimizer) is not optim.SGD:
+            for p in (p for group in optimizer.param_groups for p in group["params"]):
+                if p.requires_grad:
+                    optimizer.state[p]["step"] += len(results)
+        for norm in self._graph.norms:
+            if norm.num_batches_tracked is not None:
+                norm.num_batches_tracked += len(results)
+        return results
+
+    def forward(self, x: FloatArray, batch_size: int | None = None) -> FloatArray:
+        """Return the output of the network in evaluation mode."""
+        return self.plan.forward(x, batch_size or len(x), self._memory())
+
+
+def _is_writeable(grad: Any, shape: tuple[int, ...]) -> bool:
+    return (
+        isinstance(grad, np.ndarray)
+        and grad.dtype == np.float32
+        and grad.shape == shape
+        and grad.flags.c_contiguous
+        and grad.flags.writeable
+    )
+
+
+def _add_loss(graph: _Graph, run: Compiled, y: int) -> None:
+    criterion = run.criterion
+    if type(criterion) is not nn.CrossEntropyLoss:
+        raise Unplannable(f"the loss {type(criterion).__name__}")
+    if any(metric is not None for metric in run.metrics.values()):
+        raise Unplannable("metrics other than the accuracy")
+    graph.add(
+        "cross_entropy",
+        "loss",
+        [y],
+        ignore_index=criterion.ignore_index,
+        mean=criterion.reduction == "mean",
+        label_smoothing=criterion.label_smoothing,
+    )
+
+
+def chunks(steps: int, batches: bool) -> Iterator[tuple[int, Callable[[float], None]]]:
+    """Cut an epoch into calls of about 50 ms: long enough to cost nothing, short enough to stop.
+
+    Yields how many steps to run, and a function that is told how many seconds they took. With
+    `batches` every step is a call of its own, because callbacks want to see it.
+    """
+    done, seconds_per_step = 0, math.inf
+
+    def took(seconds: float) -> None:
+        nonlocal seconds_per_step
+        seconds_per_step = max(seconds / count, 1e-9)
+
+    while done < steps:
+        count = 1 if batches else max(1, min(steps - done, int(0.05 / seconds_per_step)))
+        yield count, took
+        done += count
