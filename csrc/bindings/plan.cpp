@@ -108,6 +108,7 @@ void bind_plan(py::module_& m) {
            })
       .def("prepare", &plan::Plan::prepare)
       .def("describe", &plan::Plan::describe)
+      .def("profile", &plan::Plan::profile)
       .def("memory_bytes", &plan::Plan::memory_bytes);
 }
 

@@ -18,6 +18,7 @@ constexpr size_t kMostPrograms = 6;
 struct Plan::Prepared {
   Program program;
   std::unique_ptr<Frame> frame;
+  int64_t profiled_passes = 0;
 
   Prepared(const Graph& graph, const Shape& input, int64_t images, bool training) : program(images) {
     Builder(fuse(graph, training), {images, input, training}, program).build();
@@ -35,10 +36,13 @@ struct Plan::Prepared {
   // One pass, called by every thread of a team. `before`: what one thread does first.
   void pass(Team& team, int thread, const std::function<void()>& before) {
     for (int phase = 0; phase < program.phases(); phase++) {
-      team.meet([&] {
-        if (phase == 0) before();
-        frame->run_before(phase);
-      });
+      {
+        const Stopwatch watch(thread == 0 && !frame->profile.empty() ? &frame->profile.back() : nullptr);
+        team.meet([&] {
+          if (phase == 0) before(), profiled_passes++;
+          frame->run_before(phase);
+        });
+      }
       team.attempt([&] { frame->run_phase(phase, thread, team.threads()); });
     }
   }
@@ -143,7 +147,18 @@ Tensor Plan::forward(const Tensor& x, int64_t batch, std::vector<ParameterMemory
   return y;
 }
 
-std::string Plan::describe(int64_t images, bool training) { return prepared(images, training).program.describe(); }
+std::string Plan::describe(int64_t images, bool training) {
+  Prepared& p = prepared(images, training);
+  std::vector<double> means = p.frame ? p.frame->profile : std::vector<double>{};
+  for (double& seconds : means) seconds /= double(std::max<int64_t>(1, p.profiled_passes));
+  return p.program.describe(means);
+}
+
+void Plan::profile(int64_t images, bool training) {
+  Prepared& p = prepared(images, training);
+  p.frame_for(num_threads()).start_profile();
+  p.profiled_passes = 0;
+}
 
 int64_t Plan::memory_bytes() const {
   int64_t bytes = 0;

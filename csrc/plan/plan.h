@@ -51,6 +51,8 @@ class Plan {
   // the network cannot be planned.
   void prepare(int64_t images, bool training) { prepared(images, training); }
   std::string describe(int64_t images, bool training);
+  // From now on, measures the steps of this program, for describe: the means of the passes since.
+  void profile(int64_t images, bool training);
   int64_t memory_bytes() const;  // of all programs
 
  private:

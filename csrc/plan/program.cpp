@@ -1,6 +1,7 @@
 #include "plan/program.h"
 
 #include <algorithm>
+#include <iomanip>
 #include <sstream>
 
 #include "cpu/kernels.h"
@@ -91,7 +92,7 @@ int Program::block(std::string text, const std::vector<ValueId>& reads, const st
   for (ValueId id : writes) index = std::max(index, uses_[size_t(values_[size_t(id)].storage)].last);
   Phase& in = phase(index);
   const int step = int(in.blocks.size());
-  in.blocks.push_back({std::move(text), std::move(work), reads, writes});
+  in.blocks.push_back({std::move(text), std::move(work), reads, writes, steps_++});
   for (ValueId id : reads) touch(id, index, step, false);
   for (ValueId id : writes) touch(id, index, step, true);
   return index;
@@ -101,7 +102,7 @@ int Program::tasks(std::string text, const std::vector<ValueId>& reads, int afte
                    TaskWork work) {
   int index = after;
   for (ValueId id : reads) index = std::max(index, phase_of(id) + 1);
-  phase(index).tasks.push_back({std::move(text), std::move(work), count, cost});
+  phase(index).tasks.push_back({std::move(text), std::move(work), steps_++, count, cost});
   for (ValueId id : reads) touch(id, index, -1, false);
   return index;
 }
@@ -210,20 +211,27 @@ void Frame::run_before(int phase) const {
 void Frame::run_phase(int phase, int thread, int threads) const {
   const Program::Phase& steps = program_.phases_[size_t(phase)];
   const int64_t shards = program_.shards_;
+  const bool profiled = thread == 0 && !profile.empty();
   if (!steps.blocks.empty())
     for (int64_t shard = shards * thread / threads; shard < shards * (thread + 1) / threads; shard++) {
       const int64_t begin = program_.shard_begin(shard), images = program_.shard_begin(shard + 1) - begin;
       const int64_t blocks = (images + steps.block_images - 1) / steps.block_images;
       for (int64_t i = 0; i < blocks; i++) {
         const Block block{begin + images * i / blocks, begin + images * (i + 1) / blocks, shard, i == 0, thread};
-        for (const auto& step : steps.blocks) step.work(*this, block);
+        for (const auto& step : steps.blocks) {
+          const Stopwatch watch(profiled ? &profile[size_t(step.number)] : nullptr);
+          step.work(*this, block);
+        }
       }
     }
   double total = 0, at = 0;
   for (const auto& step : steps.tasks) total += step.cost * double(step.count);
   for (const auto& step : steps.tasks)
     for (int64_t task = 0; task < step.count; task++, at += step.cost)
-      if (std::min(int((at + step.cost / 2) / total * threads), threads - 1) == thread) step.work(*this, task, thread);
+      if (std::min(int((at + step.cost / 2) / total * threads), threads - 1) == thread) {
+        const Stopwatch watch(profiled ? &profile[size_t(step.number)] : nullptr);
+        step.work(*this, task, thread);
+      }
 }
 
 void Frame::update(int group, const ParameterMemory& p, int64_t begin, int64_t count) const {
@@ -239,30 +247,39 @@ void Frame::update(int group, const ParameterMemory& p, int64_t begin, int64_t c
 
 // ---- description --------------------------------------------------------------------------------------------------
 
-std::string Program::describe() const {
+std::string Program::describe(const std::vector<double>& profile) const {
   std::ostringstream text;
+  const auto milliseconds = [&](int number) {
+    if (profile.empty()) return std::string("  ");
+    std::ostringstream t;
+    t << std::fixed << std::setprecision(3) << std::setw(9) << profile[size_t(number)] * 1e3 << "  ";
+    return t.str();
+  };
   const auto value_text = [&](ValueId id) {
     const Value& v = values_[size_t(id)];
-    const Use& use = uses_[size_t(v.storage)];
     std::string t = v.name + to_string(v.shape);
-    if (v.layout == Layout::channels_last) t += " channels-last";
-    return t + (use.local ? " in the block buffer" : "");
+    if (v.layout == Layout::channels_last && v.shape.size() == 3) t += " channels-last";
+    return t + (uses_[size_t(v.storage)].local ? ", of the block" : "");
   };
-  text << images_ << " images in " << shards_ << (shards_ == 1 ? " shard" : " shards") << "; "
-       << (arena_floats_ * 4 + 1023) / 1024 << " KiB for values of the whole batch, " << (block_floats_ * 4 + 1023) / 1024
-       << " KiB per thread for those of a block\n";
+  text << images_ << " images in " << shards_ << (shards_ == 1 ? " shard" : " shards") << "; values of the whole batch "
+       << (arena_floats_ * 4 + 1023) / 1024 << " KiB, of a block " << (block_floats_ * 4 + 1023) / 1024
+       << " KiB per thread\n";
+  if (!profile.empty()) text << "milliseconds of the first thread, of which it waited " << profile.back() * 1e3 << "\n";
   for (size_t i = 0; i < phases_.size(); i++) {
     const Phase& phase = phases_[i];
     text << "phase " << i + 1;
-    if (!phase.blocks.empty()) text << ", blocks of " << phase.block_images << (phase.block_images == 1 ? " image" : " images");
+    if (!phase.blocks.empty())
+      text << ", blocks of " << phase.block_images << (phase.block_images == 1 ? " image" : " images");
     text << "\n";
-    for (const auto& step : phase.before) text << "  once    " << step.text << "\n";
+    for (const auto& step : phase.before) text << (profile.empty() ? "" : "         ") << "  once   " << step.text << "\n";
     for (const auto& step : phase.blocks) {
-      text << "  block   " << step.text;
-      for (size_t k = 0; k < step.writes.size(); k++) text << (k ? ", " : " -> ") << value_text(step.writes[k]);
+      text << milliseconds(step.number) << "block  " << step.text;
+      for (size_t k = 0; k < step.writes.size(); k++) text << (k ? "; " : " -> ") << value_text(step.writes[k]);
       text << "\n";
     }
-    for (const auto& step : phase.tasks) text << "  " << step.count << (step.count == 1 ? " task  " : " tasks ") << step.text << "\n";
+    for (const auto& step : phase.tasks)
+      text << milliseconds(step.number) << "tasks  " << step.text << (step.count > 1 ? ", " : "")
+           << (step.count > 1 ? std::to_string(step.count) : "") << "\n";
   }
   return text.str();
 }

@@ -18,6 +18,7 @@
 // The same bits at any number of threads: images are cut into shards and blocks by the shapes alone, sums are kept per
 // shard and added in the order of the shards.
 #pragma once
+#include <chrono>
 #include <deque>
 #include <functional>
 #include <memory>
@@ -90,7 +91,8 @@ class Program {
   int phases() const { return int(phases_.size()); }
   int64_t shards() const { return shards_; }
   int64_t shard_begin(int64_t shard) const { return images_ * shard / shards_; }
-  std::string describe() const;
+  // What runs, as text; with the milliseconds of each step from a profile.
+  std::string describe(const std::vector<double>& profile = {}) const;
 
  private:
   friend class Frame;
@@ -106,10 +108,12 @@ class Program {
     std::string text;
     BlockWork work;
     std::vector<ValueId> reads, writes;
+    int number;  // of the step in the program, for the profile
   };
   struct TaskStep {
     std::string text;
     TaskWork work;
+    int number;
     int64_t count;
     double cost;  // of one task, in any unit that all of them share
   };
@@ -139,6 +143,7 @@ class Program {
   std::vector<Use> uses_;
   std::vector<BufferPlace> buffers_;
   std::vector<Phase> phases_;
+  int steps_ = 0;
   int64_t arena_floats_ = 0, block_floats_ = 0;                     // of the arena; of the block buffer of a thread
   int64_t program_floats_ = 0, shard_floats_ = 0, thread_floats_ = 0;  // of the buffers
 };
@@ -167,6 +172,22 @@ struct PassInput {
 
 struct PassResult {
   double loss = 0, right = 0;  // sums over the images
+};
+
+// Adds the time until its end to `seconds`, unless that is null.
+class Stopwatch {
+ public:
+  explicit Stopwatch(double* seconds) : seconds_(seconds) {
+    if (seconds_) start_ = Clock::now();
+  }
+  ~Stopwatch() {
+    if (seconds_) *seconds_ += std::chrono::duration<double>(Clock::now() - start_).count();
+  }
+
+ private:
+  using Clock = std::chrono::steady_clock;
+  double* seconds_;
+  Clock::time_point start_;
 };
 
 // The memory of a program, and the arguments of the running pass.
@@ -203,6 +224,9 @@ class Frame {
   std::vector<GroupStep> groups;
   PassInput input;
   PassResult* result = nullptr;
+  // Seconds that the first thread spent in each step; the last one is for waiting. Empty: not measured.
+  mutable std::vector<double> profile;
+  void start_profile() { profile.assign(size_t(program_.steps_) + 1, 0.0); }
 
  private:
   const Program& program_;
