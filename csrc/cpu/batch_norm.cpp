@@ -38,7 +38,11 @@ struct Wide {  // a Vec in double
 };
 
 CONVCORE_INLINE Wide widen(Vec v) {
-#if defined(__AVX2__) && !defined(__AVX512F__)  // the other way GCC converts two numbers at a time, and spills
+#if defined(__AVX512F__)  // the general way GCC goes through the stack, and with AVX2 it converts two numbers at a time
+  const __m256 low = _mm512_maskz_extractf32x8_ps(0xff, (__m512)v, 0);
+  const __m256 high = _mm512_maskz_extractf32x8_ps(0xff, (__m512)v, 1);
+  return {(DoubleVec)_mm512_maskz_cvtps_pd(0xff, low), (DoubleVec)_mm512_maskz_cvtps_pd(0xff, high)};
+#elif defined(__AVX2__)
   const __m128 low = _mm256_castps256_ps128((__m256)v), high = _mm256_extractf128_ps((__m256)v, 1);
   return {(DoubleVec)_mm256_cvtps_pd(low), (DoubleVec)_mm256_cvtps_pd(high)};
 #elif defined(__aarch64__)
@@ -51,15 +55,15 @@ CONVCORE_INLINE Wide widen(Vec v) {
 #endif
 }
 
-// to[i] += v[i] for the first `lanes` lanes.
-CONVCORE_INLINE void add_doubles(double* to, const Wide& v, int64_t lanes) {
+// to[i] += the numbers of both vectors, as many as there are lanes.
+CONVCORE_INLINE void add_doubles(double* to, DoubleVec low, DoubleVec high, int64_t lanes) {
   double local[kLanes] = {};
   double* p = lanes == kLanes ? to : local;
   if (lanes != kLanes) memcpy(local, to, size_t(lanes) * sizeof(double));
   Wide total;
   memcpy(&total, p, sizeof total);
-  total.low += v.low;
-  total.high += v.high;
+  total.low += low;
+  total.high += high;
   memcpy(p, &total, sizeof total);
   if (lanes != kLanes) memcpy(to, local, size_t(lanes) * sizeof(double));
 }
@@ -87,17 +91,19 @@ static const float* repeated(const float* values, int64_t c, int64_t width, floa
 // bottom. V is `Most` with whole vectors, or 1.
 template <int Most, typename F>
 CONVCORE_INLINE void for_each_tile(const Rows& r, const F& f) {
+  const struct {
+    int64_t first, rows, width;
+  } parts[] = {{0, r.count, r.width}, {r.count * r.width, r.rest > 0, r.rest}};
   const int64_t block = max_of(kLeastBlockRows, min_of(kBlockRows, kBlockFloats / r.width));
-  for (int64_t row = 0; row < r.count; row += block) {
-    const int64_t rows = min_of(block, r.count - row);
-    int64_t column = 0;
-    for (; column + Most * kLanes <= r.width; column += Most * kLanes)
-      f(Const<Most>{}, row * r.width + column, column, rows, int64_t(kLanes));
-    for (; column < r.width; column += kLanes)
-      f(Const<1>{}, row * r.width + column, column, rows, min_of<int64_t>(kLanes, r.width - column));
-  }
-  for (int64_t column = 0; column < r.rest; column += kLanes)
-    f(Const<1>{}, r.count * r.width + column, column, int64_t(1), min_of<int64_t>(kLanes, r.rest - column));
+  for (const auto& part : parts)
+    for (int64_t row = 0; row < part.rows; row += block) {
+      const int64_t at = part.first + row * r.width, rows = min_of(block, part.rows - row);
+      int64_t column = 0;
+      for (; column + Most * kLanes <= part.width; column += Most * kLanes)
+        f(Const<Most>{}, at + column, column, rows, int64_t(kLanes));
+      for (; column < part.width; column += kLanes)
+        f(Const<1>{}, at + column, column, rows, min_of<int64_t>(kLanes, part.width - column));
+    }
 }
 
 // Tiles of more than one vector have whole ones.
@@ -156,13 +162,14 @@ CONVCORE_INLINE void sum_tile(const float* x, int64_t rows, int64_t stride, int6
       second[v] += d * d;
     }
   const double m = double(rows);
+#pragma GCC unroll 4
   for (int v = 0; v < V; v++) {  // d = offset + (x - mean): from sums about the mean to sums about the pivot
     const Wide about = widen(mean[v]), from = widen(pivot ? load_tile<V>(pivot + v * kLanes, lanes) : Vec{});
     const Wide one = widen(first[v]), two = widen(second[v]);
     const DoubleVec low = about.low - from.low, high = about.high - from.high;
-    add_doubles(sum + v * kLanes, {one.low + low * m, one.high + high * m}, lanes);
-    add_doubles(sum_sq + v * kLanes,
-                {two.low + low * (2 * one.low + low * m), two.high + high * (2 * one.high + high * m)}, lanes);
+    add_doubles(sum + v * kLanes, one.low + low * m, one.high + high * m, lanes);
+    add_doubles(sum_sq + v * kLanes, two.low + low * (2 * one.low + low * m),
+                two.high + high * (2 * one.high + high * m), lanes);
   }
 }
 
@@ -232,6 +239,7 @@ CONVCORE_INLINE void gradient_tile(const Gradient& g, int64_t at, int64_t rows, 
                                    const float* mean, double* sum_dz, double* sum_dz_x) {
   const int64_t count = V > 1 ? int64_t(kLanes) : lanes;
   Vec center[V], first[V] = {}, second[V] = {};
+#pragma GCC unroll 4
   for (int v = 0; v < V; v++) center[v] = load_tile<V>(mean + v * kLanes, lanes);
   for (int64_t r = 0; r < rows; r++)
 #pragma GCC unroll 4
@@ -241,9 +249,11 @@ CONVCORE_INLINE void gradient_tile(const Gradient& g, int64_t at, int64_t rows, 
       first[v] += dz;
       second[v] += dz * (load_lanes(g.x + i, count) - center[v]);
     }
+#pragma GCC unroll 4
   for (int v = 0; v < V; v++) {
-    add_doubles(sum_dz + v * kLanes, widen(first[v]), lanes);
-    add_doubles(sum_dz_x + v * kLanes, widen(second[v]), lanes);
+    const Wide dz = widen(first[v]), dz_x = widen(second[v]);
+    add_doubles(sum_dz + v * kLanes, dz.low, dz.high, lanes);
+    add_doubles(sum_dz_x + v * kLanes, dz_x.low, dz_x.high, lanes);
   }
 }
 
@@ -256,7 +266,8 @@ static void gradient_rows(int64_t count, int64_t c, const Gradient& g, const flo
   const bool narrow = r.width != c;
   const float* center = repeated(mean, c, r.width, storage);
   double *first = narrow ? columns.first : sum_dz, *second = narrow ? columns.second : sum_dz_x;
-  for_each_tile<kVecs>(r, [&](auto v, int64_t at, int64_t column, int64_t rows, int64_t lanes) {
+  constexpr int kMost = kRegisters >= 32 ? kVecs : kVecs / 2;  // three registers per vector, and three more
+  for_each_tile<kMost>(r, [&](auto v, int64_t at, int64_t column, int64_t rows, int64_t lanes) {
     gradient_tile<decltype(v)::value, kMasked, kWritten>(g, at, rows, r.width, lanes, center + column, first + column,
                                                          second + column);
   });

@@ -18,6 +18,7 @@ shapes = st.one_of(
     st.tuples(st.integers(0, 40), st.integers(1, 40)),
     st.tuples(st.integers(0, 6), st.integers(1, 9), st.integers(1, 70)),
     st.tuples(st.integers(0, 5), st.integers(1, 6), st.integers(1, 11), st.integers(1, 11)),
+    st.tuples(st.integers(1, 3), st.integers(1, 140), st.integers(1, 7), st.integers(1, 7)),
 ).filter(lambda shape: per_channel(shape) != 1)
 
 
@@ -57,12 +58,13 @@ def assert_within(got, want, bound, what=""):
 def bounds_of(x, dy, mean, rstd, weight, bias, training):
     """Return bounds on the errors of y, dx, dweight and dbias.
 
-    Sums run in double, so an error is a few roundings to float32 of what enters the formula. Two
-    parts matter: the mean is kept in float32 (EPS32 * |mean|, in units of the deviation), and the
-    factors rstd and weight are rounded, which is relative to |x - mean|.
+    Sums of small blocks are made in float32 and added in double, so an error is a few roundings
+    to float32 of what enters the formula. Three parts matter: the mean is kept in float32
+    (EPS32 * |mean|, in units of the deviation); the sums it comes from round relative to the
+    deviation (1 / rstd); and the factors rstd and weight are rounded, relative to |x - mean|.
     """
     mean, rstd, scale = (channels(v, x) for v in (mean, rstd, abs(weight) * rstd))
-    deviation = abs(x - mean)
+    deviation = abs(x - mean) + 0.25 / rstd
     y = 8 * EPS32 * (scale * (deviation + abs(mean)) + abs(channels(bias, x)))
     center = (deviation + abs(mean)) * rstd  # of xhat, in units of 8 EPS32
     axes, m = axes_of(x), max(per_channel(x.shape), 1)
@@ -85,18 +87,19 @@ def statistics(x, mean, var, training, eps):
 
 
 @settings(max_examples=60, deadline=None)
-@given(shapes, st.booleans(), st.sampled_from([0.0, 3.0, 1000.0]))
-def test_batch_norm_forward_and_backward_match_reference(shape, training, mean):
-    check_against_reference(shape, training, mean)
+@given(shapes, st.booleans(), st.sampled_from([0.0, 3.0, 1000.0]), st.booleans())
+def test_batch_norm_forward_and_backward_match_reference(shape, training, mean, last):
+    check_against_reference(shape, training, mean, last)
 
 
 @pytest.mark.parametrize("shape", [(70, 3, 40, 41), (3000, 20), (5, 2, 150, 151)], ids=str)
 @pytest.mark.parametrize("training", [True, False])
-def test_batch_norm_of_several_shards_matches_reference(shape, training):
-    check_against_reference(shape, training, 5.0)
+@pytest.mark.parametrize("last", [True, False])
+def test_batch_norm_of_several_shards_matches_reference(shape, training, last):
+    check_against_reference(shape, training, 5.0, last)
 
 
-def check_against_reference(shape, training, mean, eps=1e-5):
+def check_against_reference(shape, training, mean, last, eps=1e-5):
     x, run_mean, run_var, weight, bias, dy = case(shape, mean=mean)
     x64, mean64, var64, weight64, bias64, dy64 = wide(x, run_mean, run_var, weight, bias, dy)
     if x.size:
@@ -104,6 +107,8 @@ def check_against_reference(shape, training, mean, eps=1e-5):
     else:
         used = np.zeros(shape[1]), np.ones(shape[1])
     bounds = bounds_of(x64, dy64, *used, weight64, bias64, training)
+    if last and x.ndim == 4:
+        x, dy = F.channels_last(x), F.channels_last(dy)
     arguments = (run_mean, run_var, weight, bias, training, 0.1, eps)
     arguments64 = (mean64, var64, weight64, bias64, training, 0.1, eps)
 
@@ -116,8 +121,8 @@ def check_against_reference(shape, training, mean, eps=1e-5):
 
     y = F.batch_norm(x, *arguments)
     assert_within(y, reference.batch_norm(x64, *arguments64), bounds[0], "y")
-    assert_within(run_mean, mean64, 2 * EPS32 * abs(mean64), "running_mean")
-    assert_within(run_var, var64, 2 * EPS32 * abs(var64), "running_var")
+    assert_within(run_mean, mean64, 2 * EPS32 * (abs(mean64) + 1 / used[1]), "running_mean")
+    assert_within(run_var, var64, 4 * EPS32 * abs(var64), "running_var")
 
 
 @pytest.mark.parametrize("training", [True, False])
@@ -147,8 +152,8 @@ def test_batch_norm_statistics_are_accurate_for_a_large_mean(shape, rng):
     )
     axes, x64 = axes_of(x), x.astype(np.float64)
     np.testing.assert_allclose(mean, x64.mean(axis=axes), rtol=2 * EPS32)
-    np.testing.assert_allclose(var, x64.var(axis=axes, ddof=1), rtol=2 * EPS32)
-    np.testing.assert_allclose(rstd, 1 / np.sqrt(x64.var(axis=axes) + 1e-5), rtol=2 * EPS32)
+    np.testing.assert_allclose(var, x64.var(axis=axes, ddof=1), rtol=4 * EPS32)
+    np.testing.assert_allclose(rstd, 1 / np.sqrt(x64.var(axis=axes) + 1e-5), rtol=4 * EPS32)
 
 
 def test_batch_norm_of_a_constant_channel_is_the_bias():
@@ -189,11 +194,16 @@ def test_batch_norm_saved_mean_is_no_view_of_the_running_mean():
 
 
 @pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("last", [True, False])
 @pytest.mark.parametrize(
-    "shape", [(64, 2, 33, 31), (3000, 40), (3, 70, 9, 9), (9000, 1, 4), (2, 1, 300, 301)], ids=str
+    "shape",
+    [(64, 2, 33, 31), (3000, 40), (3, 70, 9, 9), (9000, 1, 4), (2, 1, 300, 301), (40, 16, 15, 16)],
+    ids=str,
 )
-def test_batch_norm_is_the_same_bits_at_any_thread_count(shape, training):
+def test_batch_norm_is_the_same_bits_at_any_thread_count(shape, training, last):
     x, mean, var, weight, bias, dy = case(shape)
+    if last and x.ndim == 4:
+        x, dy = F.channels_last(x), F.channels_last(dy)
 
     def forward():
         running = mean.copy(), var.copy()
