@@ -83,30 +83,34 @@ void tile_product(const float* a, const Matrix& a_matrix, int64_t depth, const f
     }
 }
 
+int64_t panels_of(int64_t n) { return (n + kPanel - 1) / kPanel; }
+int64_t columns_of(int64_t n, int64_t panel) { return min_of(kPanel, n - panel * kPanel); }
+int64_t vecs_of(int64_t n, int64_t panel) { return (columns_of(n, panel) + kLanes - 1) / kLanes; }
+
 }  // namespace
 
-void gemm(const GemmShape& s, const Matrix& a, const Matrix& b, float* c, int64_t c_stride, const float* bias) {
-  if (s.m == 0 || s.n == 0) return;
-  const int64_t panels = (s.n + kPanel - 1) / kPanel, chunks = (s.m + kRowChunk - 1) / kRowChunk;
-  const auto columns_of = [&](int64_t panel) { return min_of(kPanel, s.n - panel * kPanel); };
-  const auto vecs_of = [&](int64_t panel) { return (columns_of(panel) + kLanes - 1) / kLanes; };
+int64_t gemm_packed_floats(int64_t k, int64_t n) { return panels_of(n) * kPanel * k; }
 
-  const ScratchBlock block(size_t(panels * kPanel * s.k) * sizeof(float));
-  float* packed = static_cast<float*>(block.data());
-  const int64_t blocks = (s.k + kDepth - 1) / kDepth;
-  parallel_for(panels * blocks, min_of(kDepth, s.k) * kPanel / 4, [&](int64_t begin, int64_t end) {
+void gemm_pack(int64_t k, int64_t n, const Matrix& b, float* packed) {
+  const int64_t blocks = (k + kDepth - 1) / kDepth;
+  parallel_for(panels_of(n) * blocks, min_of(kDepth, k) * kPanel / 4, [&](int64_t begin, int64_t end) {
     for (int64_t task = begin; task < end; task++) {
-      const int64_t panel = task / blocks, k0 = task % blocks * kDepth, width = vecs_of(panel) * kLanes;
-      pack_panel(b, k0, panel * kPanel, min_of(kDepth, s.k - k0), columns_of(panel), width,
-                 packed + panel * kPanel * s.k + k0 * width);
+      const int64_t panel = task / blocks, k0 = task % blocks * kDepth, width = vecs_of(n, panel) * kLanes;
+      pack_panel(b, k0, panel * kPanel, min_of(kDepth, k - k0), columns_of(n, panel), width,
+                 packed + panel * kPanel * k + k0 * width);
     }
   });
+}
 
+void gemm_with_packed(const GemmShape& s, const Matrix& a, const float* packed, float* c, int64_t c_stride,
+                      const float* bias) {
+  if (s.m == 0 || s.n == 0) return;
+  const int64_t chunks = (s.m + kRowChunk - 1) / kRowChunk;
   const int64_t work = min_of(s.m, kRowChunk) * min_of(s.n, kPanel) * s.k / kLanes + 1;
-  parallel_for(panels * chunks, work, [&](int64_t begin, int64_t end) {
+  parallel_for(panels_of(s.n) * chunks, work, [&](int64_t begin, int64_t end) {
     for (int64_t task = begin; task < end; task++) {
       const int64_t panel = task / chunks, j0 = panel * kPanel, i0 = task % chunks * kRowChunk;
-      const int64_t vecs = vecs_of(panel), last = columns_of(panel) - (vecs - 1) * kLanes;
+      const int64_t vecs = vecs_of(s.n, panel), last = columns_of(s.n, panel) - (vecs - 1) * kLanes;
       const int64_t i_end = min_of(s.m, i0 + kRowChunk);
       for (int64_t k0 = 0; k0 < s.k || k0 == 0; k0 += kDepth) {
         const int64_t depth = min_of(kDepth, s.k - k0);
@@ -124,6 +128,14 @@ void gemm(const GemmShape& s, const Matrix& a, const Matrix& b, float* c, int64_
       }
     }
   });
+}
+
+void gemm(const GemmShape& s, const Matrix& a, const Matrix& b, float* c, int64_t c_stride, const float* bias) {
+  if (s.m == 0 || s.n == 0) return;
+  const ScratchBlock block(size_t(gemm_packed_floats(s.k, s.n)) * sizeof(float));
+  float* packed = static_cast<float*>(block.data());
+  gemm_pack(s.k, s.n, b, packed);
+  gemm_with_packed(s, a, packed, c, c_stride, bias);
 }
 
 }  // namespace convcore::cpu::CONVCORE_ISA
