@@ -85,9 +85,11 @@ Tensor backward_weight(const char* op, const Conv2dShape& s, const Tensor& dy, c
   const auto& kernels = cpu::kernels().conv2d;
   Tensor dw = Tensor::empty(op, "dw", {s.c_out, s.c_in_per_group(), s.window.h.kernel, s.window.w.kernel});
   const ConvAlgorithm algorithm = choose_algorithm(op, s, ConvPass::backward_weight, wanted);
+  const bool few = algorithm == ConvAlgorithm::direct && few_input_channels(s);
   const Layout layout = algorithm == ConvAlgorithm::planar ? Layout::row_major : Layout::channels_last;
-  const Tensor dys = reorder(op, dy, layout), xs = reorder(op, x, layout);
-  const auto kernel = algorithm == ConvAlgorithm::planar   ? kernels.planar_backward_weight
+  const Tensor dys = reorder(op, dy, layout), xs = reorder(op, x, few ? Layout::row_major : layout);
+  const auto kernel = few                                  ? kernels.few_backward_weight
+                      : algorithm == ConvAlgorithm::planar ? kernels.planar_backward_weight
                       : algorithm == ConvAlgorithm::direct ? kernels.direct_backward_weight
                                                            : kernels.winograd_backward_weight;
   kernel(s, dys.data(), xs.data(), dw.data());

@@ -16,6 +16,9 @@ void direct_backward_input(const Conv2dShape&, const float* dy, Layout, const fl
 // direct_weight.cpp: groups = 1, channels-last dy and x, dw OIHW.
 void direct_backward_weight(const Conv2dShape&, const float* dy, const float* x, float* dw);
 
+// few_weight.cpp: groups = 1, few input channels; channels-last dy, row-major x, dw OIHW.
+void few_backward_weight(const Conv2dShape&, const float* dy, const float* x, float* dw);
+
 // 3x3 filters of stride 1 on channels-last images: winograd.h and winograd_weight.h.
 
 }  // namespace convcore::cpu::CONVCORE_ISA
