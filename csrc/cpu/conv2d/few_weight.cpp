@@ -10,6 +10,7 @@
 // vectors of 10 loads, 8 x 3 of 11, 12 x 2 of 14.
 //
 // A block of rows of dy, with the rows of x under it, is summed from zero and then added to the gradient of its shard.
+// The gradient of the bias is summed block by block on the way: dy is read from memory once.
 #include "core/threads.h"
 #include "cpu/conv2d/geometry.h"
 #include "cpu/conv2d/kernels.h"
@@ -53,7 +54,7 @@ struct Cuts {
     images = row_blocks > 1 ? 1 : max_of<int64_t>(1, kBlock / (x_rows * x_row + s.h_out * dy_row));
     blocks = row_blocks * ceil_div(s.n, images);
     const int64_t dw_floats = s.c_in * s.taps() * whole_vectors(s.c_out);
-    shards = max_of<int64_t>(1, min_of(min_of(kShardCount, blocks / kShardBlocks), kPartFloats / dw_floats));
+    shards = max_of<int64_t>(1, min_of(min_of(kShardCount, blocks / kShardBlocks), kPartFloats / max_of<int64_t>(1, dw_floats)));
   }
 };
 
@@ -162,11 +163,28 @@ __attribute__((noinline)) void add_rows(const Block& b, const int64_t* offsets, 
     for (int q = 0; q < W; q++) add(to[r * W + q], acc[r][q], first);
 }
 
+// total[k] += sum over the pixels of dy[k]; a block's sum in float32, in four chains.
+void add_bias(const float* dy, int64_t pixels, int64_t c_out, double* total) {
+  constexpr int kChains = 4;
+  for (int64_t k = 0; k < c_out; k += kLanes) {
+    const int64_t lanes = min_of<int64_t>(kLanes, c_out - k);
+    Vec sums[kChains] = {};
+    for (int64_t p = 0; p + kChains <= pixels; p += kChains)
+#pragma GCC unroll 4
+      for (int i = 0; i < kChains; i++) sums[i] += load_partial(dy + (p + i) * c_out + k, lanes);
+    for (int64_t p = pixels / kChains * kChains; p < pixels; p++) sums[0] += load_partial(dy + p * c_out + k, lanes);
+    float values[kLanes];
+    store(values, (sums[0] + sums[1]) + (sums[2] + sums[3]));
+    for (int64_t l = 0; l < lanes; l++) total[k + l] += double(values[l]);
+  }
+}
+
 struct Task {
   const Conv2dShape& s;
   const Cuts& cuts;
   const float *dy, *x;
   const int64_t* offsets;  // of the terms (c, r, q) in the copy of x
+  double* bias;            // (shards, c_out): sums of dy; or null
 
   // The rows of x that a block needs, of all channels, with zeros where the padding is.
   void copy_rows(int64_t n, int64_t first_row, float* to) const {
@@ -218,7 +236,7 @@ struct Task {
   }
 
   int64_t ahead_step(int64_t tiles) const {
-    return ceil_div(s.c_out, tiles * ceil_div(ceil_div(s.c_out, kLanes), kTileVecs));
+    return ceil_div(s.c_out, max_of<int64_t>(1, tiles) * ceil_div(ceil_div(s.c_out, kLanes), kTileVecs));
   }
 
   float* part(const WeightParts& parts, int64_t shard, int64_t term) const {
@@ -252,10 +270,12 @@ struct Task {
       b.dy_column = s.c_out, b.dy_row = s.w_out * s.c_out, b.dy_image = s.h_out * b.dy_row;
       for (int64_t m = 0; m < b.images; m++)
         copy_rows(n + m, i * s.window.h.stride - s.window.h.pad_before, x_copy + m * x_image);
-      b.ahead = dy + (n * s.h_out + i) * b.dy_row + b.pixels() * s.c_out;
+      const float* block_dy = dy + (n * s.h_out + i) * b.dy_row;
+      if (bias) add_bias(block_dy, b.pixels(), s.c_out, bias + shard * s.c_out);
+      b.ahead = block_dy + b.pixels() * s.c_out;
       for (int64_t k = 0, vecs; k < s.c_out; k += vecs * kLanes) {
         vecs = next_tile(ceil_div(s.c_out - k, kLanes), kTileVecs);
-        b.dy = dy + (n * s.h_out + i) * b.dy_row + k;
+        b.dy = block_dy + k;
         b.last = min_of<int64_t>(kLanes, s.c_out - k - (vecs - 1) * kLanes);
         add_block(b, int(vecs), parts, shard, k, block == block_begin);
       }
@@ -265,10 +285,11 @@ struct Task {
 
 }  // namespace
 
-void few_backward_weight(const Conv2dShape& s, const float* dy, const float* x, float* dw) {
+void few_backward_weight(const Conv2dShape& s, const float* dy, const float* x, float* dw, float* db) {
   const int64_t terms = s.c_in * s.taps();
-  if (s.n == 0 || terms == 0) {
+  if (s.n == 0) {
     memset(dw, 0, size_t(s.c_out * terms) * sizeof(float));
+    if (db) memset(db, 0, size_t(s.c_out) * sizeof(float));
     return;
   }
   const Cuts cuts(s);
@@ -281,13 +302,21 @@ void few_backward_weight(const Conv2dShape& s, const float* dy, const float* x, 
     offsets.data[t] = (c * cuts.x_rows + r * s.window.h.dilation) * cuts.pitch + q * s.window.w.dilation;
   }
 
-  const Task task{s, cuts, dy, x, offsets.data};
+  const Buffer<double> bias(cuts.shards * s.c_out);
+  for (int64_t i = 0; i < cuts.shards * s.c_out; i++) bias.data[i] = 0;
+
+  const Task task{s, cuts, dy, x, offsets.data, db ? bias.data : nullptr};
   const int64_t work = s.n * s.h_out * s.w_out * terms * parts.row() / kLanes / cuts.shards;
   parallel_for(cuts.shards, work, [&](int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end; i++)
       task.run(cuts.blocks * i / cuts.shards, cuts.blocks * (i + 1) / cuts.shards, parts, i);
   });
   sum_weight_parts(parts, dw);
+  for (int64_t k = 0; db && k < s.c_out; k++) {
+    double total = 0;
+    for (int64_t shard = 0; shard < cuts.shards; shard++) total += bias.data[shard * s.c_out + k];
+    db[k] = float(total);
+  }
 }
 
 }  // namespace convcore::cpu::CONVCORE_ISA
