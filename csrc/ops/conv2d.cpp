@@ -75,15 +75,31 @@ Tensor backward_input(const char* op, const Conv2dShape& s, const Tensor& dy, co
     }
     default: {
       Tensor dx = Tensor::empty(op, "dx", shape);
-      kernels.planar_backward_input(s, reorder(op, dy, Layout::row_major).data(), w.data(), dx.data());
+      kernels.planar_backward_input(s, dy.data(), dy.layout(), w.data(), dx.data());
       return dx;
     }
   }
 }
 
+Tensor empty_weight_gradient(const char* op, const Conv2dShape& s) {
+  return Tensor::empty(op, "dw", {s.c_out, s.c_in_per_group(), s.window.h.kernel, s.window.w.kernel});
+}
+
+// The direct weight gradient for few input channels, which sums db (if given) as it reads dy.
+bool few_computes_weight(const char* op, const Conv2dShape& s, ConvAlgorithm wanted) {
+  return few_input_channels(s) &&
+         choose_algorithm(op, s, ConvPass::backward_weight, wanted) == ConvAlgorithm::direct;
+}
+
+void few_backward_weight(const char* op, const Conv2dShape& s, const Tensor& dy, const Tensor& x, Tensor& dw, Tensor& db) {
+  dw = empty_weight_gradient(op, s);
+  cpu::kernels().conv2d.few_backward_weight(s, reorder(op, dy, Layout::channels_last).data(),
+                                            reorder(op, x, Layout::row_major).data(), dw.data(), db.data());
+}
+
 Tensor backward_weight(const char* op, const Conv2dShape& s, const Tensor& dy, const Tensor& x, ConvAlgorithm wanted) {
   const auto& kernels = cpu::kernels().conv2d;
-  Tensor dw = Tensor::empty(op, "dw", {s.c_out, s.c_in_per_group(), s.window.h.kernel, s.window.w.kernel});
+  Tensor dw = empty_weight_gradient(op, s);
   const ConvAlgorithm algorithm = choose_algorithm(op, s, ConvPass::backward_weight, wanted);
   const Layout layout = algorithm == ConvAlgorithm::planar ? Layout::row_major : Layout::channels_last;
   const Tensor dys = reorder(op, dy, layout), xs = reorder(op, x, layout);
@@ -103,11 +119,13 @@ Conv2dGrads conv2d_backward(const char* op, const Tensor& dy, const Tensor& x, c
   expect_shape(op_backward.c_str(), "dy", dy.shape(), {s.n, s.c_out, s.h_out, s.w_out}, "the shape of the output");
   Conv2dGrads grads;
   if (need_dx) grads.dx = backward_input(op, s, dy, w, params.algorithm);
-  if (need_dw) grads.dw = backward_weight(op, s, dy, x, params.algorithm);
-  if (need_db) {
-    grads.db = Tensor::empty(op, "db", {s.c_out});
-    cpu::kernels().conv2d.backward_bias(s, dy.data(), dy.layout(), grads.db.data());
+  if (need_db) grads.db = Tensor::empty(op, "db", {s.c_out});
+  if (need_dw && few_computes_weight(op, s, params.algorithm)) {
+    few_backward_weight(op, s, dy, x, grads.dw, grads.db);
+    return grads;
   }
+  if (need_dw) grads.dw = backward_weight(op, s, dy, x, params.algorithm);
+  if (need_db) cpu::kernels().conv2d.backward_bias(s, dy.data(), dy.layout(), grads.db.data());
   return grads;
 }
 

@@ -46,11 +46,13 @@ Conv2dGrads conv2d_backward(const char* op, const Tensor& dy, const Tensor& x, c
 namespace cpu {
 struct Conv2dKernels {  // contracts: cpu/conv2d/kernels.h
   void (*planar_forward)(const Conv2dShape&, const float* x, const float* w, const float* b /* or null */, float* y);
-  void (*planar_backward_input)(const Conv2dShape&, const float* dy, const float* w, float* dx);
+  void (*planar_backward_input)(const Conv2dShape&, const float* dy, Layout, const float* w, float* dx);
   void (*planar_backward_weight)(const Conv2dShape&, const float* dy, const float* x, float* dw);
   void (*direct_forward)(const Conv2dShape&, const float* x, Layout, const float* w, const float* b, float* y);
   void (*direct_backward_input)(const Conv2dShape&, const float* dy, Layout, const float* w, float* dx);
   void (*direct_backward_weight)(const Conv2dShape&, const float* dy, const float* x, float* dw);
+  void (*few_backward_weight)(const Conv2dShape&, const float* dy, const float* x, float* dw,
+                              float* db /* or null */);
   void (*winograd_forward)(const Conv2dShape&, const float* x, const float* w, const float* b, float* y);
   void (*winograd_backward_input)(const Conv2dShape&, const float* dy, const float* w, float* dx);
   void (*winograd_backward_weight)(const Conv2dShape&, const float* dy, const float* x, float* dw);

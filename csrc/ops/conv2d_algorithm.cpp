@@ -1,7 +1,5 @@
 #include "ops/conv2d_algorithm.h"
 
-#include <algorithm>
-
 namespace convcore {
 namespace {
 
@@ -44,6 +42,8 @@ bool mostly_padding(const Conv2dShape& s) {
 
 }  // namespace
 
+bool few_input_channels(const Conv2dShape& s) { return s.c_in < kManyChannels; }
+
 ConvAlgorithm choose_algorithm(const char* op, const Conv2dShape& s, ConvPass pass, ConvAlgorithm wanted) {
   if (wanted != ConvAlgorithm::automatic) {
     if (!can(wanted, s))
@@ -51,10 +51,7 @@ ConvAlgorithm choose_algorithm(const char* op, const Conv2dShape& s, ConvPass pa
     return wanted;
   }
   if (is_3x3_stride_1(s) && winograd_pays(s)) return ConvAlgorithm::winograd;
-  // The channels that are lanes; the weight gradient needs many on both sides.
-  const int64_t lanes = pass == ConvPass::forward          ? s.c_out
-                        : pass == ConvPass::backward_input ? s.c_in
-                                                           : std::min(s.c_in, s.c_out);
+  const int64_t lanes = pass == ConvPass::backward_input ? s.c_in : s.c_out;  // the channels that are lanes
   if (can(ConvAlgorithm::direct, s) && lanes >= kManyChannels && !mostly_padding(s)) return ConvAlgorithm::direct;
   return ConvAlgorithm::planar;
 }

@@ -11,6 +11,9 @@ enum class ConvPass { forward, backward_input, backward_weight };
 // `wanted` if it is not `automatic`. Throws std::invalid_argument when that algorithm cannot compute this convolution.
 ConvAlgorithm choose_algorithm(const char* op, const Conv2dShape& s, ConvPass pass, ConvAlgorithm wanted);
 
+// Whether the direct algorithm reads x channel by channel, row-major, because the channels would not fill a vector.
+bool few_input_channels(const Conv2dShape& s);
+
 ConvAlgorithm parse_algorithm(const char* op, const std::string& name);  // "auto", "planar", "direct", "winograd"
 const char* algorithm_name(ConvAlgorithm algorithm);
 

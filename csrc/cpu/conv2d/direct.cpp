@@ -220,25 +220,6 @@ void pack_phase(const Conv2dShape& s, const DirectPhase& phase, const float* wei
       }
 }
 
-// Rows or columns of dy that the phases of one axis read: `size` of them from `first` on, and place a of a phase reads
-// up to first + a + reach.
-struct GradientSpan {
-  int64_t first, size, reach;
-  GradientSpan(const WindowAxis& w, int64_t in) : first(0), size(0), reach(0) {
-    int64_t end = 0, last_q0 = 0;
-    bool any = false;
-    for (int64_t h0 = 0; h0 < min_of(w.stride, in); h0++) {
-      const InputPhase phase(w, in, h0);
-      if (phase.taps == 0) continue;
-      first = any ? min_of(first, phase.q0 - phase.max_shift) : phase.q0 - phase.max_shift;
-      end = any ? max_of(end, phase.q0 + phase.count) : phase.q0 + phase.count;
-      last_q0 = any ? max_of(last_q0, phase.q0) : phase.q0;
-      any = true;
-    }
-    size = end - first, reach = last_q0 - first;
-  }
-};
-
 }  // namespace
 
 void direct_backward_input(const Conv2dShape& s, const float* dy, Layout dy_layout, const float* weight, float* dx) {

@@ -34,6 +34,21 @@ struct Phases {
         max_shift((w.kernel - 1) * w.dilation / w.stride) {}
 };
 
+// The taps of an axis that meet a pixel at all: taps `first` .. first + axis.kernel - 1, at least one. Planes for these
+// are at most about as large as input and output together, whatever the dilation and the padding.
+struct LiveTaps {
+  int64_t first;
+  WindowAxis axis;
+  LiveTaps(const WindowAxis& w, int64_t in, int64_t out) : first(0), axis(w) {
+    const auto start = [&](int64_t tap) { return tap * w.dilation - w.pad_before; };  // the pixel it meets at place 0
+    while (first < w.kernel - 1 && (out - 1) * w.stride + start(first) < 0) first++;
+    int64_t end = w.kernel;
+    while (end > first + 1 && start(end - 1) >= in) end--;
+    axis.kernel = end - first;
+    axis.pad_before -= first * w.dilation;
+  }
+};
+
 // Rows of output computed from one filling of the planes: few enough for L2, and with few images so few that there is
 // work for eight threads. Depends on the shape only.
 static inline int64_t rows_per_block(int64_t images, int64_t rows, int64_t max_shift, int64_t floats_per_row) {
@@ -62,6 +77,25 @@ struct InputPhase {
   }
   int64_t tap(int64_t u) const { return first_tap + u * tap_step; }
   int64_t shift(const WindowAxis& w, int64_t u) const { return tap(u) * w.dilation / w.stride; }
+};
+
+// Rows or columns of dy that the phases of one axis read: `size` of them from `first` on, and place a of a phase reads
+// up to first + a + reach.
+struct GradientSpan {
+  int64_t first, size, reach;
+  GradientSpan(const WindowAxis& w, int64_t in) : first(0), size(0), reach(0) {
+    int64_t end = 0, last_q0 = 0;
+    bool any = false;
+    for (int64_t h0 = 0; h0 < min_of(w.stride, in); h0++) {
+      const InputPhase phase(w, in, h0);
+      if (phase.taps == 0) continue;
+      first = any ? min_of(first, phase.q0 - phase.max_shift) : phase.q0 - phase.max_shift;
+      end = any ? max_of(end, phase.q0 + phase.count) : phase.q0 + phase.count;
+      last_q0 = any ? max_of(last_q0, phase.q0) : phase.q0;
+      any = true;
+    }
+    size = end - first, reach = last_q0 - first;
+  }
 };
 
 }  // namespace convcore::cpu::CONVCORE_ISA

@@ -4,9 +4,9 @@
 
 namespace convcore::cpu::CONVCORE_ISA {
 
-// planar.cpp: row-major images, anything goes.
+// planar.cpp: row-major images, anything goes; the dy of backward_input lies in `layout`.
 void planar_forward(const Conv2dShape&, const float* x, const float* w, const float* b, float* y);
-void planar_backward_input(const Conv2dShape&, const float* dy, const float* w, float* dx);
+void planar_backward_input(const Conv2dShape&, const float* dy, Layout, const float* w, float* dx);
 void planar_backward_weight(const Conv2dShape&, const float* dy, const float* x, float* dw);
 
 // direct.cpp: vectors of output channels; y and dx are channels-last, x and dy lie in `layout`; groups = 1.
@@ -15,6 +15,9 @@ void direct_backward_input(const Conv2dShape&, const float* dy, Layout, const fl
 
 // direct_weight.cpp: groups = 1, channels-last dy and x, dw OIHW.
 void direct_backward_weight(const Conv2dShape&, const float* dy, const float* x, float* dw);
+
+// few_weight.cpp: groups = 1, few input channels; channels-last dy, row-major x, dw OIHW; db too, unless null.
+void few_backward_weight(const Conv2dShape&, const float* dy, const float* x, float* dw, float* db);
 
 // 3x3 filters of stride 1 on channels-last images: winograd.h and winograd_weight.h.
 

@@ -46,30 +46,80 @@ struct InputPlanes {
 
 // ---- forward ------------------------------------------------------------------------------------------------------
 
+namespace {
+
+// Runs of taps and the place of each weight in a filter (c, r, s), for one group.
+struct Runs {
+  Buffer<TapRun> runs;
+  Buffer<int64_t> weights;
+  int64_t count = 0, terms = 0;
+  bool single_taps = true;
+
+  explicit Runs(int64_t most) : runs(most), weights(most) {}
+  void add(int64_t offset, int64_t weight, bool below) {  // below: the tap reads the row below that of the last tap
+    weights.data[terms++] = weight;
+    if (below)
+      runs.data[count - 1].taps++, single_taps = false;
+    else
+      runs.data[count++] = {offset, 1};
+  }
+};
+
+}  // namespace
+
 void planar_forward(const Conv2dShape& s, const float* x, const float* w, const float* b, float* y) {
-  InputPlanes planes(s);
-  PlaneLayout& layout = planes.layout;
-  const int64_t c_in = s.c_in_per_group(), c_out = s.c_out_per_group(), terms = c_in * s.taps();
+  const LiveTaps live_h(s.window.h, s.h_in, s.h_out), live_w(s.window.w, s.w_in, s.w_out);
+  const WindowAxis &wh = live_h.axis, &ww = live_w.axis;
+  const Phases ph(wh), pw(ww);
+  const int64_t c_in = s.c_in_per_group(), c_out = s.c_out_per_group(), terms = c_in * wh.kernel * ww.kernel;
+  const int64_t row_of_filter = s.window.w.kernel, first_tap = live_h.first * row_of_filter + live_w.first;
   const int64_t pixels = s.h_out * s.w_out;
-  const int64_t block_rows = rows_per_block(s.n * s.groups, s.h_out, planes.phases.max_shift,
-                                            c_in * layout.phases * layout.copies * layout.pitch);
+  const Buffer<Gather> phase_rows(ph.count), phase_columns(pw.count);
+  for (int64_t e = 0; e < ph.count; e++) phase_rows.data[e] = {e * wh.dilation % wh.stride - wh.pad_before, wh.stride};
+  for (int64_t e = 0; e < pw.count; e++)
+    phase_columns.data[e] = {e * ww.dilation % ww.stride - ww.pad_before, ww.stride};
+  const bool whole_rows = ww.stride == 1;
+  PlaneLayout layout{};
+  layout.in_rows = s.h_in, layout.in_columns = s.w_in;
+  layout.columns = s.w_out + pw.max_shift, layout.pitch = whole_rows ? layout.columns : pitch_of(layout.columns);
+  layout.phases = ph.count, layout.copies = pw.count;
+  layout.phase_rows = phase_rows.data, layout.copy_columns = phase_columns.data;
+  const int64_t block_rows =
+      rows_per_block(s.n * s.groups, s.h_out, ph.max_shift, c_in * layout.phases * layout.copies * layout.pitch);
   const int64_t blocks = (s.h_out + block_rows - 1) / block_rows;
-  layout.rows = block_rows + planes.phases.max_shift;
-  const Buffer<int64_t> offsets(terms);
-  planes.term_offsets(s, offsets.data);
+  layout.rows = block_rows + ph.max_shift;
+
+  Runs runs(terms);
+  const bool share = wh.dilation == greatest_common_divisor(wh.dilation, wh.stride) && block_rows > 1;
+  for (int64_t c = 0; c < c_in; c++)
+    for (int64_t i = 0; i < ww.kernel; i++)
+      for (int64_t e = 0; e < ph.count; e++)
+        for (int64_t r = e; r < wh.kernel; r += ph.period)
+          runs.add(c * layout.channel() + layout.offset(e, i % pw.period, r * wh.dilation / wh.stride) +
+                       i * ww.dilation / ww.stride,
+                   c * s.taps() + first_tap + r * row_of_filter + i, share && r != e);
+  const Buffer<float> packed(s.c_out * terms);  // (group, term, channel)
+  parallel_for(s.c_out, terms, [&](int64_t begin, int64_t end) {
+    for (int64_t k = begin; k < end; k++)
+      for (int64_t t = 0; t < terms; t++)
+        packed.data[(k / c_out * terms + t) * c_out + k % c_out] = w[k * c_in * s.taps() + runs.weights.data[t]];
+  });
 
   const int64_t work = c_out * block_rows * s.w_out * terms / kLanes + c_in * layout.channel() / kLanes;
   parallel_for(s.n * s.groups * blocks, work, [&](int64_t begin, int64_t end) {
-    float* filled = workspace(kPlaneSlot, c_in * layout.channel());
+    float* filled = workspace(kPlaneSlot, c_in * layout.channel() + kLanes);
     float* scratch = workspace(kFillSlot, fill_scratch(layout));
     for (int64_t task = begin; task < end; task++) {
       const int64_t n = task / (s.groups * blocks), g = task / blocks % s.groups, i0 = task % blocks * block_rows;
       const int64_t k = g * c_out;
-      fill_planes(layout, c_in, x + (n * s.c_in + g * c_in) * s.h_in * s.w_in, i0, filled, scratch);
+      const float* image = x + (n * s.c_in + g * c_in) * s.h_in * s.w_in;
+      if (whole_rows)
+        fill_whole_rows(layout, c_in, image, Layout::row_major, 1, i0, filled);
+      else
+        fill_planes(layout, c_in, image, i0, filled, scratch);
       PlanarSum sum{};
-      sum.m = c_out, sum.terms = terms;
-      sum.a = w + k * terms, sum.bias = b ? b + k : nullptr;
-      sum.planes = filled, sum.offsets = offsets.data;
+      sum.m = c_out, sum.a = packed.data + k * terms, sum.bias = b ? b + k : nullptr;
+      sum.planes = filled, sum.runs = runs.runs.data, sum.run_count = runs.count, sum.single_taps = runs.single_taps;
       sum.rows = min_of(block_rows, s.h_out - i0), sum.columns = s.w_out, sum.pitch = layout.pitch;
       sum.out = y + (n * s.c_out + k) * pixels + i0 * s.w_out;
       sum.out_m = pixels, sum.out_row = s.w_out, sum.out_column = 1;
@@ -83,73 +133,91 @@ void planar_forward(const Conv2dShape& s, const float* x, const float* w, const 
 // Row h of dx gets w[r] * dy[i] for every tap r and output row i with i * stride + r * dilation = h + pad. Write
 // h = h0 + a * stride: then i = q0 + a - shift(r), for the taps r whose r * dilation has the residue of h0 + pad modulo
 // the stride, q0 = (h0 + pad) div stride. So the rows with one h0 < stride are a stride-1 sum over dy by those taps
-// alone, and the same holds along columns: stride_h * stride_w sums, none of which multiplies a zero.
+// alone, and the same holds along columns: stride_h * stride_w sums, none of which multiplies a zero. All of them read
+// the same planes of dy, which are filled once per block of rows.
 
 namespace {
 
-// dx at rows h0 + a * stride_h and columns w0 + b * stride_w, all images and channels.
-void backward_input_phase(const Conv2dShape& s, const InputPhase& h, const InputPhase& w, const float* dy,
-                          const float* weight, float* dx) {
-  const int64_t c_in = s.c_in_per_group(), c_out = s.c_out_per_group(), taps = h.taps * w.taps;
-  const int64_t terms = c_out * taps;
-
-  // Planes of dy: one phase of rows, ending at the shift 0; one copy per tap column.
-  const Gather rows{h.q0 - h.max_shift, 1};
-  const Buffer<Gather> columns(w.taps);
-  for (int64_t u = 0; u < w.taps; u++) columns.data[u] = {w.q0 - w.shift(s.window.w, u), 1};
-  PlaneLayout layout{};
-  layout.in_rows = s.h_out, layout.in_columns = s.w_out;
-  layout.columns = w.count, layout.pitch = pitch_of(w.count);
-  layout.phases = 1, layout.phase_rows = &rows;
-  layout.copies = w.taps, layout.copy_columns = columns.data;
-  const int64_t block_rows = rows_per_block(s.n * s.groups, h.count, h.max_shift, c_out * layout.copies * layout.pitch);
-  const int64_t blocks = (h.count + block_rows - 1) / block_rows;
-  layout.rows = block_rows + h.max_shift;
-  const Buffer<int64_t> offsets(terms);
-  for (int64_t t = 0; t < terms; t++) {
-    const int64_t k = t / taps, u = t % taps / w.taps, v = t % w.taps;
-    offsets.data[t] = k * layout.channel() + layout.offset(0, v, h.max_shift - h.shift(s.window.h, u));
-  }
-
-  // The weights of these taps, in the order (c_in, k, tap).
-  const Buffer<float> packed(s.c_in * terms);
-  parallel_for(s.c_in, terms, [&](int64_t begin, int64_t end) {
-    for (int64_t c = begin; c < end; c++) {
-      float* to = packed.data + c * terms;
-      for (int64_t k = c / c_in * c_out; k < (c / c_in + 1) * c_out; k++) {
-        const float* from = weight + (k * c_in + c % c_in) * s.taps();
-        for (int64_t u = 0; u < h.taps; u++)
-          for (int64_t v = 0; v < w.taps; v++) *to++ = from[h.tap(u) * s.window.w.kernel + w.tap(v)];
-      }
-    }
-  });
-
-  const int64_t work = c_in * terms * block_rows * w.count / kLanes + c_out * layout.channel() / kLanes;
-  parallel_for(s.n * s.groups * blocks, work, [&](int64_t begin, int64_t end) {
-    float* filled = workspace(kPlaneSlot, c_out * layout.channel());
-    float* scratch = workspace(kFillSlot, fill_scratch(layout));
-    for (int64_t task = begin; task < end; task++) {
-      const int64_t n = task / (s.groups * blocks), g = task / blocks % s.groups, a0 = task % blocks * block_rows;
-      const int64_t c = g * c_in;
-      fill_planes(layout, c_out, dy + (n * s.c_out + g * c_out) * s.h_out * s.w_out, a0, filled, scratch);
-      PlanarSum sum{};
-      sum.m = c_in, sum.terms = terms;
-      sum.a = packed.data + c * terms;
-      sum.planes = filled, sum.offsets = offsets.data;
-      sum.rows = min_of(block_rows, h.count - a0), sum.columns = w.count, sum.pitch = layout.pitch;
-      sum.out_m = s.h_in * s.w_in, sum.out_row = s.window.h.stride * s.w_in, sum.out_column = s.window.w.stride;
-      sum.out = dx + (n * s.c_in + c) * sum.out_m + h.first * s.w_in + w.first + a0 * sum.out_row;
-      planar_sum(sum);
-    }
-  });
-}
+// dx at rows h.first + a * stride_h and columns w.first + b * stride_w.
+struct PlanarPhase {
+  InputPhase h, w;
+  const TapRun* runs;
+  int64_t run_count, first_term;
+};
 
 }  // namespace
 
-void planar_backward_input(const Conv2dShape& s, const float* dy, const float* w, float* dx) {
-  for (int64_t h0 = 0; h0 < min_of(s.window.h.stride, s.h_in); h0++)
-    for (int64_t w0 = 0; w0 < min_of(s.window.w.stride, s.w_in); w0++)
-      backward_input_phase(s, InputPhase(s.window.h, s.h_in, h0), InputPhase(s.window.w, s.w_in, w0), dy, w, dx);
+void planar_backward_input(const Conv2dShape& s, const float* dy, Layout dy_layout, const float* weight, float* dx) {
+  const LiveTaps live_h(s.window.h, s.h_in, s.h_out), live_w(s.window.w, s.w_in, s.w_out);
+  const WindowAxis &wh = live_h.axis, &ww = live_w.axis;
+  const int64_t row_of_filter = s.window.w.kernel, first_tap = live_h.first * row_of_filter + live_w.first;
+  const int64_t c_in = s.c_in_per_group(), c_out = s.c_out_per_group();
+  const int64_t phases_w = min_of(ww.stride, s.w_in), phases = min_of(wh.stride, s.h_in) * phases_w;
+  if (phases == 0) return;
+
+  // Planes of dy: one phase of rows, one copy of columns.
+  const GradientSpan span_h(wh, s.h_in), span_w(ww, s.w_in);
+  const Gather rows{span_h.first, 1}, columns{span_w.first, 1};
+  PlaneLayout layout{};
+  layout.in_rows = s.h_out, layout.in_columns = s.w_out;
+  layout.columns = layout.pitch = max_of<int64_t>(1, span_w.size);
+  layout.phases = layout.copies = 1;
+  layout.phase_rows = &rows, layout.copy_columns = &columns;
+  const int64_t most_rows = (s.h_in + wh.stride - 1) / wh.stride;
+  const int64_t block_rows = rows_per_block(s.n * s.groups, most_rows, span_h.reach, c_out * layout.pitch);
+  const int64_t blocks = (most_rows + block_rows - 1) / block_rows;
+  layout.rows = block_rows + span_h.reach;
+
+  const int64_t terms = c_out * wh.kernel * ww.kernel;  // of all phases: together each weight is used once
+  Runs runs(terms);
+  const Buffer<PlanarPhase> list(phases);
+  for (int64_t p = 0; p < phases; p++) {
+    PlanarPhase& phase = list.data[p];
+    phase.h = InputPhase(wh, s.h_in, p / phases_w), phase.w = InputPhase(ww, s.w_in, p % phases_w);
+    phase.runs = runs.runs.data + runs.count, phase.first_term = runs.terms;
+    const int64_t first_run = runs.count;
+    const bool share = wh.dilation == greatest_common_divisor(wh.dilation, wh.stride) && block_rows > 1;
+    for (int64_t k = 0; k < c_out; k++)
+      for (int64_t v = 0; v < phase.w.taps; v++)
+        for (int64_t u = phase.h.taps - 1; u >= 0; u--)  // downwards in dy
+          runs.add(k * layout.channel() + (phase.h.q0 - phase.h.shift(wh, u) - span_h.first) * layout.pitch +
+                       phase.w.q0 - phase.w.shift(ww, v) - span_w.first,
+                   k * c_in * s.taps() + first_tap + phase.h.tap(u) * row_of_filter + phase.w.tap(v), share && u < phase.h.taps - 1);
+    phase.run_count = runs.count - first_run;
+  }
+  const Buffer<float> packed(s.groups * terms * c_in);  // (group, term, channel)
+  parallel_for(s.groups, terms * c_in, [&](int64_t begin, int64_t end) {
+    for (int64_t g = begin; g < end; g++) {
+      const float* group = weight + g * c_out * c_in * s.taps();
+      for (int64_t t = 0; t < runs.terms; t++)
+        for (int64_t c = 0; c < c_in; c++)
+          packed.data[(g * terms + t) * c_in + c] = group[c * s.taps() + runs.weights.data[t]];
+    }
+  });
+
+  const int64_t image = s.h_out * s.w_out, pixel = dy_layout == Layout::channels_last ? s.c_out : 1;
+  const int64_t work = c_in * terms * block_rows * s.w_out / kLanes + c_out * layout.channel() / kLanes;
+  parallel_for(s.n * s.groups * blocks, work, [&](int64_t begin, int64_t end) {
+    float* filled = workspace(kPlaneSlot, c_out * layout.channel() + kLanes);
+    for (int64_t task = begin; task < end; task++) {
+      const int64_t n = task / (s.groups * blocks), g = task / blocks % s.groups, a0 = task % blocks * block_rows;
+      const int64_t k = g * c_out;
+      fill_whole_rows(layout, c_out, dy + n * s.c_out * image + (pixel == 1 ? k * image : k), dy_layout, pixel, a0,
+                      filled);
+      for (int64_t p = 0; p < phases; p++) {
+        const PlanarPhase& phase = list.data[p];
+        PlanarSum sum{};
+        sum.m = c_in, sum.a = packed.data + (g * terms + phase.first_term) * c_in;
+        sum.planes = filled, sum.runs = phase.runs, sum.run_count = phase.run_count;
+        sum.single_taps = runs.single_taps;
+        sum.rows = max_of<int64_t>(0, min_of(block_rows, phase.h.count - a0)), sum.columns = phase.w.count;
+        sum.pitch = layout.pitch;
+        sum.out_m = s.h_in * s.w_in, sum.out_row = wh.stride * s.w_in, sum.out_column = ww.stride;
+        sum.out = dx + (n * s.c_in + g * c_in) * sum.out_m + phase.h.first * s.w_in + phase.w.first + a0 * sum.out_row;
+        planar_sum(sum);
+      }
+    }
+  });
 }
 
 // ---- backward: weight ---------------------------------------------------------------------------------------------

@@ -1,6 +1,7 @@
 #include "cpu/conv2d/planes.h"
 
 #include "cpu/tile.h"
+#include "cpu/transpose.h"
 
 namespace convcore::cpu::CONVCORE_ISA {
 namespace {
@@ -84,50 +85,119 @@ void fill_planes(const PlaneLayout& layout, int64_t channels, const float* x, in
 
 namespace {
 
-// R output channels times V vectors; vector q of the output plane is row i, columns j .. j + kLanes - 1.
-template <int R, int V>
-void sum_tile(const PlanarSum& s, int64_t k, int64_t q, int64_t i, int64_t j) {
-  Tile<R, V> tile;
-  tile.fill(s.bias ? s.bias + k : nullptr);
-  const float* planes = s.planes + q * kLanes;
-  const float* a = s.a + k * s.terms;
-  tile.multiply_add(
-      s.terms, [&](int r, int64_t t) { return a[r * s.terms + t]; }, [&](int64_t t) { return planes + s.offsets[t]; });
-#pragma GCC unroll 8
-  for (int v = 0; v < V; v++) {
-    const int64_t lanes = min_of<int64_t>(kLanes, s.columns - j);
-    float* to = s.out + k * s.out_m + i * s.out_row + j * s.out_column;
-#pragma GCC unroll 8
-    for (int r = 0; r < R; r++, to += s.out_m) {
-      if (s.out_column == 1 && lanes == kLanes)
-        store(to, tile.acc[r][v]);
-      else if (s.out_column == 1)
-        store_partial(to, tile.acc[r][v], lanes);
-      else {
-        float values[kLanes];
-        store(values, tile.acc[r][v]);
-        for (int64_t l = 0; l < lanes; l++) to[l * s.out_column] = values[l];
-      }
+// Row `i` of the source, all channels, as row `a` of their planes.
+void fill_row(const PlaneLayout& layout, int64_t channels, const float* x, Layout x_layout, int64_t stride, int64_t i,
+              float* plane) {
+  const bool inside = 0 <= i && i < layout.in_rows;
+  const int64_t shift = layout.copy_columns[0].first;  // place j holds column shift + j
+  const int64_t begin = inside ? min_of(layout.pitch, max_of<int64_t>(0, -shift)) : layout.pitch;
+  const int64_t end = max_of(begin, min_of(layout.pitch, layout.in_columns - shift));
+  if (x_layout == Layout::channels_last && begin < end)
+    transpose_matrix(end - begin, channels, x + (i * layout.in_columns + shift + begin) * stride, stride, plane + begin,
+                     layout.channel());
+  for (int64_t c = 0; c < channels; c++, plane += layout.channel()) {
+    for (int64_t j = 0; j < begin; j += kLanes) store_partial(plane + j, Vec{}, min_of<int64_t>(kLanes, begin - j));
+    if (x_layout == Layout::row_major) {
+      const float* from = x + (c * layout.in_rows + i) * layout.in_columns + shift;
+      int64_t j = begin;
+      for (; j + kLanes <= end; j += kLanes) store(plane + j, load(from + j));
+      if (j < end) store_partial(plane + j, load_partial(from + j, end - j), end - j);
     }
-    j += kLanes;
-    if (j == s.pitch) j = 0, i++;
+    for (int64_t j = end; j < layout.pitch; j += kLanes)
+      store_partial(plane + j, Vec{}, min_of<int64_t>(kLanes, layout.pitch - j));
   }
 }
 
 }  // namespace
 
-void planar_sum(const PlanarSum& s) {
-  const int64_t total = s.rows * (s.pitch / kLanes);
-  for (int64_t q = 0, vecs; q < total; q += vecs) {
-    vecs = next_tile(total - q, kTileVecs);
-    const int64_t i = q * kLanes / s.pitch, j = q * kLanes % s.pitch;
-    with_count<kTileVecs>(vecs, [&](auto v) {
-      for (int64_t k = 0, rows; k < s.m; k += rows) {
-        rows = next_tile(s.m - k, kTileRows);
-        with_count<kTileRows>(rows, [&](auto r) { sum_tile<r.value, v.value>(s, k, q, i, j); });
+void fill_whole_rows(const PlaneLayout& layout, int64_t channels, const float* x, Layout x_layout, int64_t stride,
+                     int64_t row0, float* planes) {
+  for (int64_t e = 0; e < layout.phases; e++)
+    for (int64_t a = 0; a < layout.rows; a++)
+      fill_row(layout, channels, x, x_layout, stride, layout.phase_rows[e].first + (row0 + a) * layout.phase_rows[e].step,
+               planes + layout.offset(e, 0, a));
+}
+
+namespace {
+
+// A tile is R rows of one vector, of M output channels. A run keeps the R rows that its tap reads in registers and loads
+// one more for the next tap: R + taps - 1 loads and M * taps broadcasts for M * R * taps FMAs, so that loads that cross a
+// cache line cost nothing. 3 channels x 7 rows: 21 sums, 7 rows of the planes and 1 weight are 29 registers.
+constexpr int kMostChannels = 4;
+constexpr int kMostRows = 12;
+constexpr int rows_of_tile(int channels) {
+  const int rows = (kRegisters - 2) / (channels + 1);
+  return rows < kMostRows ? rows : kMostRows;
+}
+
+template <int M, int R>
+__attribute__((noinline)) void sum_tile(const PlanarSum& s, int64_t m, int64_t i, int64_t j) {
+  Vec acc[M][R];
+#pragma GCC unroll 8
+  for (int k = 0; k < M; k++)
+#pragma GCC unroll 16
+    for (int r = 0; r < R; r++) acc[k][r] = s.bias ? splat(s.bias[m + k]) : Vec{};
+  const float* a = s.a + m;
+  for (int64_t run = 0; run < s.run_count; run++) {
+    const float* row = s.planes + s.runs[run].offset + i * s.pitch + j;
+    Vec x[R];
+#pragma GCC unroll 16
+    for (int r = 0; r < R - 1; r++, row += s.pitch) x[r] = load(row);
+    for (int64_t u = s.runs[run].taps; u > 0; u--, row += s.pitch, a += s.m) {
+      x[R - 1] = load(row);
+#pragma GCC unroll 8
+      for (int k = 0; k < M; k++) {
+        const Vec w = splat(a[k]);
+#pragma GCC unroll 16
+        for (int r = 0; r < R; r++) acc[k][r] += w * x[r];
       }
-    });
+#pragma GCC unroll 16
+      for (int r = 0; r < R - 1; r++) x[r] = x[r + 1];
+    }
   }
+  const int64_t lanes = min_of<int64_t>(kLanes, s.columns - j);
+#pragma GCC unroll 8
+  for (int k = 0; k < M; k++) {
+    float* to = s.out + (m + k) * s.out_m + i * s.out_row + j * s.out_column;
+#pragma GCC unroll 16
+    for (int r = 0; r < R; r++, to += s.out_row) {
+      if (s.out_column == 1)
+        store_partial(to, acc[k][r], lanes);
+      else {
+        float values[kLanes];
+        store(values, acc[k][r]);
+        for (int64_t l = 0; l < lanes; l++) to[l * s.out_column] = values[l];
+      }
+    }
+  }
+}
+
+}  // namespace
+
+static void sum_rows(const PlanarSum& s) {
+  for (int64_t j = 0; j < s.columns; j += kLanes)
+    for (int64_t m = 0, channels; m < s.m; m += channels) {
+      channels = next_tile(s.m - m, kMostChannels);
+      with_count<kMostChannels>(channels, [&](auto c) {
+        constexpr int kRows = rows_of_tile(c.value);
+        for (int64_t i = 0, rows; i < s.rows; i += rows) {
+          rows = next_tile(s.rows - i, kRows);
+          with_count<kRows>(rows, [&](auto r) { sum_tile<c.value, r.value>(s, m, i, j); });
+        }
+      });
+    }
+}
+
+void planar_sum(const PlanarSum& s) {
+  const int64_t vecs = s.rows == 1 && s.single_taps ? s.columns / kLanes : 0;
+  if (vecs <= 1) return sum_rows(s);
+  // A single row: its vectors take the place of the rows of a tile.
+  PlanarSum part = s;
+  part.rows = vecs, part.columns = part.pitch = kLanes, part.out_row = kLanes * s.out_column;
+  sum_rows(part);
+  part = s;
+  part.planes += vecs * kLanes, part.out += vecs * kLanes * s.out_column, part.columns -= vecs * kLanes;
+  sum_rows(part);
 }
 
 }  // namespace convcore::cpu::CONVCORE_ISA

@@ -11,6 +11,7 @@
 // cross a cache line nearly every time and halve the speed (measured: 114 against 166 GFLOP/s on one core). A copied
 // vector costs one load and one store, and takes part in kh * c_out FMAs.
 #pragma once
+#include "core/array.h"
 #include "cpu/vec.h"
 
 namespace convcore::cpu::CONVCORE_ISA {
@@ -43,12 +44,27 @@ int64_t fill_scratch(const PlaneLayout& layout);  // floats of scratch that fill
 void fill_planes(const PlaneLayout& layout, int64_t channels, const float* x, int64_t row0, float* planes,
                  float* scratch);
 
+// The same for planes that are whole, shifted rows: one copy of step 1, and any pitch from `columns` on. x lies in either
+// order of memory, `stride` floats from pixel to pixel when it is channels-last.
+void fill_whole_rows(const PlaneLayout& layout, int64_t channels, const float* x, Layout x_layout, int64_t stride,
+                     int64_t row0, float* planes);
+
+// Taps that read one plane, each from the row below the one before.
+struct TapRun {
+  int64_t offset, taps;
+};
+
+//   out[m][i][j] = bias[m] + sum over runs and their taps u of a[t][m] * planes[offset + (i + u)*pitch + j],
+//
+// where t counts the taps of all runs.
 struct PlanarSum {
-  int64_t m, terms;
-  const float* a;          // (m, terms)
-  const float* bias;       // (m) or null
-  const float* planes;     // 64-byte aligned
-  const int64_t* offsets;  // (terms): multiples of kLanes
+  int64_t m;
+  const float* a;       // (taps of all runs, m)
+  const float* bias;    // (m) or null
+  const float* planes;  // readable for kLanes floats past the end
+  const TapRun* runs;
+  int64_t run_count;
+  bool single_taps;  // in every run
   int64_t rows, columns, pitch;
   float* out;  // element (m, i, j) at m*out_m + i*out_row + j*out_column
   int64_t out_m, out_row, out_column;
