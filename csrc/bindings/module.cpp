@@ -9,6 +9,7 @@ PYBIND11_MODULE(_core, m) {
   convcore::bind_avg_pool2d(m);
   convcore::bind_batch_norm(m);
   convcore::bind_conv2d(m);
+  convcore::bind_conv_pool(m);
   convcore::bind_core(m);
   convcore::bind_cross_entropy(m);
   convcore::bind_dropout(m);

@@ -10,6 +10,7 @@ void bind_add(pybind11::module_&);
 void bind_avg_pool2d(pybind11::module_&);
 void bind_batch_norm(pybind11::module_&);
 void bind_conv2d(pybind11::module_&);
+void bind_conv_pool(pybind11::module_&);
 void bind_core(pybind11::module_&);
 void bind_cross_entropy(pybind11::module_&);
 void bind_dropout(pybind11::module_&);

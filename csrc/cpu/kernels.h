@@ -9,6 +9,7 @@
 #include "ops/avg_pool2d.h"
 #include "ops/batch_norm.h"
 #include "ops/conv2d.h"
+#include "ops/conv_pool.h"
 #include "ops/cross_entropy.h"
 #include "ops/dropout.h"
 #include "ops/linear.h"
@@ -30,6 +31,7 @@ struct Kernels {
   AvgPool2dKernels avg_pool2d;
   BatchNormKernels batch_norm;
   Conv2dKernels conv2d;
+  ConvPoolKernels conv_pool;
   CrossEntropyKernels cross_entropy;
   DropoutKernels dropout;
   LinearKernels linear;

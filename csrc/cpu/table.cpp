@@ -12,6 +12,7 @@ AddKernels add_kernels();
 AvgPool2dKernels avg_pool2d_kernels();
 BatchNormKernels batch_norm_kernels();
 Conv2dKernels conv2d_kernels();
+ConvPoolKernels conv_pool_kernels();
 CrossEntropyKernels cross_entropy_kernels();
 DropoutKernels dropout_kernels();
 LinearKernels linear_kernels();
@@ -33,6 +34,7 @@ Kernels table() {
   t.avg_pool2d = avg_pool2d_kernels();
   t.batch_norm = batch_norm_kernels();
   t.conv2d = conv2d_kernels();
+  t.conv_pool = conv_pool_kernels();
   t.cross_entropy = cross_entropy_kernels();
   t.dropout = dropout_kernels();
   t.linear = linear_kernels();

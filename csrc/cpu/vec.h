@@ -115,6 +115,61 @@ CONVCORE_INLINE void store_int_partial(int32_t* p, IntVec v, int64_t count) {
 CONVCORE_INLINE Vec select(IntVec mask, Vec yes, Vec no) { return mask ? yes : no; }
 CONVCORE_INLINE IntVec select_int(IntVec mask, IntVec yes, IntVec no) { return mask ? yes : no; }
 
+// One truth per lane in the form that the machine compares into: a bit each (AVX-512), else lanes of 0 or -1.
+// `mask_bits` and `mask_of_bits` turn it into a number, lane l at bit l, and back.
+#if defined(__AVX512F__)
+typedef __mmask16 LaneMask;
+CONVCORE_INLINE LaneMask greater(Vec a, Vec b) { return _mm512_cmp_ps_mask((__m512)a, (__m512)b, _CMP_GT_OQ); }
+CONVCORE_INLINE LaneMask at_most(Vec a, Vec b) { return _mm512_cmp_ps_mask((__m512)a, (__m512)b, _CMP_LE_OQ); }
+CONVCORE_INLINE LaneMask is_nan(Vec a) { return _mm512_cmp_ps_mask((__m512)a, (__m512)a, _CMP_UNORD_Q); }
+CONVCORE_INLINE Vec select(LaneMask mask, Vec yes, Vec no) {
+  return (Vec)_mm512_mask_blend_ps(mask, (__m512)no, (__m512)yes);
+}
+CONVCORE_INLINE IntVec select_int(LaneMask mask, IntVec yes, IntVec no) {
+  return (IntVec)_mm512_mask_blend_epi32(mask, (__m512i)no, (__m512i)yes);
+}
+CONVCORE_INLINE uint16_t mask_bits(LaneMask mask) { return mask; }
+CONVCORE_INLINE LaneMask mask_of_bits(uint16_t bits) { return bits; }
+#else
+typedef IntVec LaneMask;
+CONVCORE_INLINE LaneMask greater(Vec a, Vec b) { return a > b; }
+CONVCORE_INLINE LaneMask at_most(Vec a, Vec b) { return a <= b; }
+CONVCORE_INLINE LaneMask is_nan(Vec a) { return a != a; }
+CONVCORE_INLINE uint16_t mask_bits(LaneMask mask) {
+#if defined(__AVX2__)
+  return uint16_t(_mm256_movemask_ps((__m256)mask));
+#else
+  int bits = 0;
+  for (int l = 0; l < kLanes; l++) bits |= mask[l] & (1 << l);
+  return uint16_t(bits);
+#endif
+}
+CONVCORE_INLINE LaneMask mask_of_bits(uint16_t bits) {
+  IntVec bit_of_lane;
+  for (int l = 0; l < kLanes; l++) bit_of_lane[l] = 1 << l;
+  return (splat_int(bits) & bit_of_lane) != IntVec{};
+}
+#endif
+
+// Lanes begin .. end - 1 from p[begin] .. p[end - 1], the others zero, for any begin and end; p itself may lie outside
+// of what is allocated.
+CONVCORE_INLINE Vec load_between(const float* p, int64_t begin, int64_t end) {
+#if defined(__AVX512F__) && !defined(__SANITIZE_ADDRESS__)
+  const int64_t from = begin < 0        ? 0
+                       : begin > kLanes ? kLanes
+                                        : begin,
+                to = end < from     ? from
+                     : end > kLanes ? kLanes
+                                    : end;
+  return (Vec)_mm512_maskz_loadu_ps(__mmask16((1u << to) - (1u << from)), p);
+#else
+  if (begin <= 0 && end >= kLanes) return load(p);
+  Vec v{};
+  for (int64_t l = begin < 0 ? 0 : begin; l < kLanes && l < end; l++) v[l] = p[l];
+  return v;
+#endif
+}
+
 // Shuffles of the lanes of two vectors, a's numbered from 0 and b's from kLanes.
 #if defined(__clang__)
 #define CONVCORE_SHUFFLE(a, b, ...) __builtin_shufflevector(a, b, __VA_ARGS__)

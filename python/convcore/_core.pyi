@@ -139,6 +139,18 @@ def conv2d_forward(
     algo: str,
     /,
 ) -> FloatArray: ...
+def conv_pool_backward(
+    dy: FloatArray,
+    x: FloatArray,
+    w: FloatArray,
+    b: FloatArray | None,
+    padding: Sequence[int],
+    need_dx: bool,
+    /,
+) -> tuple[FloatArray | None, FloatArray, FloatArray]: ...
+def conv_pool_forward(
+    x: FloatArray, w: FloatArray, b: FloatArray | None, padding: Sequence[int], /
+) -> FloatArray: ...
 def cross_entropy_backward(
     dy: object,
     x: FloatArray,

@@ -23,6 +23,8 @@ from convcore.functional.conv import (
     conv1d_backward,
     conv2d,
     conv2d_backward,
+    conv2d_relu_max_pool2d,
+    conv2d_relu_max_pool2d_backward,
 )
 from convcore.functional.dropout import (
     dropout,
@@ -86,6 +88,8 @@ __all__ = [
     "conv1d_backward",
     "conv2d",
     "conv2d_backward",
+    "conv2d_relu_max_pool2d",
+    "conv2d_relu_max_pool2d_backward",
     "cross_entropy",
     "cross_entropy_backward",
     "dropout",

@@ -289,3 +289,117 @@ def conv1d_backward(
         need_dw,
         need_db and b is not None,
     )
+
+
+def _flat_padding(op: str, padding: Padding, x: FloatArray, w: FloatArray) -> tuple[int, ...]:
+    """Return the padding of a convolution of stride 1 as top, bottom, left, right."""
+    pads = to_padding(op, padding, spatial_size(op, x, 2), spatial_size(op, w, 2), (1, 1), (1, 1))
+    return tuple(p for pair in pads for p in pair)
+
+
+def conv2d_relu_max_pool2d(
+    x: FloatArray,
+    w: FloatArray,
+    b: FloatArray | None = None,
+    padding: Padding = 0,
+) -> FloatArray:
+    """Return ``max_pool2d(relu(conv2d(x, w, b, padding=padding)), 2)`` in one pass over the images.
+
+    The convolution has stride 1; its result, four times as large as `y`, is never stored.
+
+    Parameters
+    ----------
+    x : ndarray, shape (N, C_in, H_in, W_in), float32
+        Images.
+    w : ndarray, shape (C_out, C_in, KH, KW), float32
+        Filters.
+    b : ndarray, shape (C_out,), float32, optional
+        Bias.
+    padding : int, (int, int), ((int, int), (int, int)), 'valid' or 'same', default 0
+        As in `conv2d`.
+
+    Returns
+    -------
+    ndarray, shape (N, C_out, H_out, W_out), float32
+        ``H_out = (H_in + top + bottom - KH + 1) // 2``, likewise W_out. With many output channels
+        the memory is in channels-last order (see `channels_last`).
+
+    Raises
+    ------
+    TypeError
+        When an array is not float32 or the padding is not made of ints.
+    ValueError
+        When the shapes do not fit together, or the convolution gives less than 2 x 2 pixels.
+
+    See Also
+    --------
+    conv2d, relu, max_pool2d : The operations one by one.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import convcore.functional as F
+    >>> x = np.arange(9, dtype=np.float32).reshape(1, 1, 3, 3)
+    >>> w = np.ones((1, 1, 2, 2), np.float32)
+    >>> F.conv2d_relu_max_pool2d(x, w)
+    array([[[[24.]]]], dtype=float32)
+    """
+    op = "conv2d_relu_max_pool2d"
+    return _core.conv_pool_forward(x, w, b, _flat_padding(op, padding, x, w))
+
+
+def conv2d_relu_max_pool2d_backward(
+    dy: FloatArray,
+    x: FloatArray,
+    w: FloatArray,
+    b: FloatArray | None = None,
+    padding: Padding = 0,
+    *,
+    need_dx: bool = True,
+) -> tuple[FloatArray | None, FloatArray, FloatArray | None]:
+    """Return the gradients of `conv2d_relu_max_pool2d`.
+
+    Parameters
+    ----------
+    dy : ndarray, shape (N, C_out, H_out, W_out), float32
+        Gradient of the loss with respect to the output.
+    x, w, b, padding
+        The arguments of the forward call.
+    need_dx : bool, default True
+        False leaves the gradient of `x` out (None in its place).
+
+    Returns
+    -------
+    dx : ndarray, shape (N, C_in, H_in, W_in), or None
+    dw : ndarray, shape (C_out, C_in, KH, KW)
+    db : ndarray, shape (C_out,), or None
+        None when `b` is None.
+
+    Raises
+    ------
+    ValueError
+        When `dy` does not have the shape of the output, or `b` not one value per output channel.
+
+    Notes
+    -----
+    Runs the forward pass again, to learn which pixel won in each window. Then only the winners that
+    passed the ReLU are visited. Sums run in an order that does not depend on the number of threads.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import convcore.functional as F
+    >>> x = np.arange(9, dtype=np.float32).reshape(1, 1, 3, 3)
+    >>> w = np.ones((1, 1, 2, 2), np.float32)
+    >>> dx, dw, db = F.conv2d_relu_max_pool2d_backward(np.ones((1, 1, 1, 1), np.float32), x, w)
+    >>> dx
+    array([[[[0., 0., 0.],
+             [0., 1., 1.],
+             [0., 1., 1.]]]], dtype=float32)
+    >>> dw, db
+    (array([[[[4., 5.],
+             [7., 8.]]]], dtype=float32), None)
+    """
+    op = "conv2d_relu_max_pool2d"
+    dx, dw, db = _core.conv_pool_backward(dy, x, w, b, _flat_padding(op, padding, x, w), need_dx)
+    return dx, dw, db if b is not None else None

@@ -1,0 +1,349 @@
+// Convolution + ReLU + 2x2 max pooling for few output channels, on row-major images.
+//
+// Lanes are kLanes neighbouring pooled pixels of a row. The input is spread once per image: for each row and each of
+// the kw + 1 columns that a pooling window sees, one vector with every second pixel,
+//
+//   spread(c, row, q)[lane j] = padded x[c][row][2 * (first pixel + j) + q],     0 <= q <= kw
+//
+// so that all loads are aligned, the left result of a window is the sum over q = s, the right one over q = s + 1, and
+// the four results of a window lie in the same lane of four registers: pooling needs no shuffle. One broadcast weight
+// serves four FMAs; 6 filters x 4 sums + 4 inputs + 1 weight = 29 registers (2 x 4 + 5 = 13 of 16).
+//
+// Gradient of the weights: lane by lane, the pixel under the winner is selected from the two columns and the two rows;
+// then one FMA per tap does what four would do on the separate operations.
+#include "cpu/conv2d/pooled.h"
+#include "cpu/tile.h"
+
+namespace convcore::cpu::CONVCORE_ISA {
+namespace {
+
+constexpr int kFilters = kRegisters >= 32 ? 6 : 2;
+// Taps of the weight gradient that are summed in registers: 15 sums, 3 + 3 selected inputs and the gradient.
+constexpr int kTapRows = kRegisters >= 32 ? 5 : 3, kTapColumns = kRegisters >= 32 ? 3 : 2;
+
+int64_t taps(const ConvPoolShape& s) { return s.c_in * s.kh * s.kw; }
+int64_t blocks(const ConvPoolShape& s) { return ceil_div(s.w_out, kLanes); }
+int64_t spread_pitch(const ConvPoolShape& s) { return (s.kw + 1) * kLanes; }
+int64_t spread_floats(const ConvPoolShape& s) { return s.c_in * seen_rows(s) * spread_pitch(s); }
+int64_t pixels_in(const ConvPoolShape& s, int64_t block) { return min_of<int64_t>(kLanes, s.w_out - block * kLanes); }
+
+// ---- weights ------------------------------------------------------------------------------------------------------
+
+// Forward: tiles of up to kFilters filters, (tap, filter) in each; the bias; for dx, the rows of each filter as whole
+// vectors.
+struct PackedPixels {
+  float *forward, *bias, *backward;
+  PackedPixels(const ConvPoolShape& s, float* packed) {
+    Parts parts{packed, 0};
+    forward = parts.take(s.c_out * taps(s));
+    bias = parts.take(s.c_out);
+    backward = parts.take(s.c_out * s.c_in * s.kh * whole_vectors(s.kw));
+    floats = parts.used;
+  }
+  int64_t floats;
+};
+
+int64_t packed_floats(const ConvPoolShape& s) { return PackedPixels(s, nullptr).floats; }
+
+void pack(const ConvPoolShape& s, const float* w, const float* b, float* packed) {
+  const PackedPixels to(s, packed);
+  float* forward = to.forward;
+  for (int64_t o0 = 0, filters; o0 < s.c_out; o0 += filters) {
+    filters = next_tile(s.c_out - o0, kFilters);
+    for (int64_t t = 0; t < taps(s); t++)
+      for (int64_t o = 0; o < filters; o++) *forward++ = w[(o0 + o) * taps(s) + t];
+  }
+  for (int64_t o = 0; o < s.c_out; o++) to.bias[o] = b ? b[o] : 0;
+  const int64_t width = whole_vectors(s.kw);
+  for (int64_t row = 0; row < s.c_out * s.c_in * s.kh; row++)
+    for (int64_t v = 0; v < width; v++) to.backward[row * width + v] = v < s.kw ? w[row * s.kw + v] : 0;
+}
+
+// ---- input --------------------------------------------------------------------------------------------------------
+
+// Even and odd columns of kLanes pairs from column `at` of a row of w_in pixels on, zero outside.
+struct Pairs {
+  Vec even, odd;
+};
+CONVCORE_INLINE Pairs load_pairs(const float* row, int64_t at, int64_t w_in) {
+  const Vec low = load_between(row + at, -at, w_in - at);
+  const Vec high = load_between(row + at + kLanes, -at - kLanes, w_in - at - kLanes);
+  return {__builtin_shuffle(low, high, 2 * lane_numbers()), __builtin_shuffle(low, high, 2 * lane_numbers() + 1)};
+}
+
+CONVCORE_INLINE void spread_row(const float* row, int64_t start, int64_t w_in, int64_t kw, float* to) {
+  Pairs here = load_pairs(row, start, w_in), next = load_pairs(row, start + 2 * kLanes, w_in);
+  int64_t shift = 0;
+  for (int64_t q = 0; q <= kw; q += 2) {
+    const IntVec lanes = lane_numbers() + splat_int(int32_t(shift));
+    store(to + q * kLanes, __builtin_shuffle(here.even, next.even, lanes));
+    if (q < kw) store(to + (q + 1) * kLanes, __builtin_shuffle(here.odd, next.odd, lanes));
+    if (++shift == kLanes) {
+      here = next, shift = 0;
+      next = load_pairs(row, start + (q + 2) + 2 * kLanes, w_in);
+    }
+  }
+}
+
+// The input of block `block` of pooled columns of one image.
+void spread(const ConvPoolShape& s, const float* image, int64_t block, float* to) {
+  const int64_t start = 2 * kLanes * block - s.pad_left;
+  for (int64_t c = 0; c < s.c_in; c++)
+    for (int64_t row = 0; row < seen_rows(s); row++, to += spread_pitch(s)) {
+      const int64_t h = row - s.pad_top;
+      if (h < 0 || h >= s.h_in)
+        memset(to, 0, size_t(spread_pitch(s)) * sizeof(float));
+      else
+        spread_row(image + (c * s.h_in + h) * s.w_in, start, s.w_in, s.kw, to);
+    }
+}
+
+// Between vectors of pixels, one per channel, and the pixels [j, j + count) of row i of an image.
+void store_pixels(const ConvPoolShape& s, const float* vectors, int64_t i, int64_t j, int64_t count, float* y) {
+  if (s.y_layout == Layout::row_major) {
+    for (int64_t o = 0; o < s.c_out; o++)
+      store_partial(y + (o * s.h_out + i) * s.w_out + j, load(vectors + o * kLanes), count);
+    return;
+  }
+  float* to = y + (i * s.w_out + j) * s.c_out;
+  for (int64_t l = 0; l < count; l++)
+    for (int64_t o = 0; o < s.c_out; o++) *to++ = vectors[o * kLanes + l];
+}
+
+void load_pixels(const ConvPoolShape& s, const float* dy, int64_t i, int64_t j, int64_t count, float* vectors) {
+  if (s.y_layout == Layout::row_major) {
+    for (int64_t o = 0; o < s.c_out; o++)
+      store(vectors + o * kLanes, load_partial(dy + (o * s.h_out + i) * s.w_out + j, count));
+    return;
+  }
+  const float* from = dy + (i * s.w_out + j) * s.c_out;
+  for (int64_t l = 0; l < kLanes; l++)
+    for (int64_t o = 0; o < s.c_out; o++) vectors[o * kLanes + l] = l < count ? *from++ : 0;
+}
+
+// ---- forward ------------------------------------------------------------------------------------------------------
+
+// One vector of pooled pixels of O filters; `top` is the first input row that they see.
+template <int O>
+void pool_filters(const ConvPoolShape& s, const float* top, const float* w, const float* bias, float* y,
+                  PoolMask* mask) {
+  Vec left0[O], right0[O], left1[O], right1[O];
+#pragma GCC unroll 8
+  for (int o = 0; o < O; o++) left0[o] = right0[o] = left1[o] = right1[o] = splat(bias[o]);
+  const int64_t pitch = spread_pitch(s);
+  for (int64_t c = 0; c < s.c_in; c++, top += (seen_rows(s) - s.kh) * pitch)
+    for (int64_t r = 0; r < s.kh; r++, top += pitch) {
+      const float* from = top;
+      Vec x0 = load(from), x1 = load(from + pitch);
+      for (int64_t t = 0; t < s.kw; t++, w += O) {
+        from += kLanes;
+        const Vec next0 = load(from), next1 = load(from + pitch);
+#pragma GCC unroll 8
+        for (int o = 0; o < O; o++) {
+          const Vec tap = splat(w[o]);
+          left0[o] += tap * x0;
+          right0[o] += tap * next0;
+          left1[o] += tap * x1;
+          right1[o] += tap * next1;
+        }
+        x0 = next0, x1 = next1;
+      }
+    }
+#pragma GCC unroll 8
+  for (int o = 0; o < O; o++)
+    store(y + o * kLanes, pool_and_rectify(left0[o], right0[o], left1[o], right1[o], mask + o));
+}
+
+struct ForwardScratch {
+  float *spread, *y;
+  int64_t floats;
+  ForwardScratch(const ConvPoolShape& s, float* workspace) {
+    Parts parts{workspace, 0};
+    spread = parts.take(spread_floats(s));
+    y = parts.take(s.c_out * kLanes);
+    floats = parts.used;
+  }
+};
+
+// Masks: (row, block of pixels, channel).
+int64_t masks(const ConvPoolShape& s) { return s.h_out * blocks(s) * s.c_out; }
+int64_t mask_bytes(const ConvPoolShape& s) { return masks(s) * int64_t(sizeof(PoolMask)); }
+
+void forward(const ConvPoolShape& s, const float* x, const float* packed, float* y, void* mask, float* workspace) {
+  const PackedPixels weights(s, const_cast<float*>(packed));
+  const ForwardScratch scratch(s, workspace);
+  for (int64_t n = 0; n < s.n; n++) {
+    PoolMask* image_mask = static_cast<PoolMask*>(mask) + n * masks(s);
+    for (int64_t block = 0; block < blocks(s); block++) {
+      spread(s, x + n * s.c_in * s.h_in * s.w_in, block, scratch.spread);
+      for (int64_t i = 0; i < s.h_out; i++) {
+        PoolMask* row_mask = image_mask + (i * blocks(s) + block) * s.c_out;
+        for (int64_t o = 0, filters; o < s.c_out; o += filters) {
+          filters = next_tile(s.c_out - o, kFilters);
+          with_count<kFilters>(filters, [&](auto count) {
+            pool_filters<count.value>(s, scratch.spread + 2 * i * spread_pitch(s), weights.forward + o * taps(s),
+                                      weights.bias + o, scratch.y + o * kLanes, row_mask + o);
+          });
+        }
+        store_pixels(s, scratch.y, i, block * kLanes, pixels_in(s, block), y + n * s.c_out * s.h_out * s.w_out);
+      }
+    }
+  }
+}
+
+// ---- backward -----------------------------------------------------------------------------------------------------
+
+// Partial gradients: (filter, tap, lane), then the bias as (filter, lane).
+int64_t gradient_floats(const ConvPoolShape& s) { return s.c_out * (taps(s) + 1) * kLanes; }
+
+struct BackwardScratch {
+  float *spread, *dy, *dx;
+  int64_t floats;
+  int64_t dx_pitch;
+  BackwardScratch(const ConvPoolShape& s, float* workspace) {
+    Parts parts{workspace, 0};
+    spread = parts.take(spread_floats(s));
+    dy = parts.take(s.h_out * s.c_out * kLanes);
+    dx_pitch = 2 * s.w_out + whole_vectors(s.kw);
+    dx = parts.take(s.c_in * seen_rows(s) * dx_pitch);
+    floats = parts.used;
+  }
+};
+
+int64_t workspace_floats(const ConvPoolShape& s) {
+  return max_of(ForwardScratch(s, nullptr).floats, BackwardScratch(s, nullptr).floats);
+}
+
+// The gradients of one block of pixels that pass the ReLU, as (row, channel, lane), added to the bias's on the way.
+void rectify_gradient(const ConvPoolShape& s, const float* dy, const PoolMask* mask, int64_t block, float* to,
+                      float* db) {
+  for (int64_t i = 0; i < s.h_out; i++, to += s.c_out * kLanes) {
+    load_pixels(s, dy, i, block * kLanes, pixels_in(s, block), to);
+    for (int64_t o = 0; o < s.c_out; o++) {
+      const LaneMask alive = mask_of_bits(mask[(i * blocks(s) + block) * s.c_out + o].alive);
+      const Vec d = select(alive, load(to + o * kLanes), Vec{});
+      store(to + o * kLanes, d);
+      store(db + o * kLanes, load(db + o * kLanes) + d);
+    }
+  }
+}
+
+// R x K taps of one filter and input channel, over all rows of a block. x: the spread input of the first tap; dy and
+// mask: of the first row.
+template <int R, int K>
+void add_taps(const ConvPoolShape& s, const float* x, const float* dy, const PoolMask* mask, float* dw) {
+  Vec sums[R][K];
+#pragma GCC unroll 8
+  for (int r = 0; r < R; r++)
+#pragma GCC unroll 4
+    for (int k = 0; k < K; k++) sums[r][k] = load(dw + (r * s.kw + k) * kLanes);
+  const int64_t pitch = spread_pitch(s), mask_step = blocks(s) * s.c_out;
+  for (int64_t i = 0; i < s.h_out; i++, dy += s.c_out * kLanes, mask += mask_step, x += 2 * pitch) {
+    const Vec d = load(dy);
+    const LaneMask second_row = mask_of_bits(mask->row), second_column = mask_of_bits(mask->column);
+    Vec above[K], here[K];
+    const float* from = x;
+#pragma GCC unroll 8
+    for (int r = 0; r <= R; r++, from += pitch) {
+#pragma GCC unroll 4
+      for (int k = 0; k < K; k++) {
+        here[k] = select(second_column, load(from + (k + 1) * kLanes), load(from + k * kLanes));
+        if (r > 0) sums[r - 1][k] += d * select(second_row, here[k], above[k]);
+        above[k] = here[k];
+      }
+    }
+  }
+#pragma GCC unroll 8
+  for (int r = 0; r < R; r++)
+#pragma GCC unroll 4
+    for (int k = 0; k < K; k++) store(dw + (r * s.kw + k) * kLanes, sums[r][k]);
+}
+
+void add_weight_gradient(const ConvPoolShape& s, const float* x, const float* dy, const PoolMask* mask, float* dw) {
+  for (int64_t o = 0; o < s.c_out; o++)
+    for (int64_t c = 0; c < s.c_in; c++)
+      for (int64_t r = 0, rows; r < s.kh; r += rows) {
+        rows = next_tile(s.kh - r, kTapRows);
+        for (int64_t t = 0, columns; t < s.kw; t += columns) {
+          columns = next_tile(s.kw - t, kTapColumns);
+          with_count<kTapRows>(rows, [&](auto row_count) {
+            with_count<kTapColumns>(columns, [&](auto column_count) {
+              add_taps<row_count.value, column_count.value>(
+                  s, x + (c * seen_rows(s) + r) * spread_pitch(s) + t * kLanes, dy + o * kLanes, mask + o,
+                  dw + (((o * s.c_in + c) * s.kh + r) * s.kw + t) * kLanes);
+            });
+          });
+        }
+      }
+}
+
+// Adds each living gradient times its filter to the padded dx, `pitch` floats per row.
+void scatter_to_input(const ConvPoolShape& s, const float* dy, const PoolMask* mask, int64_t block, const float* w,
+                      float* dx, int64_t pitch) {
+  const int64_t width = whole_vectors(s.kw);
+  for (int64_t i = 0; i < s.h_out; i++)
+    for (int64_t o = 0; o < s.c_out; o++) {
+      const PoolMask m = mask[i * blocks(s) * s.c_out + o];
+      for (int64_t l = 0; l < pixels_in(s, block); l++) {
+        if (!(m.alive >> l & 1)) continue;
+        const Vec d = splat(dy[(i * s.c_out + o) * kLanes + l]);
+        const int64_t row = 2 * i + (m.row >> l & 1), column = 2 * (block * kLanes + l) + (m.column >> l & 1);
+        for (int64_t c = 0; c < s.c_in; c++)
+          for (int64_t r = 0; r < s.kh; r++) {
+            const float* from = w + ((o * s.c_in + c) * s.kh + r) * width;
+            float* to = dx + (c * seen_rows(s) + row + r) * pitch + column;
+            for (int64_t v = 0; v < width; v += kLanes) store(to + v, load(to + v) + d * load(from + v));
+          }
+      }
+    }
+}
+
+// Takes the padding off dx; what no window saw is zero.
+void crop_to_input(const ConvPoolShape& s, const float* padded, int64_t pitch, float* dx) {
+  const int64_t count = max_of<int64_t>(0, min_of(s.w_in, seen_columns(s) - s.pad_left));
+  for (int64_t c = 0; c < s.c_in; c++)
+    for (int64_t h = 0; h < s.h_in; h++, dx += s.w_in) {
+      const int64_t row = h + s.pad_top;
+      const bool seen = row < seen_rows(s);
+      const float* from = padded + (c * seen_rows(s) + row) * pitch + s.pad_left;
+      for (int64_t w = 0; w < s.w_in; w++) dx[w] = seen && w < count ? from[w] : 0;
+    }
+}
+
+void backward(const ConvPoolShape& s, const float* dy, const void* mask, const float* x, const float* packed, float* dx,
+              float* gradient, float* workspace) {
+  const PackedPixels weights(s, const_cast<float*>(packed));
+  const BackwardScratch scratch(s, workspace);
+  const int64_t in = s.c_in * s.h_in * s.w_in;
+  float* db = gradient + s.c_out * taps(s) * kLanes;
+  for (int64_t n = 0; n < s.n; n++) {
+    const PoolMask* image_mask = static_cast<const PoolMask*>(mask) + n * masks(s);
+    const float* image_dy = dy + n * s.c_out * s.h_out * s.w_out;
+    if (dx) memset(scratch.dx, 0, size_t(s.c_in * seen_rows(s) * scratch.dx_pitch) * sizeof(float));
+    for (int64_t block = 0; block < blocks(s); block++) {
+      const PoolMask* block_mask = image_mask + block * s.c_out;
+      spread(s, x + n * in, block, scratch.spread);
+      rectify_gradient(s, image_dy, image_mask, block, scratch.dy, db);
+      add_weight_gradient(s, scratch.spread, scratch.dy, block_mask, gradient);
+      if (dx) scatter_to_input(s, scratch.dy, block_mask, block, weights.backward, scratch.dx, scratch.dx_pitch);
+    }
+    if (dx) crop_to_input(s, scratch.dx, scratch.dx_pitch, dx + n * in);
+  }
+}
+
+void sum_gradients(const ConvPoolShape& s, const float* const* gradients, int64_t count, float* dw, float* db) {
+  const int64_t weights = s.c_out * taps(s);
+  for (int64_t t = 0; t < weights + s.c_out; t++) {
+    Vec total = load(gradients[0] + t * kLanes);
+    for (int64_t shard = 1; shard < count; shard++) total += load(gradients[shard] + t * kLanes);
+    (t < weights ? dw[t] : db[t - weights]) = sum(total);
+  }
+}
+
+}  // namespace
+
+ConvPoolKernels pooled_pixels_kernels() {
+  return {packed_floats, pack, mask_bytes, workspace_floats, forward, gradient_floats, backward, sum_gradients};
+}
+
+}  // namespace convcore::cpu::CONVCORE_ISA
