@@ -11,6 +11,7 @@
 #include "ops/conv2d.h"
 #include "ops/cross_entropy.h"
 #include "ops/dropout.h"
+#include "ops/gather_images.h"
 #include "ops/linear.h"
 #include "ops/max_pool2d.h"
 #include "ops/mse_loss.h"
@@ -32,6 +33,7 @@ struct Kernels {
   Conv2dKernels conv2d;
   CrossEntropyKernels cross_entropy;
   DropoutKernels dropout;
+  GatherImagesKernels gather_images;
   LinearKernels linear;
   MaxPool2dKernels max_pool2d;
   MseLossKernels mse_loss;

@@ -14,6 +14,7 @@ BatchNormKernels batch_norm_kernels();
 Conv2dKernels conv2d_kernels();
 CrossEntropyKernels cross_entropy_kernels();
 DropoutKernels dropout_kernels();
+GatherImagesKernels gather_images_kernels();
 LinearKernels linear_kernels();
 MaxPool2dKernels max_pool2d_kernels();
 MseLossKernels mse_loss_kernels();
@@ -35,6 +36,7 @@ Kernels table() {
   t.conv2d = conv2d_kernels();
   t.cross_entropy = cross_entropy_kernels();
   t.dropout = dropout_kernels();
+  t.gather_images = gather_images_kernels();
   t.linear = linear_kernels();
   t.max_pool2d = max_pool2d_kernels();
   t.mse_loss = mse_loss_kernels();

@@ -28,6 +28,9 @@ from convcore.functional.dropout import (
     dropout,
     dropout_backward,
 )
+from convcore.functional.images import (
+    gather_images,
+)
 from convcore.functional.linear import (
     linear,
     linear_backward,
@@ -92,6 +95,7 @@ __all__ = [
     "dropout_backward",
     "flatten",
     "flatten_backward",
+    "gather_images",
     "leaky_relu",
     "leaky_relu_backward",
     "linear",
