@@ -152,6 +152,23 @@ Arg<int32_t> index_arg(const char* op, const char* name, py::handle object) {
   return integer_arg<int32_t>(op, name, array);
 }
 
+PixelsArg pixels_arg(const char* op, const char* name, py::handle object) {
+  const py::array array = as_ndarray(op, name, "uint8 or float32", object);
+  const bool bytes = array.dtype().equal(py::dtype::of<uint8_t>());
+  if (!bytes && !array.dtype().equal(py::dtype::of<float>()))
+    fail_type(op, name, "has the wrong dtype", "uint8 or float32", py::str(array.dtype()));
+  if (!(array.flags() & py::array::c_style))
+    fail(op, std::string(name) + " cannot be read in place", "a C-contiguous array",
+         "strided memory (numpy.ascontiguousarray copies it into order)");
+  PixelsArg arg;
+  arg.holder = array;
+  if (bytes)
+    arg.bytes = view<uint8_t>(array).array;
+  else
+    arg.floats = view<float>(array).array;
+  return arg;
+}
+
 Arg<float> inout_arg(const char* op, const char* name, py::handle object) {
   if (!py::isinstance<py::array>(object))
     fail_type(op, name, "is not an array", "a numpy.ndarray of float32", type_name(object));

@@ -32,6 +32,15 @@ Arg<int32_t> index_arg(const char* op, const char* name, py::handle object);  //
 // A float32 array that the op writes in place: must be C-contiguous and writeable.
 Arg<float> inout_arg(const char* op, const char* name, py::handle object);
 
+// The images of a data set: uint8 or float32, one of the two is given. Viewed as they lie, so they must be
+// C-contiguous: a copy for each batch would be one of all images.
+struct PixelsArg {
+  py::object holder;
+  Array<uint8_t> bytes;
+  Tensor floats;
+};
+PixelsArg pixels_arg(const char* op, const char* name, py::handle object);
+
 // An ndarray that owns (a share of) the memory; None when the array was not given.
 py::object to_numpy(const Tensor& array);
 py::object to_numpy(const IndexArray& array);

@@ -13,6 +13,7 @@ PYBIND11_MODULE(_core, m) {
   convcore::bind_core(m);
   convcore::bind_cross_entropy(m);
   convcore::bind_dropout(m);
+  convcore::bind_gather_images(m);
   convcore::bind_linear(m);
   convcore::bind_max_pool2d(m);
   convcore::bind_mse_loss(m);

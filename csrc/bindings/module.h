@@ -14,6 +14,7 @@ void bind_conv_pool(pybind11::module_&);
 void bind_core(pybind11::module_&);
 void bind_cross_entropy(pybind11::module_&);
 void bind_dropout(pybind11::module_&);
+void bind_gather_images(pybind11::module_&);
 void bind_linear(pybind11::module_&);
 void bind_max_pool2d(pybind11::module_&);
 void bind_mse_loss(pybind11::module_&);

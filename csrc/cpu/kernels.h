@@ -12,6 +12,7 @@
 #include "ops/conv_pool.h"
 #include "ops/cross_entropy.h"
 #include "ops/dropout.h"
+#include "ops/gather_images.h"
 #include "ops/linear.h"
 #include "ops/max_pool2d.h"
 #include "ops/mse_loss.h"
@@ -34,6 +35,7 @@ struct Kernels {
   ConvPoolKernels conv_pool;
   CrossEntropyKernels cross_entropy;
   DropoutKernels dropout;
+  GatherImagesKernels gather_images;
   LinearKernels linear;
   MaxPool2dKernels max_pool2d;
   MseLossKernels mse_loss;

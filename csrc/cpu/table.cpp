@@ -15,6 +15,7 @@ Conv2dKernels conv2d_kernels();
 ConvPoolKernels conv_pool_kernels();
 CrossEntropyKernels cross_entropy_kernels();
 DropoutKernels dropout_kernels();
+GatherImagesKernels gather_images_kernels();
 LinearKernels linear_kernels();
 MaxPool2dKernels max_pool2d_kernels();
 MseLossKernels mse_loss_kernels();
@@ -37,6 +38,7 @@ Kernels table() {
   t.conv_pool = conv_pool_kernels();
   t.cross_entropy = cross_entropy_kernels();
   t.dropout = dropout_kernels();
+  t.gather_images = gather_images_kernels();
   t.linear = linear_kernels();
   t.max_pool2d = max_pool2d_kernels();
   t.mse_loss = mse_loss_kernels();

@@ -198,6 +198,22 @@ CONVCORE_INLINE Vec load_between(const float* p, int64_t begin, int64_t end) {
 
 CONVCORE_INLINE IntVec lane_numbers() { return IntVec{CONVCORE_LANES}; }
 
+// The lanes in the opposite order.
+CONVCORE_INLINE Vec reversed(Vec v) { return __builtin_shuffle(v, (kLanes - 1) - lane_numbers()); }
+
+// kLanes bytes as floats from 0 to 255.
+CONVCORE_INLINE Vec load_bytes(const uint8_t* p) {
+#if defined(__AVX512F__)
+  const __m128i bytes = _mm_loadu_si128(reinterpret_cast<const __m128i*>(p));
+  return __builtin_convertvector((IntVec)_mm512_maskz_cvtepu8_epi32(0xffff, bytes), Vec);
+#elif defined(__AVX2__)
+  const __m128i bytes = _mm_loadl_epi64(reinterpret_cast<const __m128i*>(p));
+  return __builtin_convertvector((IntVec)_mm256_cvtepu8_epi32(bytes), Vec);
+#else
+  return Vec{float(p[0]), float(p[1]), float(p[2]), float(p[3])};
+#endif
+}
+
 // p[0], p[2], p[4], ... for the first `count` lanes (1 <= count <= kLanes); reads up to p[2 * count - 2] and no
 // further.
 CONVCORE_INLINE Vec load_every_second(const float* p, int64_t count) {

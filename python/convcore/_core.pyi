@@ -175,6 +175,18 @@ def dropout_backward(
 ) -> FloatArray: ...
 def dropout_forward(x: FloatArray, p: float, seed: int, stream: int, /) -> FloatArray: ...
 def dropout_identity(op: str, x: FloatArray, p: float, /) -> FloatArray: ...
+def gather_images(
+    x: npt.NDArray[np.uint8] | FloatArray,
+    indices: IntArray,
+    pad: int,
+    flip: bool,
+    seed: int,
+    stream: int,
+    scale: FloatArray | None,
+    shift: FloatArray | None,
+    channels_last: bool,
+    /,
+) -> FloatArray: ...
 def isa() -> str: ...
 def leaky_relu_backward(
     dy: FloatArray, x: FloatArray | None, saved: FloatArray | None, negative_slope: float, /

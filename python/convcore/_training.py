@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
+from convcore import random
+from convcore._images import Augment, Images, gather
 from convcore._names import did_you_mean
 from convcore.functional._arguments import FloatArray, to_int
 
@@ -175,13 +177,15 @@ class Divergence:
 
 
 class Batches:
-    """Cuts a data set into batches; the gathered ones share one buffer."""
+    """Cuts a data set into batches, with what `augment` does to the images of each."""
 
-    def __init__(self, x: FloatArray, y: AnyArray, batch_size: int) -> None:
+    def __init__(
+        self, x: FloatArray | Images, y: AnyArray, batch_size: int, augment: Augment | None = None
+    ) -> None:
         self.samples = len(x)
         self.x, self.y = x, y
         self.size = min(batch_size, self.samples)
-        self._buffers: tuple[FloatArray, AnyArray] | None = None
+        self.augment = augment
 
     @cached_property
     def labels(self) -> AnyArray:
@@ -189,25 +193,18 @@ class Batches:
         return np.ascontiguousarray(self.y, np.int64)
 
     def in_order(self, order: AnyArray | None) -> Iterator[tuple[FloatArray, AnyArray]]:
-        """Iterate over the batches; each is valid until the next. None: as the data lie."""
+        """Iterate over the batches; None: as the data lie."""
         x, y, size = self.x, self.y, self.size
-        if order is None:
-            for start in range(0, self.samples, size):
-                yield x[start : start + size], y[start : start + size]
-            return
-        if self._buffers is None:
-            self._buffers = (
-                np.empty((size, *x.shape[1:]), x.dtype),
-                np.empty((size, *y.shape[1:]), y.dtype),
-            )
-        x_buffer, y_buffer = self._buffers
+        key = None
+        if self.augment is not None:
+            key = random.next_key()  # one stream for the epoch
+            order = np.arange(self.samples) if order is None else order
         for start in range(0, self.samples, size):
-            rows = order[start : start + size]
-            xs, ys = x_buffer[: len(rows)], y_buffer[: len(rows)]
-            # mode='clip': the default would gather into a copy first.
-            np.take(x, rows, axis=0, out=xs, mode="clip")
-            np.take(y, rows, axis=0, out=ys, mode="clip")
-            yield xs, ys
+            if order is None:
+                yield x[start : start + size], y[start : start + size]
+            else:
+                rows = order[start : start + size]
+                yield gather(x, rows, self.augment, key), y[rows]
 
 
 class Hooks:
@@ -344,6 +341,25 @@ def to_pair(validation_data: object) -> tuple[Any, Any]:
     return validation_data[0], validation_data[1]
 
 
+def to_augment(augment: object, x: FloatArray | Images) -> Augment | None:
+    if augment is None:
+        return None
+    if not isinstance(augment, Augment):
+        raise TypeError(
+            "fit: augment has the wrong type: expected a convcore.data.Augment, "
+            f"got {type(augment).__name__}"
+        )
+    if x.ndim != 4:
+        raise ValueError(
+            f"fit: augment does not fit x: expected images (N, C, H, W), got x of shape {x.shape}"
+        )
+    return augment
+
+
+def to_samples(owner: str, x: object) -> FloatArray | Images:
+    return x if isinstance(x, Images) else to_float32(owner, to_array(owner, "x", x))
+
+
 def to_array(owner: str, name: str, value: object) -> AnyArray:
     if isinstance(value, np.ndarray):
         return value
@@ -359,6 +375,10 @@ def to_float32(owner: str, x: AnyArray) -> FloatArray:
     if x.dtype != np.float32:
         raise TypeError(
             f"{owner}: x has the wrong dtype: expected float32, got {x.dtype} "
-            "(convert it with .astype(numpy.float32))"
+            + (
+                "(convcore.data.Images scales it batch by batch)"
+                if x.dtype == np.uint8
+                else "(convert it with .astype(numpy.float32))"
+            )
         )
     return np.ascontiguousarray(x)

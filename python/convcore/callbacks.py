@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from convcore._names import did_you_mean
+from convcore.lr_scheduler import LRScheduler
 from convcore.nn import _checks as check
 
 if TYPE_CHECKING:
@@ -154,24 +155,65 @@ class LearningRateScheduler(Callback):
 
     Parameters
     ----------
-    schedule : callable
-        Gets the epoch, counted from 0, and returns the learning rate of all parameter groups. As
-        it depends on nothing else, a resumed training goes on with the right one.
+    schedule : callable or lr_scheduler.LRScheduler
+        A callable gets the epoch, counted from 0, and returns the learning rate of all parameter
+        groups. A scheduler has the epochs as its steps. As the rate depends on nothing else, a
+        resumed training goes on with the right one.
+
+    See Also
+    --------
+    BatchLearningRateScheduler : A scheduler whose steps are batches.
 
     Examples
     --------
-    >>> from convcore import callbacks
+    >>> from convcore import callbacks, nn, optim
     >>> halving = callbacks.LearningRateScheduler(lambda epoch: 1e-3 * 0.5**epoch)
+    >>> optimizer = optim.SGD(nn.Linear(4, 2).parameters(), lr=0.1)
+    >>> cosine = optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=30)
+    >>> annealing = callbacks.LearningRateScheduler(cosine)
     """
 
-    def __init__(self, schedule: Callable[[int], float]) -> None:
+    def __init__(self, schedule: Callable[[int], float] | LRScheduler) -> None:
         self.schedule = schedule
 
     def on_epoch_begin(self, epoch: int) -> None:
         """Set it."""
+        if isinstance(self.schedule, LRScheduler):
+            self.schedule.set(epoch)
+            return
         rate = check.real("LearningRateScheduler", "schedule", self.schedule(epoch), 0.0, math.inf)
         for group in self.model.optimizer.param_groups:
             group["lr"] = rate
+
+
+class BatchLearningRateScheduler(Callback):
+    """Set the learning rate before each batch.
+
+    Parameters
+    ----------
+    scheduler : lr_scheduler.LRScheduler
+        Has the batches of the whole training as its steps: ``epochs * ceil(samples / batch_size)``.
+        As the rate depends on nothing else, a resumed training goes on with the right one.
+
+    Examples
+    --------
+    >>> from convcore import callbacks, nn, optim
+    >>> optimizer = optim.SGD(nn.Linear(4, 2).parameters(), lr=0.1, momentum=0.9)
+    >>> one_cycle = optim.lr_scheduler.OneCycleLR(optimizer, max_lr=0.4, total_steps=10 * 391)
+    >>> cycling = callbacks.BatchLearningRateScheduler(one_cycle)
+    """
+
+    def __init__(self, scheduler: LRScheduler) -> None:
+        self.scheduler = scheduler
+
+    def on_epoch_begin(self, epoch: int) -> None:
+        """Set it for the first batch."""
+        self._begin = epoch * math.ceil(self.params["samples"] / self.params["batch_size"])
+        self.scheduler.set(self._begin)
+
+    def on_batch_end(self, batch: int, logs: Logs) -> None:
+        """Set it for the next batch."""
+        self.scheduler.set(self._begin + batch + 1)
 
 
 class ModelCheckpoint(Callback):

@@ -29,9 +29,10 @@ from convcore._training import (
     name_metrics,
     speed_of,
     to_array,
+    to_augment,
     to_count,
-    to_float32,
     to_pair,
+    to_samples,
     without_times,
 )
 from convcore.functional._arguments import FloatArray, is_sequence, wrong_type
@@ -41,6 +42,7 @@ from convcore.progress import Progress, numbers
 if TYPE_CHECKING:
     import os
 
+    from convcore._images import Augment, Images
     from convcore._plan import Planned
     from convcore.callbacks import Callback
     from convcore.nn.loss import Loss
@@ -130,21 +132,22 @@ class Model(_Base):
 
     def fit(
         self,
-        x: FloatArray,
+        x: FloatArray | Images,
         y: AnyArray,
         epochs: int = 1,
         batch_size: int = 32,
-        validation_data: tuple[FloatArray, AnyArray] | None = None,
+        validation_data: tuple[FloatArray | Images, AnyArray] | None = None,
         shuffle: bool = True,
         callbacks: Sequence[Callback] | Callback = (),
         verbose: int = 1,
         initial_epoch: int = 0,
+        augment: Augment | None = None,
     ) -> History:
         """Train.
 
         Parameters
         ----------
-        x : ndarray, shape (N, ...), float32
+        x : ndarray, shape (N, ...), float32, or data.Images
         y : ndarray, shape (N,), integers; or as the loss takes it
         epochs : int, default 1
             The epoch at which the training ends, counted from 0: a training that goes on from
@@ -159,6 +162,8 @@ class Model(_Base):
         verbose : {0, 1}
             1 shows progress on stderr.
         initial_epoch : int, default 0
+        augment : data.Augment, optional
+            What is done to each training image at random, such as ``Augment(pad=4, flip=True)``.
 
         Returns
         -------
@@ -191,6 +196,7 @@ class Model(_Base):
         batch_size = to_count("fit", "batch_size", batch_size)
         show = bool(to_count("fit", "verbose", verbose, low=0, high=1))
         x, y = self._check_data("fit", x, y)
+        augment = to_augment(augment, x)
         if validation_data is not None:
             validation_data = self._check_data("fit: validation_data", *to_pair(validation_data))
         names = ["loss", *run.metrics]
@@ -210,7 +216,7 @@ class Model(_Base):
         history = self.history = History()
         self.stop_training = False
         progress = Progress(show)
-        batches = Batches(x, y, batch_size)
+        batches = Batches(x, y, batch_size, augment)
         divergence = Divergence()
         with (
             in_mode(self, training=True),
@@ -401,13 +407,13 @@ class Model(_Base):
     # ---- evaluate and predict --------------------------------------------------------------------
 
     def evaluate(
-        self, x: FloatArray, y: AnyArray, batch_size: int = 256, verbose: int = 0
+        self, x: FloatArray | Images, y: AnyArray, batch_size: int = 256, verbose: int = 0
     ) -> dict[str, float]:
         """Return the loss and the metrics on a data set, in evaluation mode.
 
         Parameters
         ----------
-        x : ndarray, shape (N, ...), float32
+        x : ndarray, shape (N, ...), float32, or data.Images
         y : ndarray, shape (N,), integers; or as the loss takes it
         batch_size : int, default 256
         verbose : {0, 1}
@@ -434,7 +440,7 @@ class Model(_Base):
     def _evaluate(
         self,
         run: Compiled,
-        x: FloatArray,
+        x: FloatArray | Images,
         y: AnyArray,
         batch_size: int,
         progress: Progress,
@@ -456,12 +462,12 @@ class Model(_Base):
                     interrupts.raise_pending()
         return averages.values()
 
-    def predict(self, x: FloatArray, batch_size: int = 256) -> FloatArray:
+    def predict(self, x: FloatArray | Images, batch_size: int = 256) -> FloatArray:
         """Return the network's output (logits, for a classifier), in evaluation mode.
 
         Parameters
         ----------
-        x : ndarray, shape (N, ...), float32
+        x : ndarray, shape (N, ...), float32, or data.Images
             N may be 0.
         batch_size : int, default 256
 
@@ -472,7 +478,7 @@ class Model(_Base):
         from convcore.summary import in_mode
 
         batch_size = to_count("predict", "batch_size", batch_size)
-        x = to_float32("predict", to_array("predict", "x", x))
+        x = to_samples("predict", x)
         shape = self._predicted_shape(x)
         planned = self._plan_for("predict", x, min(batch_size, len(x)))
         if planned is not None:
@@ -483,7 +489,7 @@ class Model(_Base):
                 result[start : start + batch_size] = self(x[start : start + batch_size])
         return result
 
-    def _predicted_shape(self, x: FloatArray) -> tuple[int, ...]:
+    def _predicted_shape(self, x: FloatArray | Images) -> tuple[int, ...]:
         """Return the shape of the output; the error tells when x is one sample without a batch."""
         try:
             return self._output_shape("predict", x.shape)
@@ -555,9 +561,9 @@ class Model(_Base):
 
     # ---- checks of data --------------------------------------------------------------------------
 
-    def _check_data(self, owner: str, x: object, y: object) -> tuple[FloatArray, AnyArray]:
+    def _check_data(self, owner: str, x: object, y: object) -> tuple[FloatArray | Images, AnyArray]:
         """Return x and y, contiguous, when they fit each other, the network and the loss."""
-        xs = to_float32(owner, to_array(owner, "x", x))
+        xs = to_samples(owner, x)
         ys = np.ascontiguousarray(to_array(owner, "y", y))
         if xs.ndim == 0 or ys.ndim == 0 or len(xs) != len(ys):
             raise ValueError(

@@ -23,6 +23,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from convcore import _core
+from convcore import lr_scheduler as lr_scheduler
 from convcore.functional._arguments import FloatArray, to_float, to_int
 from convcore.nn import _checks as check
 from convcore.nn.parameter import Parameter

@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from convcore._images import Augment, Images
 from convcore.data import _cifar10, _digits, _idx
 from convcore.data._catalogue import CATALOGUE, CIFAR10, DIGITS, find_entry
 from convcore.data._download import DownloadError, by_hand
@@ -27,8 +28,10 @@ from convcore.data._resize import resize
 
 __all__ = [
     "NAMES",
+    "Augment",
     "Dataset",
     "DownloadError",
+    "Images",
     "cache_dir",
     "load",
     "load_uint8",

@@ -30,6 +30,9 @@ from convcore.functional.dropout import (
     dropout,
     dropout_backward,
 )
+from convcore.functional.images import (
+    gather_images,
+)
 from convcore.functional.linear import (
     linear,
     linear_backward,
@@ -96,6 +99,7 @@ __all__ = [
     "dropout_backward",
     "flatten",
     "flatten_backward",
+    "gather_images",
     "leaky_relu",
     "leaky_relu_backward",
     "linear",

@@ -27,6 +27,9 @@ from convcore.reference.dropout import (
     keep_mask,
     philox,
 )
+from convcore.reference.images import (
+    gather_images,
+)
 from convcore.reference.linear import (
     linear,
     linear_backward,
@@ -94,6 +97,7 @@ __all__ = [
     "dropout_backward",
     "flatten",
     "flatten_backward",
+    "gather_images",
     "keep_mask",
     "leaky_relu",
     "leaky_relu_backward",

@@ -1,0 +1,176 @@
+"""Images that stay uint8 in memory, and what a training does to images at random."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+import convcore.functional as F
+from convcore.functional._arguments import FloatArray, to_int
+from convcore.random import RandomKey
+
+AnyArray = np.ndarray[Any, Any]
+
+
+@dataclass(frozen=True)
+class Augment:
+    """What `Model.fit` does to each image at random, anew in each epoch.
+
+    Parameters
+    ----------
+    pad : int, default 0
+        Move the image by -`pad` to `pad` pixels along each axis: torchvision's
+        ``RandomCrop(size, padding=pad)``.
+    flip : bool, default False
+        Mirror the image from left to right with probability 1/2: torchvision's
+        ``RandomHorizontalFlip()``.
+
+    Notes
+    -----
+    What moves in from outside is 0 in the data as they are stored: black in `Images`, and the mean
+    in float32 images that are standardised. Evaluation and prediction take the images as they are.
+    Each epoch takes one stream of `convcore.manual_seed`, and what becomes of an image depends on
+    the stream and the image's index alone, so a training repeats bit for bit, also after a resume.
+
+    Examples
+    --------
+    >>> from convcore import data
+    >>> data.Augment(pad=4, flip=True)
+    Augment(pad=4, flip=True)
+    """
+
+    pad: int = 0
+    flip: bool = False
+
+    def __post_init__(self) -> None:
+        if to_int("Augment", "pad", self.pad) < 0:
+            raise ValueError(f"Augment: pad is out of range: expected at least 0, got {self.pad}")
+
+
+class Images:
+    """Images of uint8 that become float32 batch by batch: ``(value / peak - mean) / std``.
+
+    `Model.fit`, `evaluate` and `predict` take it in the place of a float32 array, of which it needs
+    a quarter of the memory. Indexing gives float32 arrays.
+
+    Parameters
+    ----------
+    array : ndarray, shape (N, C, H, W), uint8
+        Is kept, not copied, when it is C-contiguous.
+    mean, std : float or sequence of float, default 0 and 1
+        For all channels, or one per channel, of values in [0, 1].
+    peak : int, default 255
+        The value that becomes 1.
+
+    Attributes
+    ----------
+    array : ndarray, shape (N, C, H, W), uint8
+    scale, shift : ndarray, shape (C,), float32
+        ``value * scale + shift`` is the standardised value.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from convcore import data
+    >>> images = data.Images(np.full((10, 3, 4, 4), 255, np.uint8), mean=0.5, std=0.25)
+    >>> images.shape, images[:2].dtype, float(images[7].max())
+    ((10, 3, 4, 4), dtype('float32'), 2.0)
+    """
+
+    dtype = np.dtype(np.float32)
+    ndim = 4
+
+    def __init__(
+        self,
+        array: npt.NDArray[np.uint8],
+        mean: float | Sequence[float] = 0.0,
+        std: float | Sequence[float] = 1.0,
+        peak: int = 255,
+    ) -> None:
+        if not isinstance(array, np.ndarray) or array.dtype != np.uint8:
+            raise TypeError(
+                "Images: array has the wrong type: expected a numpy.ndarray of uint8, "
+                f"got {getattr(array, 'dtype', type(array).__name__)}"
+            )
+        if array.ndim != 4:
+            raise ValueError(
+                "Images: array has the wrong number of dimensions: expected 4 (N, C, H, W), "
+                f"got {array.ndim} (array has shape {array.shape})"
+            )
+        channels = array.shape[1]
+        centre, spread = (_per_channel(n, v, channels) for n, v in (("mean", mean), ("std", std)))
+        if not (spread > 0).all():
+            raise ValueError(f"Images: std is out of range: expected more than 0, got {std}")
+        self.array = np.ascontiguousarray(array)
+        self.scale = (1 / (peak * spread)).astype(np.float32)
+        self.shift = (-centre / spread).astype(np.float32)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(N, C, H, W)."""
+        return self.array.shape
+
+    def __len__(self) -> int:
+        return len(self.array)
+
+    def __getitem__(self, index: Any) -> FloatArray:
+        """Return one image (C, H, W), or those of a slice, of indices or of a mask, as float32."""
+        if isinstance(index, slice):
+            return self.gather(np.arange(*index.indices(len(self))))
+        rows = np.arange(len(self))[index]
+        values: FloatArray = self.gather(rows.reshape(-1)).reshape(*rows.shape, *self.shape[1:])
+        return values
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> AnyArray:
+        if copy is False:
+            raise ValueError("Images: an array of float32 is made anew: copy=False is impossible")
+        return self[:] if dtype is None else self[:].astype(dtype)
+
+    def __repr__(self) -> str:
+        return f"Images({' x '.join(map(str, self.shape))}, uint8)"
+
+    def gather(
+        self,
+        indices: AnyArray,
+        augment: Augment | None = None,
+        key: RandomKey | None = None,
+    ) -> FloatArray:
+        """Return the images at `indices`, as float32, augmented with the numbers of `key`."""
+        what = augment or Augment()
+        return F.gather_images(
+            self.array,
+            indices,
+            pad=what.pad,
+            flip=what.flip,
+            key=key,
+            scale=self.scale,
+            shift=self.shift,
+        )
+
+
+def gather(
+    x: FloatArray | Images, indices: AnyArray, augment: Augment | None, key: RandomKey | None
+) -> FloatArray:
+    """Return the samples of `x` at `indices`; of images (N, C, H, W) they may be augmented."""
+    if isinstance(x, Images):
+        return x.gather(indices, augment, key)
+    if augment is not None:
+        return F.gather_images(x, indices, pad=augment.pad, flip=augment.flip, key=key)
+    rows = x.reshape(len(x), 1, 1, x[0].size)  # samples of any shape, as lines
+    return F.gather_images(rows, indices).reshape(len(indices), *x.shape[1:])
+
+
+def _per_channel(
+    name: str, value: float | Sequence[float], channels: int
+) -> npt.NDArray[np.float64]:
+    values = np.asarray(value, np.float64)
+    if values.shape not in ((), (channels,)):
+        raise ValueError(
+            f"Images: {name} has the wrong length: expected a number or {channels} (the channels), "
+            f"got {value}"
+        )
+    return np.broadcast_to(values, channels)
