@@ -40,10 +40,33 @@ static void linear_backward_bias(const LinearShape& s, const float* dy, float* d
   });
 }
 
+// ---- with a packed weight -----------------------------------------------------------------------------------------
+
+static int64_t linear_packed_floats(const LinearShape& s, bool backward) {
+  return backward ? gemm_packed_floats(s.out, s.in) : gemm_packed_floats(s.in, s.out);
+}
+
+static void linear_pack(const LinearShape& s, bool backward, const float* w, float* packed) {
+  const Matrix rows{w, s.in, 1};  // (out, in)
+  if (backward)
+    gemm_pack(s.out, s.in, rows, packed);
+  else
+    gemm_pack(s.in, s.out, rows.transposed(), packed);
+}
+
+static void linear_forward_packed(const LinearShape& s, const float* x, const float* packed, const float* b, float* y) {
+  gemm_with_packed({s.n, s.out, s.in}, {x, s.in, 1}, packed, y, s.out, b);
+}
+
+static void linear_backward_input_packed(const LinearShape& s, const float* dy, const float* packed, float* dx) {
+  gemm_with_packed({s.n, s.in, s.out}, {dy, s.out, 1}, packed, dx, s.in, nullptr);
+}
+
 LinearKernels linear_kernels();
 LinearKernels linear_kernels() {
-  return {linear_forward, linear_backward_input, linear_backward_weight, linear_backward_weight_rows,
-          linear_backward_bias};
+  return {linear_forward,       linear_backward_input, linear_backward_weight, linear_backward_weight_rows,
+          linear_backward_bias, linear_packed_floats,  linear_pack,            linear_forward_packed,
+          linear_backward_input_packed};
 }
 
 }  // namespace convcore::cpu::CONVCORE_ISA

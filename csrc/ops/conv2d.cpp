@@ -4,6 +4,7 @@
 
 #include "cpu/kernels.h"
 #include "ops/conv2d_algorithm.h"
+#include "ops/conv2d_passes.h"
 #include "ops/reorder.h"
 
 namespace convcore {
@@ -36,78 +37,35 @@ Conv2dShape infer_conv2d_shape(const char* op, const Shape& x, const Shape& w, c
 Tensor conv2d_forward(const char* op, const Tensor& x, const Tensor& w, const Tensor& b, const Conv2dParams& params) {
   const Conv2dShape s = infer_conv2d_shape(op, x.shape(), w.shape(), params);
   if (b.given()) expect_shape(op, "b", b.shape(), {s.c_out}, "one value per output channel");
-  const auto& kernels = cpu::kernels().conv2d;
-  const Shape shape{s.n, s.c_out, s.h_out, s.w_out};
-  switch (choose_algorithm(op, s, ConvPass::forward, params.algorithm)) {
-    case ConvAlgorithm::direct: {
-      Tensor y = Tensor::empty(op, "y", shape, Layout::channels_last);
-      kernels.direct_forward(s, x.data(), x.layout(), w.data(), b.data(), y.data());
-      return y;
-    }
-    case ConvAlgorithm::winograd: {
-      Tensor y = Tensor::empty(op, "y", shape, Layout::channels_last);
-      kernels.winograd_forward(s, reorder(op, x, Layout::channels_last).data(), w.data(), b.data(), y.data());
-      return y;
-    }
-    default: {
-      Tensor y = Tensor::empty(op, "y", shape);
-      kernels.planar_forward(s, reorder(op, x, Layout::row_major).data(), w.data(), b.data(), y.data());
-      return y;
-    }
-  }
+  const ConvAlgorithm algorithm = choose_algorithm(op, s, ConvPass::forward, params.algorithm);
+  const ConvForwardLayouts layouts = conv_forward_layouts(algorithm);
+  const Tensor xs = layouts.x ? reorder(op, x, *layouts.x) : x;
+  Tensor y = Tensor::empty(op, "y", {s.n, s.c_out, s.h_out, s.w_out}, layouts.y);
+  conv_forward(algorithm, s, xs.data(), xs.layout(), w.data(), b.data(), y.data());
+  return y;
 }
 
 namespace {
 
 Tensor backward_input(const char* op, const Conv2dShape& s, const Tensor& dy, const Tensor& w, ConvAlgorithm wanted) {
-  const auto& kernels = cpu::kernels().conv2d;
-  const Shape shape{s.n, s.c_in, s.h_in, s.w_in};
-  switch (choose_algorithm(op, s, ConvPass::backward_input, wanted)) {
-    case ConvAlgorithm::direct: {
-      Tensor dx = Tensor::empty(op, "dx", shape, Layout::channels_last);
-      kernels.direct_backward_input(s, dy.data(), dy.layout(), w.data(), dx.data());
-      return dx;
-    }
-    case ConvAlgorithm::winograd: {
-      Tensor dx = Tensor::empty(op, "dx", shape, Layout::channels_last);
-      kernels.winograd_backward_input(s, reorder(op, dy, Layout::channels_last).data(), w.data(), dx.data());
-      return dx;
-    }
-    default: {
-      Tensor dx = Tensor::empty(op, "dx", shape);
-      kernels.planar_backward_input(s, dy.data(), dy.layout(), w.data(), dx.data());
-      return dx;
-    }
-  }
+  const ConvAlgorithm algorithm = choose_algorithm(op, s, ConvPass::backward_input, wanted);
+  const ConvBackwardInputLayouts layouts = conv_backward_input_layouts(algorithm);
+  const Tensor dys = layouts.dy ? reorder(op, dy, *layouts.dy) : dy;
+  Tensor dx = Tensor::empty(op, "dx", {s.n, s.c_in, s.h_in, s.w_in}, layouts.dx);
+  conv_backward_input(algorithm, s, dys.data(), dys.layout(), w.data(), dx.data());
+  return dx;
 }
 
-Tensor empty_weight_gradient(const char* op, const Conv2dShape& s) {
-  return Tensor::empty(op, "dw", {s.c_out, s.c_in_per_group(), s.window.h.kernel, s.window.w.kernel});
-}
-
-// The direct weight gradient for few input channels, which sums db (if given) as it reads dy.
-bool few_computes_weight(const char* op, const Conv2dShape& s, ConvAlgorithm wanted) {
-  return few_input_channels(s) &&
-         choose_algorithm(op, s, ConvPass::backward_weight, wanted) == ConvAlgorithm::direct;
-}
-
-void few_backward_weight(const char* op, const Conv2dShape& s, const Tensor& dy, const Tensor& x, Tensor& dw, Tensor& db) {
-  dw = empty_weight_gradient(op, s);
-  cpu::kernels().conv2d.few_backward_weight(s, reorder(op, dy, Layout::channels_last).data(),
-                                            reorder(op, x, Layout::row_major).data(), dw.data(), db.data());
-}
-
-Tensor backward_weight(const char* op, const Conv2dShape& s, const Tensor& dy, const Tensor& x, ConvAlgorithm wanted) {
-  const auto& kernels = cpu::kernels().conv2d;
-  Tensor dw = empty_weight_gradient(op, s);
+// Into grads.dw, and into grads.db where that is asked for and the kernel sums it on the way; says whether it did.
+bool backward_weight(const char* op, const Conv2dShape& s, const Tensor& dy, const Tensor& x, ConvAlgorithm wanted,
+                     Conv2dGrads& grads) {
   const ConvAlgorithm algorithm = choose_algorithm(op, s, ConvPass::backward_weight, wanted);
-  const Layout layout = algorithm == ConvAlgorithm::planar ? Layout::row_major : Layout::channels_last;
-  const Tensor dys = reorder(op, dy, layout), xs = reorder(op, x, layout);
-  const auto kernel = algorithm == ConvAlgorithm::planar   ? kernels.planar_backward_weight
-                      : algorithm == ConvAlgorithm::direct ? kernels.direct_backward_weight
-                                                           : kernels.winograd_backward_weight;
-  kernel(s, dys.data(), xs.data(), dw.data());
-  return dw;
+  const ConvBackwardWeightLayouts layouts = conv_backward_weight_layouts(algorithm, s);
+  const Tensor dys = reorder(op, dy, layouts.dy), xs = reorder(op, x, layouts.x);
+  grads.dw = Tensor::empty(op, "dw", {s.c_out, s.c_in_per_group(), s.window.h.kernel, s.window.w.kernel});
+  conv_backward_weight(algorithm, s, dys.data(), xs.data(), grads.dw.data(),
+                       layouts.sums_bias ? grads.db.data() : nullptr);
+  return layouts.sums_bias;
 }
 
 }  // namespace
@@ -120,12 +78,8 @@ Conv2dGrads conv2d_backward(const char* op, const Tensor& dy, const Tensor& x, c
   Conv2dGrads grads;
   if (need_dx) grads.dx = backward_input(op, s, dy, w, params.algorithm);
   if (need_db) grads.db = Tensor::empty(op, "db", {s.c_out});
-  if (need_dw && few_computes_weight(op, s, params.algorithm)) {
-    few_backward_weight(op, s, dy, x, grads.dw, grads.db);
-    return grads;
-  }
-  if (need_dw) grads.dw = backward_weight(op, s, dy, x, params.algorithm);
-  if (need_db) cpu::kernels().conv2d.backward_bias(s, dy.data(), dy.layout(), grads.db.data());
+  const bool summed = need_dw && backward_weight(op, s, dy, x, params.algorithm, grads);
+  if (need_db && !summed) cpu::kernels().conv2d.backward_bias(s, dy.data(), dy.layout(), grads.db.data());
   return grads;
 }
 

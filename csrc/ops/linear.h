@@ -34,6 +34,12 @@ struct LinearKernels {
   void (*backward_weight_rows)(const LinearShape&, int64_t begin, int64_t end, const float* dy, const float* x,
                                float* dw);
   void (*backward_bias)(const LinearShape&, const float* dy, float* db);
+  // Forward and backward to the input with the weight packed beforehand, for callers that use it many times. The packed
+  // weight is aligned to kAlignment.
+  int64_t (*packed_floats)(const LinearShape&, bool backward);
+  void (*pack)(const LinearShape&, bool backward, const float* w, float* packed);
+  void (*forward_packed)(const LinearShape&, const float* x, const float* packed, const float* b, float* y);
+  void (*backward_input_packed)(const LinearShape&, const float* dy, const float* packed, float* dx);
 };
 }  // namespace cpu
 }  // namespace convcore

@@ -28,6 +28,8 @@ const std::map<std::string, const OpSteps*>& table() {
 // Parameters are updated in pieces that stay in L1 from the sum of the shards to the last use.
 constexpr int64_t kUpdatePiece = 4096;
 
+constexpr size_t kMostSums = 2;  // parameters of one layer
+
 // Shards of a batch: enough threads can share the work, and not so many that adding up their gradients costs much. One
 // shard has at least this many multiply-adds to do.
 constexpr int64_t kMostShards = 8;
@@ -152,21 +154,30 @@ void Builder::add_gradient(int index, ValueId contribution, bool owned) {
   m.dy = sum, m.owns_dy = true;
 }
 
-void Builder::sum_gradient(std::string text, int parameter, const std::vector<ValueId>& reads,
-                           std::function<void(const Frame&, const Block&, float*)> work) {
-  Gradient& gradient = gradients_[size_t(parameter)];
-  int64_t count = 1;
-  for (int64_t size : graph.parameters[size_t(parameter)].shape) count *= size;
-  const BufferId sums = program.buffer(Per::shard, count), block = program.buffer(Per::thread, count);
-  gradient.shards = sums;
-  gradient.phase = 1 + program.block(std::move(text), reads, {},
-                                     [=, work = std::move(work)](const Frame& f, const Block& b) {
-                                       float* total = f.buffer(sums, b.shard);
-                                       if (b.first) return work(f, b, total);
-                                       float* sum = f.buffer(block, b.thread);
-                                       work(f, b, sum);
-                                       cpu::kernels().add.forward(count, total, sum, total);
-                                     });
+void Builder::sum_gradients(std::string text, const std::vector<int>& parameters, const std::vector<ValueId>& reads,
+                            std::function<void(const Frame&, const Block&, float* const*)> work) {
+  struct Sums {
+    BufferId shard, block;
+    int64_t count;
+  };
+  std::vector<Sums> all;
+  for (int p : parameters) {
+    int64_t count = 1;
+    for (int64_t size : graph.parameters[size_t(p)].shape) count *= size;
+    all.push_back({program.buffer(Per::shard, count), program.buffer(Per::thread, count), count});
+    gradients_[size_t(p)].shards = all.back().shard;
+  }
+  const int phase = program.block(std::move(text), reads, {}, [=, work = std::move(work)](const Frame& f, const Block& b) {
+    float *sums[kMostSums], *totals[kMostSums];
+    for (size_t i = 0; i < all.size(); i++) {
+      totals[i] = f.buffer(all[i].shard, b.shard);
+      sums[i] = b.first ? totals[i] : f.buffer(all[i].block, b.thread);
+    }
+    work(f, b, sums);
+    if (b.first) return;
+    for (size_t i = 0; i < all.size(); i++) cpu::kernels().add.forward(all[i].count, totals[i], sums[i], totals[i]);
+  });
+  for (int p : parameters) gradients_[size_t(p)].phase = phase + 1;
 }
 
 void Builder::gradient_written(int parameter, int phase) { gradients_[size_t(parameter)].phase = phase; }

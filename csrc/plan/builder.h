@@ -69,9 +69,10 @@ class Builder {
   // Adds a contribution to the gradient of a node's output. `owned`: nothing else will read its memory.
   void add_gradient(int index, ValueId contribution, bool owned);
 
-  // The gradient of a parameter as sums per shard: `work` overwrites `sum` with the sum over the images of the block.
-  void sum_gradient(std::string text, int parameter, const std::vector<ValueId>& reads,
-                    std::function<void(const Frame&, const Block&, float* sum)> work);
+  // The gradients of some parameters as sums per shard: `work` overwrites each of `sums` with the sum over the images
+  // of the block.
+  void sum_gradients(std::string text, const std::vector<int>& parameters, const std::vector<ValueId>& reads,
+                     std::function<void(const Frame&, const Block&, float* const* sums)> work);
   // Says that a task of `phase` writes all of the parameter's gradient.
   void gradient_written(int parameter, int phase);
 

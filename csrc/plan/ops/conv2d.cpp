@@ -1,5 +1,6 @@
 #include "cpu/kernels.h"
 #include "ops/conv2d_algorithm.h"
+#include "ops/conv2d_passes.h"
 #include "plan/builder.h"
 
 namespace convcore::plan {
@@ -37,11 +38,6 @@ double multiply_adds(const Conv2dShape& s) {  // of one image
 
 const float* parameter_or_null(const Frame& f, int p) { return p < 0 ? nullptr : f.parameters[size_t(p)].data; }
 
-// The layout that an algorithm reads and writes.
-Layout layout_of(ConvAlgorithm algorithm) {
-  return algorithm == ConvAlgorithm::planar ? Layout::row_major : Layout::channels_last;
-}
-
 // Prepares the Winograd filters of a pass, once per step.
 BufferId winograd_filters(Builder& b, const Conv2dShape& s, bool backward, int weight) {
   const auto& kernels = cpu::kernels().conv2d;
@@ -57,58 +53,52 @@ BufferId winograd_filters(Builder& b, const Conv2dShape& s, bool backward, int w
 void forward(Builder& b, int i) {
   const Conv2dShape s = shape_of(b, i);
   const ConvAlgorithm algorithm = choose_algorithm(kOp, s, ConvPass::forward, ConvAlgorithm::automatic);
+  const ConvForwardLayouts layouts = conv_forward_layouts(algorithm);
   const int weight = b.parameter(i, 0), bias = b.parameter(i, 1);
-  ValueId x = b.input_of(i).y;
-  if (algorithm != ConvAlgorithm::direct) x = b.in_layout(x, layout_of(algorithm));
+  const ValueId x = layouts.x ? b.in_layout(b.input_of(i).y, *layouts.x) : b.input_of(i).y;
   const Layout x_layout = b.program[x].layout;
-  const ValueId y = b.program.value(b.node(i).name, {s.c_out, s.h_out, s.w_out}, layout_of(algorithm));
+  const ValueId y = b.program.value(b.node(i).name, {s.c_out, s.h_out, s.w_out}, layouts.y);
   b.made(i).y = y;
   b.count_work(multiply_adds(s) * (b.options.training ? 3 : 1));
   const std::string text = std::string("conv2d ") + algorithm_name(algorithm);
   if (algorithm == ConvAlgorithm::winograd) {
     const BufferId u = winograd_filters(b, s, false, weight);
-    b.program.block(
-        text, {x}, {y},
-        [=](const Frame& f, const Block& block) {
-          cpu::kernels().conv2d.winograd_convolve(of_block(s, block), false, f.at(x, block), f.buffer(u),
-                                                  parameter_or_null(f, bias), f.at(y, block));
-        },
-        Builder::kFirstPhase);
+    b.program.block(text, {x}, {y}, [=](const Frame& f, const Block& block) {
+      cpu::kernels().conv2d.winograd_convolve(of_block(s, block), false, f.at(x, block), f.buffer(u),
+                                              parameter_or_null(f, bias), f.at(y, block));
+    });
     return;
   }
   b.program.block(text, {x}, {y}, [=](const Frame& f, const Block& block) {
-    const auto& kernels = cpu::kernels().conv2d;
-    const float *w = f.parameters[size_t(weight)].data, *bias_data = parameter_or_null(f, bias);
-    if (algorithm == ConvAlgorithm::direct)
-      kernels.direct_forward(of_block(s, block), f.at(x, block), x_layout, w, bias_data, f.at(y, block));
-    else
-      kernels.planar_forward(of_block(s, block), f.at(x, block), w, bias_data, f.at(y, block));
+    conv_forward(algorithm, of_block(s, block), f.at(x, block), x_layout, f.parameters[size_t(weight)].data,
+                 parameter_or_null(f, bias), f.at(y, block));
   });
 }
 
-void backward_weight(Builder& b, int i, const Conv2dShape& s) {
+// The gradients of the weight and, where the kernel sums it on the way, of the bias; says whether it does.
+bool backward_weight(Builder& b, int i, const Conv2dShape& s) {
   const ConvAlgorithm algorithm = choose_algorithm(kOp, s, ConvPass::backward_weight, ConvAlgorithm::automatic);
-  const Layout layout = layout_of(algorithm);
-  const ValueId dy = b.in_layout(b.made(i).dy, layout);
-  const ValueId x = b.in_layout(b.recalled(b.node(i).inputs[0], dy), layout);
-  b.sum_gradient(std::string("conv2d backward weight ") + algorithm_name(algorithm), b.parameter(i, 0), {dy, x},
-                 [=](const Frame& f, const Block& block, float* dw) {
-                   const auto& kernels = cpu::kernels().conv2d;
-                   const auto kernel = algorithm == ConvAlgorithm::planar   ? kernels.planar_backward_weight
-                                       : algorithm == ConvAlgorithm::direct ? kernels.direct_backward_weight
-                                                                            : kernels.winograd_backward_weight;
-                   kernel(of_block(s, block), f.at(dy, block), f.at(x, block), dw);
-                 });
+  const ConvBackwardWeightLayouts layouts = conv_backward_weight_layouts(algorithm, s);
+  const ValueId dy = b.in_layout(b.made(i).dy, layouts.dy);
+  const ValueId x = b.in_layout(b.recalled(b.node(i).inputs[0], dy), layouts.x);
+  const bool with_bias = layouts.sums_bias && b.trains(i, 1);
+  std::vector<int> parameters{b.parameter(i, 0)};
+  if (with_bias) parameters.push_back(b.parameter(i, 1));
+  b.sum_gradients(std::string("conv2d backward weight ") + algorithm_name(algorithm), parameters, {dy, x},
+                  [=](const Frame& f, const Block& block, float* const* sums) {
+                    conv_backward_weight(algorithm, of_block(s, block), f.at(dy, block), f.at(x, block), sums[0],
+                                         with_bias ? sums[1] : nullptr);
+                  });
+  return with_bias;
 }
 
 void backward_input(Builder& b, int i, const Conv2dShape& s) {
   const ConvAlgorithm algorithm = choose_algorithm(kOp, s, ConvPass::backward_input, ConvAlgorithm::automatic);
+  const ConvBackwardInputLayouts layouts = conv_backward_input_layouts(algorithm);
   const int weight = b.parameter(i, 0);
-  ValueId dy = b.made(i).dy;
-  if (algorithm != ConvAlgorithm::direct) dy = b.in_layout(dy, layout_of(algorithm));
+  const ValueId dy = layouts.dy ? b.in_layout(b.made(i).dy, *layouts.dy) : b.made(i).dy;
   const Layout dy_layout = b.program[dy].layout;
-  const ValueId dx =
-      b.program.value("d" + b.program[b.input_of(i).y].name, {s.c_in, s.h_in, s.w_in}, layout_of(algorithm));
+  const ValueId dx = b.program.value("d" + b.program[b.input_of(i).y].name, {s.c_in, s.h_in, s.w_in}, layouts.dx);
   const std::string text = std::string("conv2d backward input ") + algorithm_name(algorithm);
   if (algorithm == ConvAlgorithm::winograd) {
     const BufferId u = winograd_filters(b, s, true, weight);
@@ -118,12 +108,8 @@ void backward_input(Builder& b, int i, const Conv2dShape& s) {
     });
   } else {
     b.program.block(text, {dy}, {dx}, [=](const Frame& f, const Block& block) {
-      const auto& kernels = cpu::kernels().conv2d;
-      const float* w = f.parameters[size_t(weight)].data;
-      if (algorithm == ConvAlgorithm::direct)
-        kernels.direct_backward_input(of_block(s, block), f.at(dy, block), dy_layout, w, f.at(dx, block));
-      else
-        kernels.planar_backward_input(of_block(s, block), f.at(dy, block), w, f.at(dx, block));
+      conv_backward_input(algorithm, of_block(s, block), f.at(dy, block), dy_layout, f.parameters[size_t(weight)].data,
+                          f.at(dx, block));
     });
   }
   b.add_gradient(b.node(i).inputs[0], dx, true);
@@ -131,14 +117,14 @@ void backward_input(Builder& b, int i, const Conv2dShape& s) {
 
 void backward(Builder& b, int i) {
   const Conv2dShape s = shape_of(b, i);
-  if (b.trains(i, 0)) backward_weight(b, i, s);
-  if (b.trains(i, 1)) {
+  const bool summed = b.trains(i, 0) && backward_weight(b, i, s);
+  if (b.trains(i, 1) && !summed) {
     const ValueId dy = b.made(i).dy;
     const Layout layout = b.program[dy].layout;
-    b.sum_gradient("conv2d backward bias", b.parameter(i, 1), {dy},
-                   [=](const Frame& f, const Block& block, float* db) {
-                     cpu::kernels().conv2d.backward_bias(of_block(s, block), f.at(dy, block), layout, db);
-                   });
+    b.sum_gradients("conv2d backward bias", {b.parameter(i, 1)}, {dy},
+                    [=](const Frame& f, const Block& block, float* const* sums) {
+                      cpu::kernels().conv2d.backward_bias(of_block(s, block), f.at(dy, block), layout, sums[0]);
+                    });
   }
   if (b.input_of(i).needs_gradient) backward_input(b, i, s);
 }

@@ -1,0 +1,77 @@
+#include "ops/conv2d_passes.h"
+
+#include "cpu/kernels.h"
+#include "ops/conv2d_algorithm.h"
+
+namespace convcore {
+
+ConvForwardLayouts conv_forward_layouts(ConvAlgorithm algorithm) {
+  switch (algorithm) {
+    case ConvAlgorithm::direct:
+      return {std::nullopt, Layout::channels_last};
+    case ConvAlgorithm::winograd:
+      return {Layout::channels_last, Layout::channels_last};
+    default:
+      return {Layout::row_major, Layout::row_major};
+  }
+}
+
+ConvBackwardInputLayouts conv_backward_input_layouts(ConvAlgorithm algorithm) {
+  switch (algorithm) {
+    case ConvAlgorithm::direct:
+      return {std::nullopt, Layout::channels_last};
+    case ConvAlgorithm::winograd:
+      return {Layout::channels_last, Layout::channels_last};
+    default:
+      return {std::nullopt, Layout::row_major};
+  }
+}
+
+ConvBackwardWeightLayouts conv_backward_weight_layouts(ConvAlgorithm algorithm, const Conv2dShape& s) {
+  if (algorithm == ConvAlgorithm::planar) return {Layout::row_major, Layout::row_major, false};
+  if (algorithm == ConvAlgorithm::direct && few_input_channels(s))
+    return {Layout::channels_last, Layout::row_major, true};
+  return {Layout::channels_last, Layout::channels_last, false};
+}
+
+void conv_forward(ConvAlgorithm algorithm, const Conv2dShape& s, const float* x, Layout layout, const float* w,
+                  const float* b, float* y) {
+  const auto& kernels = cpu::kernels().conv2d;
+  switch (algorithm) {
+    case ConvAlgorithm::direct:
+      return kernels.direct_forward(s, x, layout, w, b, y);
+    case ConvAlgorithm::winograd:
+      return kernels.winograd_forward(s, x, w, b, y);
+    default:
+      return kernels.planar_forward(s, x, w, b, y);
+  }
+}
+
+void conv_backward_input(ConvAlgorithm algorithm, const Conv2dShape& s, const float* dy, Layout layout, const float* w,
+                         float* dx) {
+  const auto& kernels = cpu::kernels().conv2d;
+  switch (algorithm) {
+    case ConvAlgorithm::direct:
+      return kernels.direct_backward_input(s, dy, layout, w, dx);
+    case ConvAlgorithm::winograd:
+      return kernels.winograd_backward_input(s, dy, w, dx);
+    default:
+      return kernels.planar_backward_input(s, dy, layout, w, dx);
+  }
+}
+
+void conv_backward_weight(ConvAlgorithm algorithm, const Conv2dShape& s, const float* dy, const float* x, float* dw,
+                          float* db) {
+  const auto& kernels = cpu::kernels().conv2d;
+  switch (algorithm) {
+    case ConvAlgorithm::direct:
+      if (few_input_channels(s)) return kernels.few_backward_weight(s, dy, x, dw, db);
+      return kernels.direct_backward_weight(s, dy, x, dw);
+    case ConvAlgorithm::winograd:
+      return kernels.winograd_backward_weight(s, dy, x, dw);
+    default:
+      return kernels.planar_backward_weight(s, dy, x, dw);
+  }
+}
+
+}  // namespace convcore
