@@ -15,6 +15,7 @@ const std::map<std::string, const OpSteps*>& table() {
       {"avg_pool2d", &kAvgPoolSteps},
       {"batch_norm", &kBatchNormSteps},
       {"conv2d", &kConv2dSteps},
+      {"conv_pool", &kConvPoolSteps},
       {"cross_entropy", &kCrossEntropySteps},
       {"flatten", &kFlattenSteps},
       {"input", &kInputSteps},
@@ -93,6 +94,13 @@ Shape Builder::batch_shape(ValueId value) const {
 int Builder::parameter(int index, size_t number) const {
   const auto& parameters = node(index).parameters;
   return number < parameters.size() ? parameters[number] : -1;
+}
+
+int Builder::consumer_of(int index) const {
+  for (int i = index + 1; i < int(graph.nodes.size()); i++)
+    for (int input : node(i).inputs)
+      if (input == index) return i;
+  return -1;
 }
 
 const Shape& Builder::parameter_shape(int index, int number) const {

@@ -48,6 +48,7 @@ class Builder {
   Made& input_of(int index, int number = 0) { return made(node(index).inputs[size_t(number)]); }
   const Shape& shape(ValueId value) const { return program[value].shape; }
   Shape batch_shape(ValueId value) const;  // with the images in front
+  int consumer_of(int index) const;  // the first; -1: none
   const Shape& parameter_shape(int index, int number) const;
   int parameter(int index, size_t number) const;
   bool trains(int index, size_t number) const;
@@ -101,7 +102,7 @@ struct OpSteps {
 const OpSteps& steps_of(const std::string& op);  // throws std::invalid_argument for an op without steps
 bool has_steps(const std::string& op);
 
-extern const OpSteps kActivationSteps, kAdaptiveAvgPoolSteps, kAddSteps, kAvgPoolSteps, kBatchNormSteps, kConv2dSteps,
+extern const OpSteps kActivationSteps, kAdaptiveAvgPoolSteps, kAddSteps, kAvgPoolSteps, kBatchNormSteps, kConv2dSteps, kConvPoolSteps,
     kCrossEntropySteps, kFlattenSteps, kInputSteps, kLinearSteps, kMaxPoolSteps, kPadChannelsSteps;
 
 }  // namespace convcore::plan

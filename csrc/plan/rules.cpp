@@ -62,7 +62,47 @@ void fuse_batch_norm_add(Graph& graph) {
   }
 }
 
+namespace {
+
+bool all_are(const Node& node, const char* key, double value) {
+  for (double v : node.attributes.at(key))
+    if (v != value) return false;
+  return true;
+}
+
+bool is_2x2_max_pool(const Node& node) {
+  return node.op == "max_pool2d" && all_are(node, "kernel_size", 2) && all_are(node, "stride", 2) &&
+         all_are(node, "padding", 0) && all_are(node, "dilation", 1) && node.integer("ceil_mode") == 0;
+}
+
+// Convolutions of many channels by 3x3 filters are faster by Winograd's algorithm, which has no pooling.
+bool conv_can_pool(const Graph& graph, const Node& node) {
+  if (node.op != "conv2d" || node.integer("groups") != 1 || !all_are(node, "stride", 1) ||
+      !all_are(node, "dilation", 1))
+    return false;
+  const Shape& w = graph.parameters[size_t(node.parameters[0])].shape;
+  constexpr int64_t kManyChannels = 12;
+  return !(w[2] == 3 && w[3] == 3 && w[0] >= kManyChannels && w[1] >= kManyChannels);
+}
+
+}  // namespace
+
+void fuse_conv_relu_pool(Graph& graph) {
+  for (int i = 0; i < int(graph.nodes.size()); i++) {
+    if (!is_2x2_max_pool(graph.nodes[size_t(i)])) continue;
+    const int relu = graph.nodes[size_t(i)].inputs[0];
+    if (!is_relu(graph.nodes[size_t(relu)]) || consumers(graph, relu) != 1) continue;
+    const int conv = graph.nodes[size_t(relu)].inputs[0];
+    if (!conv_can_pool(graph, graph.nodes[size_t(conv)]) || consumers(graph, conv) != 1) continue;
+    graph.nodes[size_t(conv)].op = "conv_pool";
+    remove(graph, i, relu);
+    remove(graph, relu, conv);
+    i -= 2;
+  }
+}
+
 Graph fuse(Graph graph, bool) {
+  fuse_conv_relu_pool(graph);
   fuse_batch_norm_add(graph);
   fuse_batch_norm_relu(graph);
   return graph;

@@ -8,6 +8,8 @@ namespace convcore::plan {
 void fuse_batch_norm_relu(Graph&);
 // batch_norm(x) + r -> batch_norm with the residual r
 void fuse_batch_norm_add(Graph&);
+// max_pool2d(relu(conv2d(x))) with windows of 2x2 -> conv_pool, where no faster convolution is lost by it
+void fuse_conv_relu_pool(Graph&);
 
 // All that help a training, or inference.
 Graph fuse(Graph graph, bool training);

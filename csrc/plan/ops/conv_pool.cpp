@@ -1,0 +1,115 @@
+#include "ops/conv_pool.h"
+
+#include <algorithm>
+
+#include "cpu/kernels.h"
+#include "plan/builder.h"
+
+namespace convcore::plan {
+namespace {
+
+// The order of memory that the node after this one reads: flatten wants rows, another conv_pool what its shape says.
+Layout y_layout(Builder& b, int i) {
+  const int next = b.consumer_of(i);
+  if (next < 0 || b.node(next).op == "flatten") return Layout::row_major;
+  if (b.node(next).op == "conv_pool") {
+    ConvPoolShape s{};
+    s.c_out = b.parameter_shape(next, 0)[0];
+    return conv_pool_x_layout(s);
+  }
+  return b.parameter_shape(i, 0)[0] < kConvPoolFewChannels ? Layout::row_major : Layout::channels_last;
+}
+
+ConvPoolShape shape_of(Builder& b, int i) {
+  const Shape &x = b.shape(b.input_of(i).y), &w = b.parameter_shape(i, 0);
+  const Node& n = b.node(i);
+  if (x.size() != 3) fail("plan", "conv2d cannot be planned", "images (C, H, W)", to_string(x));
+  std::array<int64_t, 4> padding{n.integer("padding", 0), n.integer("padding", 1), n.integer("padding", 2),
+                                 n.integer("padding", 3)};
+  if (n.integer("same")) {
+    const auto h = same_padding(x[1], w[2], 1, 1), v = same_padding(x[2], w[3], 1, 1);
+    padding = {h[0], h[1], v[0], v[1]};
+  }
+  return infer_conv_pool_shape("conv2d", b.batch_shape(b.input_of(i).y), w, padding, y_layout(b, i));
+}
+
+ConvPoolShape of_block(ConvPoolShape s, const Block& block) {
+  s.n = block.count();
+  return s;
+}
+
+const cpu::ConvPoolKernels& kernels() { return cpu::kernels().conv_pool; }
+
+enum Buffers { kPacked, kWorkspace };
+
+void forward(Builder& b, int i) {
+  const ConvPoolShape s = shape_of(b, i);
+  const int weight = b.parameter(i, 0), bias = b.parameter(i, 1);
+  const BufferId packed = b.program.buffer(Per::program, kernels().packed_floats(s));
+  const BufferId workspace = b.program.buffer(Per::thread, kernels().workspace_floats(s));
+  b.made(i).buffers = {packed, workspace};
+  b.count_work(double(s.c_in * s.kh * s.kw) * double(s.c_out * s.h_conv * s.w_conv) * (b.options.training ? 3 : 1));
+  b.prepare("pack parameter " + std::to_string(weight), double(s.c_out * s.c_in * s.kh * s.kw) / 4,
+            [=](const Frame& f) {
+              kernels().pack(s, f.parameters[size_t(weight)].data, bias < 0 ? nullptr : f.parameters[size_t(bias)].data,
+                             f.buffer(packed));
+            });
+  const ValueId x = b.in_layout(b.input_of(i).y, conv_pool_x_layout(s));
+  const ValueId y = b.program.value(b.node(i).name, {s.c_out, s.h_out, s.w_out}, s.y_layout);
+  constexpr int64_t kLine = int64_t(kAlignment);  // the mask of each image begins a cache line
+  const int64_t lines = (kernels().mask_bytes(s) + kLine - 1) / kLine;
+  const ValueId mask = b.program.value("winners of " + b.node(i).name, {lines * kLine / 4});
+  b.made(i).y = y, b.made(i).values = {mask};
+  b.program.block("conv2d + relu + max_pool2d", {x}, {y, mask}, [=](const Frame& f, const Block& block) {
+    kernels().forward(of_block(s, block), f.at(x, block), f.buffer(packed), f.at(y, block), f.at(mask, block),
+                      f.buffer(workspace, block.thread));
+  });
+}
+
+void backward(Builder& b, int i) {
+  const ConvPoolShape s = shape_of(b, i);
+  const int weight = b.parameter(i, 0), bias = b.parameter(i, 1);
+  const BufferId packed = b.made(i).buffers[kPacked], workspace = b.made(i).buffers[kWorkspace];
+  const ValueId dy = b.gradient(i, s.y_layout), mask = b.made(i).values[0];
+  const ValueId x = b.in_layout(b.recalled(b.node(i).inputs[0], dy), conv_pool_x_layout(s));
+  const bool needs_dx = b.input_of(i).needs_gradient;
+  const ValueId dx = needs_dx ? b.program.value("d" + b.program[b.input_of(i).y].name, {s.c_in, s.h_in, s.w_in},
+                                                conv_pool_x_layout(s))
+                              : -1;
+  const int64_t floats = kernels().gradient_floats(s);
+  const BufferId gradients = b.program.buffer(Per::shard, floats);
+  std::vector<ValueId> writes;
+  if (needs_dx) writes.push_back(dx);
+  const int phase =
+      b.program.block("conv2d + relu + max_pool2d backward", {dy, mask, x}, writes,
+                      [=](const Frame& f, const Block& block) {
+                        float* gradient = f.buffer(gradients, block.shard);
+                        if (block.first) std::fill(gradient, gradient + floats, 0.f);
+                        kernels().backward(of_block(s, block), f.at(dy, block), f.at(mask, block), f.at(x, block),
+                                           f.buffer(packed), needs_dx ? f.at(dx, block) : nullptr, gradient,
+                                           f.buffer(workspace, block.thread));
+                      });
+  const BufferId unused = b.program.buffer(Per::program, s.c_out * (s.c_in * s.kh * s.kw + 1));
+  const bool trains_weight = b.trains(i, 0), trains_bias = b.trains(i, 1);
+  const int next = b.program.tasks("sum the gradients of parameter " + std::to_string(weight), {}, phase + 1, 1,
+                                   double(floats) / 2, [=](const Frame& f, int64_t, int) {
+                                     constexpr int64_t kMost = 64;  // shards
+                                     const float* shards[kMost];
+                                     const int64_t count = f.program().shards();
+                                     for (int64_t k = 0; k < count; k++) shards[k] = f.buffer(gradients, k);
+                                     float* rest = f.buffer(unused);  // what is not trained goes here
+                                     float* dw = trains_weight ? f.parameters[size_t(weight)].grad : rest;
+                                     float* db = trains_bias ? f.parameters[size_t(bias)].grad
+                                                             : rest + s.c_out * s.c_in * s.kh * s.kw;
+                                     kernels().sum_gradients(of_block(s, {}), shards, count, dw, db);
+                                   });
+  if (trains_weight) b.gradient_written(weight, next + 1);
+  if (trains_bias) b.gradient_written(bias, next + 1);
+  if (needs_dx) b.add_gradient(b.node(i).inputs[0], dx, true);
+}
+
+}  // namespace
+
+const OpSteps kConvPoolSteps{forward, backward};
+
+}  // namespace convcore::plan
