@@ -2,6 +2,7 @@
 
 #include <omp.h>
 
+#include "core/ahead.h"
 #include "core/denormals.h"
 #include "core/threads.h"
 
@@ -25,6 +26,11 @@ inline void relax() {
 }
 
 }  // namespace
+
+Ahead& ahead() {
+  thread_local Ahead mine{};
+  return mine;
+}
 
 void Team::run(const std::function<void(int)>& body) {
   const auto member = [&](int thread) {

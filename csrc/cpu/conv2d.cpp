@@ -3,6 +3,7 @@
 
 #include "core/threads.h"
 #include "cpu/conv2d/kernels.h"
+#include "cpu/conv2d/weight_shards.h"
 #include "cpu/conv2d/winograd.h"
 #include "cpu/conv2d/winograd_weight.h"
 #include "cpu/vec.h"
@@ -56,6 +57,10 @@ static WinogradShape winograd_shape(const Conv2dShape& s, bool backward) {
   return backward ? winograd_backward_input_shape(s) : winograd_forward_shape(s);
 }
 
+static WeightParts weight_parts(const Conv2dShape& s, float* data, int64_t stride, int64_t count) {
+  return {data, count, s.taps(), s.c_in, s.c_out, stride};
+}
+
 Conv2dKernels conv2d_kernels();
 Conv2dKernels conv2d_kernels() {
   Conv2dKernels k{};
@@ -77,7 +82,13 @@ Conv2dKernels conv2d_kernels() {
     winograd_transform_filters(winograd_shape(s, backward), w, u);
   };
   k.winograd_convolve = [](const Conv2dShape& s, bool backward, const float* in, const float* u, const float* bias,
-                           float* out) { winograd_convolve(winograd_shape(s, backward), in, u, bias, out); };
+                           const float* add,
+                           float* out) { winograd_convolve(winograd_shape(s, backward), in, u, bias, add, out); };
+  k.weight_part_floats = [](const Conv2dShape& s) { return weight_parts(s, nullptr, 0, 1).part(); };
+  k.winograd_weight_part = winograd_weight_part;
+  k.sum_weight_parts = [](const Conv2dShape& s, const float* parts, int64_t stride, int64_t count, float* dw) {
+    sum_weight_parts(weight_parts(s, const_cast<float*>(parts), stride, count), dw);
+  };
   return k;
 }
 

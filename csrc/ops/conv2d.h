@@ -60,8 +60,15 @@ struct Conv2dKernels {  // contracts: cpu/conv2d/kernels.h
   // Winograd in two steps, for callers that keep the transformed filters: forward, or the gradient of the input.
   int64_t (*winograd_filter_floats)(const Conv2dShape&, bool backward);
   void (*winograd_transform_filters)(const Conv2dShape&, bool backward, const float* w, float* u);
+  // `add`: an array like `out` that is added to the result, or null.
   void (*winograd_convolve)(const Conv2dShape&, bool backward, const float* in, const float* u, const float* bias,
-                            float* out);
+                            const float* add, float* out);
+  // The gradient of the weight as partial sums in the kernel's own order: `part` is overwritten by the sum over these
+  // images, or has it added; sum_weight_parts adds `count` of them, `stride` floats apart, in order. On the calling
+  // thread.
+  int64_t (*weight_part_floats)(const Conv2dShape&);
+  void (*winograd_weight_part)(const Conv2dShape&, const float* dy, const float* x, float* part, bool overwrite);
+  void (*sum_weight_parts)(const Conv2dShape&, const float* parts, int64_t stride, int64_t count, float* dw);
 };
 }  // namespace cpu
 }  // namespace convcore

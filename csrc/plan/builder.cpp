@@ -143,6 +143,14 @@ ValueId Builder::gradient_in_place(int index, const std::string& name) {
   return m.owns_dy ? program.alias(m.dy, name, dy.shape, dy.layout) : program.value(name, dy.shape, dy.layout);
 }
 
+ValueId Builder::take_gradient(int index, Layout layout) {
+  Made& m = made(index);
+  if (m.dy < 0) return -1;
+  const ValueId known = in_layout(m.dy, layout);
+  m.dy = -1;
+  return known;
+}
+
 void Builder::add_gradient(int index, ValueId contribution, bool owned) {
   Made& m = made(index);
   if (!m.needs_gradient) return;

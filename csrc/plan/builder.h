@@ -67,6 +67,9 @@ class Builder {
   ValueId gradient(int index, Layout layout) { return made(index).dy = in_layout(made(index).dy, layout); }
   // A value for the gradient that is made from dy of `index` element by element: in its memory where that is free.
   ValueId gradient_in_place(int index, const std::string& name);
+  // Hands over what is known of the gradient of a node's output, in `layout`, to a step that adds to it and calls
+  // add_gradient with the sum; -1 when nothing is known.
+  ValueId take_gradient(int index, Layout layout);
   // Adds a contribution to the gradient of a node's output. `owned`: nothing else will read its memory.
   void add_gradient(int index, ValueId contribution, bool owned);
 

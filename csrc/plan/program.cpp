@@ -4,6 +4,7 @@
 #include <iomanip>
 #include <sstream>
 
+#include "core/ahead.h"
 #include "cpu/kernels.h"
 
 namespace convcore::plan {
@@ -122,7 +123,21 @@ void Program::finish(int64_t shards) {
   }
   cut_blocks(shards);
   place_values();
+  list_whole_values();
   place_buffers();
+}
+
+void Program::list_whole_values() {
+  for (Phase& phase : phases_) {
+    std::vector<bool> seen(values_.size());
+    for (const BlockStep& step : phase.blocks)
+      for (const auto* ids : {&step.reads, &step.writes})
+        for (ValueId id : *ids) {
+          const int storage = values_[size_t(id)].storage;
+          if (!seen[size_t(storage)] && !uses_[size_t(storage)].local) phase.whole.push_back(storage);
+          seen[size_t(storage)] = true;
+        }
+  }
 }
 
 void Program::cut_blocks(int64_t shards) {
@@ -208,22 +223,47 @@ void Frame::run_before(int phase) const {
   for (const auto& step : program_.phases_[size_t(phase)].before) step.work(*this);
 }
 
+Block Frame::first_block(int64_t shard, int64_t most, int thread) const {
+  const int64_t begin = program_.shard_begin(shard), images = program_.shard_begin(shard + 1) - begin;
+  const int64_t blocks = (images + most - 1) / most;
+  return {begin, begin + (blocks ? images / blocks : 0), shard, true, thread};
+}
+
+Block Frame::block_after(const Block& block, int64_t most) const {
+  const int64_t begin = program_.shard_begin(block.shard), images = program_.shard_begin(block.shard + 1) - begin;
+  if (block.end == begin + images) return first_block(block.shard + 1, most, block.thread);
+  const int64_t blocks = (images + most - 1) / most;
+  int64_t i = 1;  // the number of the block that begins where this one ends
+  while (begin + images * i / blocks != block.end) i++;
+  return {block.end, begin + images * (i + 1) / blocks, block.shard, false, block.thread};
+}
+
+// What the next block touches is fetched last-listed first (core/ahead.h), so the list is handed over backwards.
+void Frame::announce(const Program::Phase& phase, const Block& next) const {
+  Ahead& list = ahead();
+  list.count = 0;
+  for (auto id = phase.whole.rbegin(); id != phase.whole.rend(); ++id)
+    list.add(at(*id, next), next.count() * program_[*id].floats);
+}
+
 void Frame::run_phase(int phase, int thread, int threads) const {
   const Program::Phase& steps = program_.phases_[size_t(phase)];
   const int64_t shards = program_.shards_;
   const bool profiled = thread == 0 && !profile.empty();
-  if (!steps.blocks.empty())
-    for (int64_t shard = shards * thread / threads; shard < shards * (thread + 1) / threads; shard++) {
-      const int64_t begin = program_.shard_begin(shard), images = program_.shard_begin(shard + 1) - begin;
-      const int64_t blocks = (images + steps.block_images - 1) / steps.block_images;
-      for (int64_t i = 0; i < blocks; i++) {
-        const Block block{begin + images * i / blocks, begin + images * (i + 1) / blocks, shard, i == 0, thread};
-        for (const auto& step : steps.blocks) {
-          const Stopwatch watch(profiled ? &profile[size_t(step.number)] : nullptr);
-          step.work(*this, block);
-        }
+  if (!steps.blocks.empty()) {
+    const int64_t last = shards * (thread + 1) / threads;
+    Block block{}, next = first_block(shards * thread / threads, steps.block_images, thread);
+    while (next.shard < last) {
+      block = next;
+      next = block_after(block, steps.block_images);
+      if (next.shard < last) announce(steps, next);
+      for (const auto& step : steps.blocks) {
+        const Stopwatch watch(profiled ? &profile[size_t(step.number)] : nullptr);
+        step.work(*this, block);
       }
     }
+    ahead().count = 0;
+  }
   double total = 0, at = 0;
   for (const auto& step : steps.tasks) total += step.cost * double(step.count);
   for (const auto& step : steps.tasks)

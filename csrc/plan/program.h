@@ -18,6 +18,7 @@
 // The same bits at any number of threads: images are cut into shards and blocks by the shapes alone, sums are kept per
 // shard and added in the order of the shards.
 #pragma once
+#include <algorithm>
 #include <chrono>
 #include <deque>
 #include <functional>
@@ -90,7 +91,7 @@ class Program {
   int phase_of(ValueId id) const { return uses_[size_t(values_[size_t(id)].storage)].made; }
   int phases() const { return int(phases_.size()); }
   int64_t shards() const { return shards_; }
-  int64_t shard_begin(int64_t shard) const { return images_ * shard / shards_; }
+  int64_t shard_begin(int64_t shard) const { return images_ * std::min(shard, shards_) / shards_; }
   // What runs, as text; with the milliseconds of each step from a profile.
   std::string describe(const std::vector<double>& profile = {}) const;
 
@@ -125,7 +126,8 @@ class Program {
     std::vector<SerialStep> before;
     std::vector<BlockStep> blocks;
     std::vector<TaskStep> tasks;
-    int64_t block_images = 1;  // at most, of a block
+    int64_t block_images = 1;     // at most, of a block
+    std::vector<ValueId> whole;  // values of the whole batch that its block steps touch, in the order they do
   };
   struct BufferPlace {
     Per per;
@@ -136,6 +138,7 @@ class Program {
   void touch(ValueId id, int phase, int step, bool write);
   void cut_blocks(int64_t shards);
   void place_values();
+  void list_whole_values();
   void place_buffers();
 
   int64_t images_, shards_ = 1;
@@ -207,6 +210,7 @@ class Frame {
   }
   // `index`: the shard or the thread.
   float* buffer(BufferId id, int64_t index = 0) const;
+  int64_t shard_stride() const { return program_.shard_floats_; }  // floats from the buffer of a shard to the next one's
 
   // The steps of a phase that fall to one thread of `threads`; `before`: its serial steps.
   void run_phase(int phase, int thread, int threads) const;
@@ -229,6 +233,10 @@ class Frame {
   void start_profile() { profile.assign(size_t(program_.steps_) + 1, 0.0); }
 
  private:
+  Block first_block(int64_t shard, int64_t most, int thread) const;
+  Block block_after(const Block&, int64_t most) const;
+  void announce(const Program::Phase&, const Block& next) const;
+
   const Program& program_;
   const int threads_;
   int64_t bytes_;

@@ -15,7 +15,7 @@ void sum_weight_parts(const WeightParts& p, float* dw) {
         Vec sums[kLanes] = {};
         for (int64_t i = 0; i < count; i++) {
           sums[i] = load(from[i] + k);
-          for (int64_t s = 1; s < p.shards; s++) sums[i] += load(from[i] + s * p.part() + k);
+          for (int64_t s = 1; s < p.shards; s++) sums[i] += load(from[i] + s * p.stride + k);
         }
         transpose(sums);
         for (int64_t j = 0; j < min_of<int64_t>(kLanes, p.c_out - k); j++)

@@ -15,9 +15,10 @@ CONVCORE_INLINE int64_t whole_vectors(int64_t channels) { return ceil_div(channe
 struct WeightParts {
   float* data;
   int64_t shards, taps, c_in, c_out;
+  int64_t stride = part();  // floats from one shard to the next
   int64_t row() const { return whole_vectors(c_out); }
   int64_t part() const { return taps * c_in * row(); }
-  float* at(int64_t shard, int64_t tap, int64_t c) const { return data + ((shard * taps + tap) * c_in + c) * row(); }
+  float* at(int64_t shard, int64_t tap, int64_t c) const { return data + shard * stride + (tap * c_in + c) * row(); }
 };
 
 // dw (OIHW) = the sum over the shards, in their order.

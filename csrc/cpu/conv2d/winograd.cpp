@@ -13,6 +13,7 @@
 
 #include "core/allocator.h"
 #include "core/threads.h"
+#include "cpu/prefetch.h"
 #include "cpu/transpose.h"
 
 namespace convcore::cpu::CONVCORE_ISA {
@@ -239,10 +240,11 @@ __attribute__((noinline)) void product(const float* v, const float* u, int64_t c
 
 // ---- output -------------------------------------------------------------------------------------------------------
 
-// One output tile, of which `rows` x `columns` lie inside the image; with `whole` all of it and every lane.
-template <bool whole>
-CONVCORE_INLINE void transform_tile(const float* m, int64_t point, Vec bias, float* out, int64_t row_stride,
-                                    int64_t pixel, int64_t rows, int64_t columns, int64_t lanes) {
+// One output tile, of which `rows` x `columns` lie inside the image; with `whole` all of it and every lane. `add`: what
+// is added to it, at the same place as `out`, or null.
+template <bool whole, bool adds>
+CONVCORE_INLINE void transform_tile(const float* m, int64_t point, Vec bias, const float* add, float* out,
+                                    int64_t row_stride, int64_t pixel, int64_t rows, int64_t columns, int64_t lanes) {
   Vec t[4][6];
 #pragma GCC unroll 6
   for (int j = 0; j < 6; j++) {
@@ -256,11 +258,13 @@ CONVCORE_INLINE void transform_tile(const float* m, int64_t point, Vec bias, flo
     Vec y[4];
     winograd_output(t[i][0], t[i][1], t[i][2], t[i][3], t[i][4], t[i][5], bias, y[0], y[1], y[2], y[3]);
 #pragma GCC unroll 4
-    for (int j = 0; j < 4; j++)
+    for (int j = 0; j < 4; j++) {
+      const int64_t at = i * row_stride + j * pixel;
       if constexpr (whole)
-        store(out + i * row_stride + j * pixel, y[j]);
+        store(out + at, adds ? y[j] + load(add + at) : y[j]);
       else if (j < columns)
-        store_partial(out + i * row_stride + j * pixel, y[j], lanes);
+        store_partial(out + at, adds ? y[j] + load_partial(add + at, lanes) : y[j], lanes);
+    }
   }
 }
 
@@ -268,9 +272,10 @@ int64_t output_at(const WinogradShape& s, const Place& at) {
   return ((at.n * s.h_out + 4 * at.row) * s.w_out + 4 * at.column) * s.c_out;
 }
 
+template <bool adds>
 __attribute__((noinline)) void transform_output(const WinogradShape& s, const Layout& layout, const Block& block,
                                                 const float* m, int64_t k_begin, int64_t k_end, const float* bias,
-                                                float* out) {
+                                                const float* add, float* out) {
   for (int64_t k = k_begin; k < k_end; k++) {
     const int64_t lanes = min_of<int64_t>(kLanes, s.c_out - k * kLanes);
     const Vec b = bias ? load_partial(bias + k * kLanes, lanes) : Vec{};
@@ -278,11 +283,12 @@ __attribute__((noinline)) void transform_output(const WinogradShape& s, const La
       const Place& at = block.at[t];
       const int64_t rows = s.h_out - 4 * at.row, columns = s.w_out - 4 * at.column;
       const float* from = m + (k - k_begin) * layout.vector + t * kLanes;
-      float* to = out + output_at(s, at) + k * kLanes;
+      const int64_t offset = output_at(s, at) + k * kLanes, row = s.w_out * s.c_out;
+      const float* added = adds ? add + offset : nullptr;
       if (rows >= 4 && columns >= 4 && lanes == kLanes)
-        transform_tile<true>(from, layout.point, b, to, s.w_out * s.c_out, s.c_out, 4, 4, kLanes);
+        transform_tile<true, adds>(from, layout.point, b, added, out + offset, row, s.c_out, 4, 4, kLanes);
       else
-        transform_tile<false>(from, layout.point, b, to, s.w_out * s.c_out, s.c_out, rows, columns, lanes);
+        transform_tile<false, adds>(from, layout.point, b, added, out + offset, row, s.c_out, rows, columns, lanes);
     }
   }
 }
@@ -333,7 +339,8 @@ struct Prefetch {
 
 }  // namespace
 
-void winograd_convolve(const WinogradShape& s, const float* in, const float* u, const float* bias, float* out) {
+void winograd_convolve(const WinogradShape& s, const float* in, const float* u, const float* bias, const float* add,
+                       float* out) {
   const Layout layout(s);
   const int64_t u_point = filter_point(s);
   const int64_t work = layout.block * kPoints * layout.share * (s.c_in + 16);
@@ -344,6 +351,8 @@ void winograd_convolve(const WinogradShape& s, const float* in, const float* u, 
     float *m = zeros + zeros_size, *v = m + layout.point;
     memset(zeros, 0, size_t(zeros_size) * sizeof(float));
     Prefetch next_input, output;
+    Ahead& next_images = ahead();
+    const int64_t lines = lines_beside(layout.block * s.c_in * min_of(layout.share, layout.k_vectors));
     Block blocks[2];
     for (int64_t task = begin; task < end;) {  // the blocks of one share
       const int64_t share = task / layout.blocks, block_begin = task % layout.blocks;
@@ -359,7 +368,10 @@ void winograd_convolve(const WinogradShape& s, const float* in, const float* u, 
         output.set(block, out, s.n, s.h_out, s.w_out, s.c_out, 0, 0);
         transform_input(s, layout, block, in, zeros, v);
         for (int64_t p = 0; p < kPoints; p++) {
-          next_input.fetch<false>(p);
+          if (next_images.count > 0)
+            fetch_ahead(next_images, lines);  // a plan is running: this input is in the cache already
+          else
+            next_input.fetch<false>(p);
           output.fetch<true>(p);
           const float *vp = v + p * layout.point, *up = u + p * u_point + k * kLanes * s.c_in;
           float* mp = m + p * layout.point;
@@ -367,7 +379,10 @@ void winograd_convolve(const WinogradShape& s, const float* in, const float* u, 
           for (int64_t c = kDepth; c < s.c_in; c += kDepth)
             product<true>(vp, up, c, min_of(c + kDepth, s.c_in), s.c_in, k_end - k, mp, layout.vector);
         }
-        transform_output(s, layout, block, m, k, k_end, bias, out);
+        if (add)
+          transform_output<true>(s, layout, block, m, k, k_end, bias, add, out);
+        else
+          transform_output<false>(s, layout, block, m, k, k_end, bias, nullptr, out);
       }
       task += block_end - block_begin;
     }
@@ -434,7 +449,7 @@ static void transform_and_convolve(const WinogradShape& s, const float* in, cons
   const ScratchBlock filters(size_t(winograd_filter_floats(s)) * sizeof(float));
   float* u = static_cast<float*>(filters.data());
   winograd_transform_filters(s, w, u);
-  winograd_convolve(s, in, u, bias, out);
+  winograd_convolve(s, in, u, bias, nullptr, out);
 }
 
 void winograd_forward(const Conv2dShape& s, const float* x, const float* w, const float* b, float* y) {

@@ -13,6 +13,7 @@
 #include "core/threads.h"
 #include "cpu/conv2d/weight_shards.h"
 #include "cpu/conv2d/winograd.h"
+#include "cpu/prefetch.h"
 #include "cpu/tile.h"
 
 namespace convcore::cpu::CONVCORE_ISA {
@@ -138,6 +139,17 @@ struct Prefetch {
   }
 };
 
+// What `multiply` brings into L2 on the way: what a plan has announced, else the next block of these images.
+struct Streams {
+  Prefetch x, dy;
+  Ahead& announced;
+  inline __attribute__((always_inline)) void some(int64_t fmas) {
+    if (announced.count > 0) return fetch_ahead(announced, lines_beside(fmas));
+    x.some();
+    dy.some();
+  }
+};
+
 // For every position: sums[c][k] += sum over the tiles of v[tile][c] * z[tile][k].
 struct Products {
   const float *v, *z;
@@ -148,12 +160,11 @@ struct Products {
 };
 
 template <int V>
-__attribute__((noinline)) void multiply(const Products& p, int64_t k, Prefetch& x, Prefetch& dy) {
+__attribute__((noinline)) void multiply(const Products& p, int64_t k, Streams& streams) {
   constexpr int R = weight_rows(V);
   for (int64_t position = 0; position < kPositions; position++)
     for (int64_t c = 0; c < p.c; c += R) {
-      x.some();
-      dy.some();
+      streams.some(p.tiles * R * V);
       const float* v = p.v + position * p.v_position + c;
       const float* z = p.z + position * p.z_position + k;
       float* sums = p.sums + position * p.sums_position + c * p.k + k;
@@ -180,9 +191,9 @@ __attribute__((noinline)) void multiply(const Products& p, int64_t k, Prefetch& 
     }
 }
 
-void multiply(const Products& p, Prefetch& x, Prefetch& dy) {
+void multiply(const Products& p, Streams& streams) {
   for (int64_t k = 0; k < p.k;)
-    k += kLanes * with_weight_vecs((p.k - k) / kLanes, [&](auto vecs) { multiply<vecs.value>(p, k, x, dy); });
+    k += kLanes * with_weight_vecs((p.k - k) / kLanes, [&](auto vecs) { multiply<vecs.value>(p, k, streams); });
 }
 
 // ---- tasks --------------------------------------------------------------------------------------------------------
@@ -275,18 +286,18 @@ struct Task {
     return {images + from * channels + c0, pixels, channels, c1 - c0, ceil_div(pixels, times)};
   }
 
-  void run(int64_t begin, int64_t end, const WeightParts& parts, int64_t shard) const {
+  void run(int64_t begin, int64_t end, const WeightParts& parts, int64_t shard, bool overwrite) const {
     for (int64_t tile = begin; tile < end; tile += block) {
       const int64_t next = min_of(tile + block, end), next_end = min_of(next + block, end);
       transform_block(tile, next - tile);
-      Prefetch next_x = prefetch(x, s.h_in, s.w_in, s.c_in, c_begin, c_end, next, next_end);
-      Prefetch next_dy = prefetch(dy, s.h_out, s.w_out, s.c_out, k_begin, k_end, next, next_end);
-      multiply({v, z, sums, v_position, z_position, sums_position, next - tile, c, k, tile == begin}, next_x, next_dy);
+      Streams next_block{prefetch(x, s.h_in, s.w_in, s.c_in, c_begin, c_end, next, next_end),
+                         prefetch(dy, s.h_out, s.w_out, s.c_out, k_begin, k_end, next, next_end), ahead()};
+      multiply({v, z, sums, v_position, z_position, sums_position, next - tile, c, k, tile == begin}, next_block);
     }
-    write(parts, shard);
+    write(parts, shard, overwrite);
   }
 
-  void write(const WeightParts& parts, int64_t shard) const {
+  void write(const WeightParts& parts, int64_t shard, bool overwrite) const {
     for (int64_t i = c_begin; i < c_end; i++)
       for (int64_t j = 0; j < k; j += kLanes) {
         const float* from = sums + (i - c_begin) * k + j;
@@ -305,7 +316,10 @@ struct Task {
           Vec taps[kTaps];
           inverse(half[a], taps);
 #pragma GCC unroll 3
-          for (int b = 0; b < kTaps; b++) store(parts.at(shard, a * kTaps + b, i) + k_begin + j, taps[b]);
+          for (int b = 0; b < kTaps; b++) {
+            float* to = parts.at(shard, a * kTaps + b, i) + k_begin + j;
+            store(to, overwrite ? taps[b] : load(to) + taps[b]);
+          }
         }
       }
   }
@@ -329,10 +343,17 @@ void winograd_backward_weight(const Conv2dShape& s, const float* dy, const float
     for (int64_t i = begin; i < end; i++) {
       const int64_t shard = i / ranges, range = i % ranges;
       const Task task(s, cuts, dy, x, range / cuts.k.count, range % cuts.k.count);
-      task.run(cuts.tiles * shard / cuts.shards, cuts.tiles * (shard + 1) / cuts.shards, parts, shard);
+      task.run(cuts.tiles * shard / cuts.shards, cuts.tiles * (shard + 1) / cuts.shards, parts, shard, true);
     }
   });
   sum_weight_parts(parts, dw);
+}
+
+void winograd_weight_part(const Conv2dShape& s, const float* dy, const float* x, float* part, bool overwrite) {
+  const Cuts cuts(s);
+  const WeightParts parts{part, 1, kTaps * kTaps, s.c_in, s.c_out};
+  for (int64_t range = 0; range < cuts.c.count * cuts.k.count; range++)
+    Task(s, cuts, dy, x, range / cuts.k.count, range % cuts.k.count).run(0, cuts.tiles, parts, 0, overwrite);
 }
 
 }  // namespace convcore::cpu::CONVCORE_ISA

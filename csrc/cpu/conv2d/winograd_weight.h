@@ -13,4 +13,8 @@ namespace convcore::cpu::CONVCORE_ISA {
 // to 4x4. Pays from about 12 channels on either side.
 void winograd_backward_weight(const Conv2dShape&, const float* dy, const float* x, float* dw);
 
+// The sum over these images, at least one, on the calling thread, into a part of weight_shards.h: overwrites it or adds
+// to it.
+void winograd_weight_part(const Conv2dShape&, const float* dy, const float* x, float* part, bool overwrite);
+
 }  // namespace convcore::cpu::CONVCORE_ISA

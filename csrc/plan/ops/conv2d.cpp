@@ -65,7 +65,7 @@ void forward(Builder& b, int i) {
     const BufferId u = winograd_filters(b, s, false, weight);
     b.program.block(text, {x}, {y}, [=](const Frame& f, const Block& block) {
       cpu::kernels().conv2d.winograd_convolve(of_block(s, block), false, f.at(x, block), f.buffer(u),
-                                              parameter_or_null(f, bias), f.at(y, block));
+                                              parameter_or_null(f, bias), nullptr, f.at(y, block));
     });
     return;
   }
@@ -75,12 +75,35 @@ void forward(Builder& b, int i) {
   });
 }
 
+// Partial gradients per shard in the kernel's own order; a task adds them up.
+void sum_winograd_parts(Builder& b, int i, const Conv2dShape& s, ValueId dy, ValueId x) {
+  const int weight = b.parameter(i, 0);
+  const BufferId parts = b.program.buffer(Per::shard, cpu::kernels().conv2d.weight_part_floats(s));
+  const int phase = b.program.block("conv2d backward weight winograd", {dy, x}, {},
+                                    [=](const Frame& f, const Block& block) {
+                                      cpu::kernels().conv2d.winograd_weight_part(
+                                          of_block(s, block), f.at(dy, block), f.at(x, block),
+                                          f.buffer(parts, block.shard), block.first);
+                                    });
+  const int next = b.program.tasks(
+      "sum the gradients of parameter " + std::to_string(weight), {}, phase + 1, 1, double(s.c_in * s.c_out) * 9,
+      [=](const Frame& f, int64_t, int) {
+        cpu::kernels().conv2d.sum_weight_parts(s, f.buffer(parts), f.shard_stride(), f.program().shards(),
+                                               f.parameters[size_t(weight)].grad);
+      });
+  b.gradient_written(weight, next + 1);
+}
+
 // The gradients of the weight and, where the kernel sums it on the way, of the bias; says whether it does.
 bool backward_weight(Builder& b, int i, const Conv2dShape& s) {
   const ConvAlgorithm algorithm = choose_algorithm(kOp, s, ConvPass::backward_weight, ConvAlgorithm::automatic);
   const ConvBackwardWeightLayouts layouts = conv_backward_weight_layouts(algorithm, s);
   const ValueId dy = b.in_layout(b.made(i).dy, layouts.dy);
   const ValueId x = b.in_layout(b.recalled(b.node(i).inputs[0], dy), layouts.x);
+  if (algorithm == ConvAlgorithm::winograd) {
+    sum_winograd_parts(b, i, s, dy, x);
+    return false;
+  }
   const bool with_bias = layouts.sums_bias && b.trains(i, 1);
   std::vector<int> parameters{b.parameter(i, 0)};
   if (with_bias) parameters.push_back(b.parameter(i, 1));
@@ -102,10 +125,15 @@ void backward_input(Builder& b, int i, const Conv2dShape& s) {
   const std::string text = std::string("conv2d backward input ") + algorithm_name(algorithm);
   if (algorithm == ConvAlgorithm::winograd) {
     const BufferId u = winograd_filters(b, s, true, weight);
-    b.program.block(text, {dy}, {dx}, [=](const Frame& f, const Block& block) {
-      cpu::kernels().conv2d.winograd_convolve(of_block(s, block), true, f.at(dy, block), f.buffer(u), nullptr,
-                                              f.at(dx, block));
-    });
+    const ValueId known = b.take_gradient(b.node(i).inputs[0], layouts.dx);  // of the other branch, added on the way
+    std::vector<ValueId> reads{dy};
+    if (known >= 0) reads.push_back(known);
+    b.program.block(text + (known >= 0 ? " + gradient of the other branch" : ""), reads, {dx},
+                    [=](const Frame& f, const Block& block) {
+                      cpu::kernels().conv2d.winograd_convolve(of_block(s, block), true, f.at(dy, block), f.buffer(u),
+                                                              nullptr, known < 0 ? nullptr : f.at(known, block),
+                                                              f.at(dx, block));
+                    });
   } else {
     b.program.block(text, {dy}, {dx}, [=](const Frame& f, const Block& block) {
       conv_backward_input(algorithm, of_block(s, block), f.at(dy, block), dy_layout, f.parameters[size_t(weight)].data,
