@@ -54,6 +54,24 @@ struct Memory {
   }
 };
 
+// The images of a call: the array, and how it is gathered: (pad, flip, seed, stream, scale, shift).
+struct Source {
+  PixelsArg x;
+  Arg<float> scale, shift;
+  plan::ImageSource source;
+
+  Source(const char* op, const py::object& array, const py::tuple& gather)
+      : x(pixels_arg(op, "x", array)),
+        scale(optional_tensor_arg(op, "scale", gather[4])),
+        shift(optional_tensor_arg(op, "shift", gather[5])) {
+    source.floats = x.floats, source.bytes = x.bytes;
+    source.gather.pad = py::cast<int64_t>(gather[0]);
+    source.gather.flip = py::cast<bool>(gather[1]);
+    source.gather.key = {py::cast<uint64_t>(gather[2]), py::cast<uint64_t>(gather[3])};
+    source.gather.scale = scale.array.data(), source.gather.shift = shift.array.data();
+  }
+};
+
 plan::GroupSettings to_group(const py::dict& group) {
   const auto number = [&](const char* key) { return py::cast<double>(group[key]); };
   plan::GroupSettings settings{};
@@ -79,12 +97,12 @@ void bind_plan(py::module_& m) {
                                             std::move(input));
       }))
       .def("train",
-           [](plan::Plan& self, py::object x, py::object labels, py::object order, int64_t batch, int64_t ignore_index,
-              bool mean, const py::list& groups, const py::list& parameters) {
-             const auto xa = tensor_arg("fit", "x", x);
+           [](plan::Plan& self, py::object x, const py::tuple& gather, py::object labels, py::object order,
+              int64_t batch, int64_t ignore_index, bool mean, const py::list& groups, const py::list& parameters) {
+             const Source source("fit", x, gather);
              const auto la = label_arg("fit", "y", labels), oa = label_arg("fit", "order", order);
              const Memory memory(parameters);
-             plan::TrainingArguments arguments{xa.array, la.array, oa.array, batch, ignore_index, mean, {}, memory.parameters};
+             plan::TrainingArguments arguments{source.source, la.array, oa.array, batch, ignore_index, mean, {}, memory.parameters};
              for (py::handle group : groups) arguments.groups.push_back(to_group(py::reinterpret_borrow<py::dict>(group)));
              std::vector<plan::StepResult> results;
              {
@@ -96,13 +114,13 @@ void bind_plan(py::module_& m) {
              return list;
            })
       .def("forward",
-           [](plan::Plan& self, py::object x, int64_t batch, const py::list& parameters) {
-             const auto xa = tensor_arg("predict", "x", x);
+           [](plan::Plan& self, py::object x, const py::tuple& gather, int64_t batch, const py::list& parameters) {
+             const Source source("predict", x, gather);
              const Memory memory(parameters);
              Tensor y;
              {
                py::gil_scoped_release release;
-               y = self.forward(xa.array, batch, memory.parameters);
+               y = self.forward(source.source, batch, memory.parameters);
              }
              return to_numpy(y);
            })

@@ -13,6 +13,15 @@ namespace {
 // Programs kept at once; a training uses three (a batch, the last smaller one, evaluation).
 constexpr size_t kMostPrograms = 6;
 
+// The images from number `begin` on.
+void set_images(PassInput& input, const ImageSource& x, int64_t begin) {
+  int64_t values = 1;  // of one image
+  for (size_t axis = 1; axis < x.shape().size(); axis++) values *= x.shape()[axis];
+  input.floats = x.bytes.given() ? nullptr : x.floats.data() + begin * values;
+  input.bytes = x.bytes.given() ? x.bytes.data() + begin * values : nullptr;
+  input.gather = x.gather;
+}
+
 }  // namespace
 
 struct Plan::Prepared {
@@ -83,7 +92,8 @@ std::vector<StepResult> Plan::train(const TrainingArguments& a) {
     frame.parameters = parameters;
     const auto start = [&](int64_t step) {
       StepResult& result = results[size_t(step)];
-      frame.input.x = a.x.data(), frame.input.labels = a.labels.data();
+      set_images(frame.input, a.x, 0);
+      frame.input.labels = a.labels.data();
       frame.input.order = a.order.data() + step * a.batch;
       int64_t targets = 0;
       for (int64_t i = 0; i < size; i++) targets += a.labels.data()[frame.input.order[i]] != a.ignore_index;
@@ -115,8 +125,8 @@ std::vector<StepResult> Plan::train(const TrainingArguments& a) {
   return results;
 }
 
-Tensor Plan::forward(const Tensor& x, int64_t batch, std::vector<ParameterMemory> parameters) {
-  const int64_t images = x.size(0);
+Tensor Plan::forward(const ImageSource& x, int64_t batch, std::vector<ParameterMemory> parameters) {
+  const int64_t images = x.shape()[0];
   Shape shape = x.shape();
   Tensor y;
   for (int64_t begin = 0; begin < images || !y.given(); begin += batch) {
@@ -132,7 +142,7 @@ Tensor Plan::forward(const Tensor& x, int64_t batch, std::vector<ParameterMemory
     Frame& frame = p.frame_for(int(threads));
     frame.parameters = parameters;
     frame.input.order = nullptr;
-    frame.input.x = x.data() + begin * (x.count() / images);
+    set_images(frame.input, x, begin);
     frame.input.y = y.data() + begin * (y.count() / images);
     if (p.program.shards() == 1) {  // one block: the loops of its kernels are shared out instead
       for (int phase = 0; phase < p.program.phases(); phase++) {

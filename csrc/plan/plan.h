@@ -21,8 +21,16 @@ struct GroupSettings {
   AdamParams adam_params;  // `step` is that of the first of the steps
 };
 
+// A data set, or images: float32 or uint8, and what becomes of each on the way into the network.
+struct ImageSource {
+  Tensor floats;
+  Array<uint8_t> bytes;
+  GatherImagesParams gather;
+  const Shape& shape() const { return bytes.given() ? bytes.shape() : floats.shape(); }
+};
+
 struct TrainingArguments {
-  Tensor x;            // (N, ...): the data set
+  ImageSource x;       // (N, ...): the data set
   LabelArray labels;   // (N,)
   LabelArray order;    // (steps * batch or fewer,): the images of each step, one after the other
   int64_t batch;       // images of a step; the last one has what is left
@@ -45,7 +53,7 @@ class Plan {
 
   std::vector<StepResult> train(const TrainingArguments&);
   // y (N, ...) = the network's output, in evaluation mode, `batch` images at a time.
-  Tensor forward(const Tensor& x, int64_t batch, std::vector<ParameterMemory> parameters);
+  Tensor forward(const ImageSource& x, int64_t batch, std::vector<ParameterMemory> parameters);
 
   // Makes the program for batches of this size, if it is not there yet. Throws std::invalid_argument "plan: ..." when
   // the network cannot be planned.

@@ -27,6 +27,7 @@
 #include <vector>
 
 #include "core/array.h"
+#include "ops/gather_images.h"
 #include "ops/optimizer.h"
 
 namespace convcore::plan {
@@ -166,7 +167,9 @@ struct GroupStep {
 };
 
 struct PassInput {
-  const void* x = nullptr;          // the data set, or the images themselves
+  const float* floats = nullptr;   // the data set, or the images themselves: either these,
+  const uint8_t* bytes = nullptr;  // or these
+  GatherImagesParams gather;       // what becomes of an image on the way
   const int64_t* labels = nullptr;  // of the data set
   const int64_t* order = nullptr;   // which images of the data set these are; null: the first ones, in order
   float* y = nullptr;               // (images, ...): where the output goes, or null

@@ -15,12 +15,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from convcore import _core, nn, optim
+from convcore._images import Augment, Images
 from convcore.functional._arguments import FloatArray, to_padding, to_tuple
 from convcore.nn.parameter import Parameter
 
 if TYPE_CHECKING:
     from convcore._training import AnyArray, Compiled
     from convcore.nn.module import Module
+    from convcore.random import RandomKey
 
 Attributes = dict[str, list[float]]
 
@@ -355,7 +357,14 @@ class Planned:
         return memory
 
     def train(
-        self, run: Compiled, x: FloatArray, y: AnyArray, order: AnyArray, batch_size: int
+        self,
+        run: Compiled,
+        x: FloatArray | Images,
+        y: AnyArray,
+        order: AnyArray,
+        batch_size: int,
+        augment: Augment | None = None,
+        key: RandomKey | None = None,
     ) -> list[tuple[float, float, int]]:
         """Train on the images `order`; return sum of losses, right answers, targets per step."""
         optimizer, criterion = run.optimizer, run.criterion
@@ -363,7 +372,7 @@ class Planned:
         memory = self._memory(optimizer)
         settings = [_settings(optimizer, group) for group in optimizer.param_groups]
         results = self.plan.train(
-            x,
+            *_source(x, augment, key),
             y,
             order,
             batch_size,
@@ -381,9 +390,20 @@ class Planned:
                 norm.num_batches_tracked += len(results)
         return results
 
-    def forward(self, x: FloatArray, batch_size: int | None = None) -> FloatArray:
+    def forward(self, x: FloatArray | Images, batch_size: int | None = None) -> FloatArray:
         """Return the output of the network in evaluation mode."""
-        return self.plan.forward(x, batch_size or len(x), self._memory())
+        return self.plan.forward(*_source(x), batch_size or len(x), self._memory())
+
+
+def _source(
+    x: FloatArray | Images, augment: Augment | None = None, key: RandomKey | None = None
+) -> tuple[AnyArray, tuple[Any, ...]]:
+    """Return the array, and how its images are gathered, as the program takes them."""
+    pad, flip = (0, False) if augment is None else (augment.pad, augment.flip)
+    seed, stream = (0, 0) if key is None else key
+    if isinstance(x, Images):
+        return x.array, (pad, flip, seed, stream, x.scale, x.shift)
+    return x, (pad, flip, seed, stream, None, None)
 
 
 def _is_writeable(grad: Any, shape: tuple[int, ...]) -> bool:

@@ -6,6 +6,7 @@ This is the eager engine: a step sends one batch through the layers and back, on
 from __future__ import annotations
 
 import contextlib
+import functools
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -230,9 +231,11 @@ class Model(_Base):
                 title = f"epoch {epoch + 1}/{epochs}"
                 progress.start(title, len(x))
                 divergence.epoch = epoch
-                logs = self._train_epoch(
-                    run, batches, shuffle, hooks, progress, interrupts, divergence
-                )
+                planned = self._plan_for("fit", x, batches.size, run, progress)
+                train = self._train_epoch
+                if planned is not None:
+                    train = functools.partial(self._train_epoch_planned, planned)
+                logs = train(run, batches, shuffle, hooks, progress, interrupts, divergence)
                 shown = without_times(logs)
                 if validation_data is not None:
                     progress.start(f"{title}, validation", len(validation_data[0]))
@@ -260,11 +263,6 @@ class Model(_Base):
         interrupts: Interrupts,
         divergence: Divergence,
     ) -> dict[str, float]:
-        planned = self._plan_for("fit", batches.x, batches.size, run, progress)
-        if planned is not None:
-            return self._train_epoch_planned(
-                planned, run, batches, shuffle, hooks, progress, interrupts, divergence
-            )
         averages = Averages(run)
         criterion, optimizer = run.criterion, run.optimizer
         parameters = list(self.parameters())
@@ -309,12 +307,14 @@ class Model(_Base):
         start = time.perf_counter()
         samples, size = batches.samples, batches.size
         order = random.permutation(samples) if shuffle else np.arange(samples)
+        augment = batches.augment
+        key = None if augment is None else random.next_key()  # one stream for the epoch
         steps = math.ceil(samples / size)
         index = 0
         for count, took in chunks(steps, bool(hooks.on_batches)):
             rows = order[index * size : (index + count) * size]
             before = time.perf_counter()
-            results = planned.train(run, batches.x, batches.labels, rows, size)
+            results = planned.train(run, batches.x, batches.labels, rows, size, augment, key)
             took(time.perf_counter() - before)
             for step, (loss, right, targets) in enumerate(results, index):
                 averages.add_sums(loss, right, targets)

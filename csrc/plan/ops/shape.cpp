@@ -1,6 +1,4 @@
 // The input, and ops that compute nothing or one addition: input, flatten, add.
-#include <cstring>
-
 #include "cpu/kernels.h"
 #include "plan/builder.h"
 
@@ -10,14 +8,21 @@ namespace {
 // Gathers the images of a block from the data set. Where a later phase needs them again, they are gathered again.
 ValueId gather(Builder& b, int after) {
   const ValueId x = b.program.value("x", b.options.input);
+  const Shape& shape = b.options.input;
   const int64_t floats = b.program[x].floats;
+  const cpu::GatherImagesShape image =  // samples of another shape are lines
+      shape.size() == 3 ? cpu::GatherImagesShape{shape[0], shape[1], shape[2]} : cpu::GatherImagesShape{1, 1, floats};
   b.program.block(
       "gather", {}, {x},
       [=](const Frame& f, const Block& block) {
-        const float* from = static_cast<const float*>(f.input.x);
-        float* to = f.at(x, block);
-        for (int64_t n = block.begin; n < block.end; n++, to += floats)
-          std::memcpy(to, from + (f.input.order ? f.input.order[n] : n) * floats, size_t(floats) * sizeof(float));
+        const auto& kernels = cpu::kernels().gather_images;
+        const PassInput& in = f.input;
+        const int64_t* order = in.order ? in.order + block.begin : nullptr;
+        const int64_t skipped = in.order ? 0 : block.begin * floats;
+        if (in.bytes)
+          kernels.from_uint8(image, in.gather, in.bytes + skipped, order, 0, block.count(), f.at(x, block));
+        else
+          kernels.from_float(image, in.gather, in.floats + skipped, order, 0, block.count(), f.at(x, block));
       },
       after);
   return x;
