@@ -81,9 +81,9 @@ Conv2dKernels conv2d_kernels() {
   k.winograd_transform_filters = [](const Conv2dShape& s, bool backward, const float* w, float* u) {
     winograd_transform_filters(winograd_shape(s, backward), w, u);
   };
-  k.winograd_convolve = [](const Conv2dShape& s, bool backward, const float* in, const float* u, const float* bias,
-                           const float* add,
-                           float* out) { winograd_convolve(winograd_shape(s, backward), in, u, bias, add, out); };
+  k.winograd_convolve = [](const Conv2dShape& s, bool backward, const float* in, const float* u,
+                           const ConvEpilogue& epilogue,
+                           float* out) { winograd_convolve(winograd_shape(s, backward), in, u, epilogue, out); };
   k.weight_part_floats = [](const Conv2dShape& s) { return weight_parts(s, nullptr, 0, 1).part(); };
   k.winograd_weight_part = winograd_weight_part;
   k.sum_weight_parts = [](const Conv2dShape& s, const float* parts, int64_t stride, int64_t count, float* dw) {

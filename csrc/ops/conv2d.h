@@ -44,6 +44,13 @@ Conv2dGrads conv2d_backward(const char* op, const Tensor& dy, const Tensor& x, c
                             const Conv2dParams& params, bool need_dx, bool need_dw, bool need_db);
 
 namespace cpu {
+// What happens to a result before it is stored: out = relu(result + bias + add).
+struct ConvEpilogue {
+  const float* bias = nullptr;  // (c_out) or null
+  const float* add = nullptr;   // an array like the result, or null; may be the result's own memory
+  bool relu = false;            // NaN passes
+};
+
 struct Conv2dKernels {  // contracts: cpu/conv2d/kernels.h
   void (*planar_forward)(const Conv2dShape&, const float* x, const float* w, const float* b /* or null */, float* y);
   void (*planar_backward_input)(const Conv2dShape&, const float* dy, Layout, const float* w, float* dx);
@@ -60,9 +67,8 @@ struct Conv2dKernels {  // contracts: cpu/conv2d/kernels.h
   // Winograd in two steps, for callers that keep the transformed filters: forward, or the gradient of the input.
   int64_t (*winograd_filter_floats)(const Conv2dShape&, bool backward);
   void (*winograd_transform_filters)(const Conv2dShape&, bool backward, const float* w, float* u);
-  // `add`: an array like `out` that is added to the result, or null.
-  void (*winograd_convolve)(const Conv2dShape&, bool backward, const float* in, const float* u, const float* bias,
-                            const float* add, float* out);
+  void (*winograd_convolve)(const Conv2dShape&, bool backward, const float* in, const float* u, const ConvEpilogue&,
+                            float* out);
   // The gradient of the weight as partial sums in the kernel's own order: `part` is overwritten by the sum over these
   // images, or has it added; sum_weight_parts adds `count` of them, `stride` floats apart, in order. On the calling
   // thread.

@@ -101,10 +101,42 @@ void fuse_conv_relu_pool(Graph& graph) {
   }
 }
 
-Graph fuse(Graph graph, bool) {
+void fuse_conv_relu(Graph& graph) {
+  for (int i = 0; i < int(graph.nodes.size()); i++) {
+    if (!is_relu(graph.nodes[size_t(i)])) continue;
+    const int conv = graph.nodes[size_t(i)].inputs[0];
+    Node& node = graph.nodes[size_t(conv)];
+    if (node.op != "conv2d" || consumers(graph, conv) != 1) continue;
+    node.attributes["relu"] = {1};
+    remove(graph, i--, conv);
+  }
+}
+
+void fold_batch_norm(Graph& graph) {
+  for (int i = 0; i < int(graph.nodes.size()); i++) {
+    const Node& norm = graph.nodes[size_t(i)];
+    if (norm.op != "batch_norm") continue;
+    const int conv = norm.inputs[0];
+    if (graph.nodes[size_t(conv)].op != "conv2d" || consumers(graph, conv) != 1) continue;
+    // The folded node takes the place of the batch norm: its residual may come after the convolution.
+    Node folded = graph.nodes[size_t(conv)];
+    folded.parameters.resize(2, -1);
+    folded.parameters.insert(folded.parameters.end(), norm.parameters.begin(), norm.parameters.end());
+    folded.attributes["relu"] = norm.attributes.at("relu");
+    folded.attributes["eps"] = norm.attributes.at("eps");
+    if (norm.inputs.size() > 1) folded.inputs.push_back(norm.inputs[1]);
+    graph.nodes[size_t(i)] = std::move(folded);
+    remove(graph, conv, -1);
+    i--;
+  }
+}
+
+Graph fuse(Graph graph, bool training) {
   fuse_conv_relu_pool(graph);
   fuse_batch_norm_add(graph);
   fuse_batch_norm_relu(graph);
+  if (!training) fold_batch_norm(graph);
+  fuse_conv_relu(graph);
   return graph;
 }
 

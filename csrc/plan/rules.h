@@ -11,6 +11,11 @@ void fuse_batch_norm_add(Graph&);
 // max_pool2d(relu(conv2d(x))) with windows of 2x2 -> conv_pool, where no faster convolution is lost by it
 void fuse_conv_relu_pool(Graph&);
 
+// relu(conv2d(x)) -> conv2d with relu
+void fuse_conv_relu(Graph&);
+// batch_norm(conv2d(x)), with its relu and residual -> conv2d with other weights; for inference only
+void fold_batch_norm(Graph&);
+
 // All that help a training, or inference.
 Graph fuse(Graph graph, bool training);
 

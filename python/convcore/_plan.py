@@ -124,6 +124,7 @@ def _conv2d(graph: _Graph, layer: nn.Conv2d, name: str, x: int) -> int:
         same=same,
         dilation=layer.dilation,
         groups=layer.groups,
+        relu=0,
     )
 
 

@@ -241,8 +241,8 @@ __attribute__((noinline)) void product(const float* v, const float* u, int64_t c
 // ---- output -------------------------------------------------------------------------------------------------------
 
 // One output tile, of which `rows` x `columns` lie inside the image; with `whole` all of it and every lane. `add`: what
-// is added to it, at the same place as `out`, or null.
-template <bool whole, bool adds>
+// is added to it, at the same place as `out`.
+template <bool whole, bool adds, bool relu>
 CONVCORE_INLINE void transform_tile(const float* m, int64_t point, Vec bias, const float* add, float* out,
                                     int64_t row_stride, int64_t pixel, int64_t rows, int64_t columns, int64_t lanes) {
   Vec t[4][6];
@@ -260,10 +260,13 @@ CONVCORE_INLINE void transform_tile(const float* m, int64_t point, Vec bias, con
 #pragma GCC unroll 4
     for (int j = 0; j < 4; j++) {
       const int64_t at = i * row_stride + j * pixel;
+      if (!whole && j >= columns) continue;
+      if (adds) y[j] += load_lanes<whole>(add + at, lanes);
+      if (relu) y[j] = select(at_most(y[j], Vec{}), Vec{}, y[j]);
       if constexpr (whole)
-        store(out + at, adds ? y[j] + load(add + at) : y[j]);
-      else if (j < columns)
-        store_partial(out + at, adds ? y[j] + load_partial(add + at, lanes) : y[j], lanes);
+        store(out + at, y[j]);
+      else
+        store_partial(out + at, y[j], lanes);
     }
   }
 }
@@ -272,7 +275,7 @@ int64_t output_at(const WinogradShape& s, const Place& at) {
   return ((at.n * s.h_out + 4 * at.row) * s.w_out + 4 * at.column) * s.c_out;
 }
 
-template <bool adds>
+template <bool adds, bool relu>
 __attribute__((noinline)) void transform_output(const WinogradShape& s, const Layout& layout, const Block& block,
                                                 const float* m, int64_t k_begin, int64_t k_end, const float* bias,
                                                 const float* add, float* out) {
@@ -286,9 +289,9 @@ __attribute__((noinline)) void transform_output(const WinogradShape& s, const La
       const int64_t offset = output_at(s, at) + k * kLanes, row = s.w_out * s.c_out;
       const float* added = adds ? add + offset : nullptr;
       if (rows >= 4 && columns >= 4 && lanes == kLanes)
-        transform_tile<true, adds>(from, layout.point, b, added, out + offset, row, s.c_out, 4, 4, kLanes);
+        transform_tile<true, adds, relu>(from, layout.point, b, added, out + offset, row, s.c_out, 4, 4, kLanes);
       else
-        transform_tile<false, adds>(from, layout.point, b, added, out + offset, row, s.c_out, rows, columns, lanes);
+        transform_tile<false, adds, relu>(from, layout.point, b, added, out + offset, row, s.c_out, rows, columns, lanes);
     }
   }
 }
@@ -339,9 +342,10 @@ struct Prefetch {
 
 }  // namespace
 
-void winograd_convolve(const WinogradShape& s, const float* in, const float* u, const float* bias, const float* add,
-                       float* out) {
+void winograd_convolve(const WinogradShape& s, const float* in, const float* u, const ConvEpilogue& e, float* out) {
   const Layout layout(s);
+  const auto output = e.add ? (e.relu ? transform_output<true, true> : transform_output<true, false>)
+                            : (e.relu ? transform_output<false, true> : transform_output<false, false>);
   const int64_t u_point = filter_point(s);
   const int64_t work = layout.block * kPoints * layout.share * (s.c_in + 16);
   parallel_for(layout.shares * layout.blocks, work, [&](int64_t begin, int64_t end) {
@@ -350,7 +354,7 @@ void winograd_convolve(const WinogradShape& s, const float* in, const float* u, 
         static_cast<float*>(thread_workspace(0, size_t(zeros_size + (kPoints + 1) * layout.point) * sizeof(float)));
     float *m = zeros + zeros_size, *v = m + layout.point;
     memset(zeros, 0, size_t(zeros_size) * sizeof(float));
-    Prefetch next_input, output;
+    Prefetch next_input, next_output;
     Ahead& next_images = ahead();
     const int64_t lines = lines_beside(layout.block * s.c_in * min_of(layout.share, layout.k_vectors));
     Block blocks[2];
@@ -365,24 +369,21 @@ void winograd_convolve(const WinogradShape& s, const float* in, const float* u, 
         Block& next = blocks[(i + 1) % 2];
         next.set(layout, s.n, place);
         next_input.set(next, in, s.n, s.h_in, s.w_in, s.c_in, 2 - s.pad_top, 2 - s.pad_left);
-        output.set(block, out, s.n, s.h_out, s.w_out, s.c_out, 0, 0);
+        next_output.set(block, out, s.n, s.h_out, s.w_out, s.c_out, 0, 0);
         transform_input(s, layout, block, in, zeros, v);
         for (int64_t p = 0; p < kPoints; p++) {
           if (next_images.count > 0)
             fetch_ahead(next_images, lines);  // a plan is running: this input is in the cache already
           else
             next_input.fetch<false>(p);
-          output.fetch<true>(p);
+          next_output.fetch<true>(p);
           const float *vp = v + p * layout.point, *up = u + p * u_point + k * kLanes * s.c_in;
           float* mp = m + p * layout.point;
           product<false>(vp, up, 0, min_of(kDepth, s.c_in), s.c_in, k_end - k, mp, layout.vector);
           for (int64_t c = kDepth; c < s.c_in; c += kDepth)
             product<true>(vp, up, c, min_of(c + kDepth, s.c_in), s.c_in, k_end - k, mp, layout.vector);
         }
-        if (add)
-          transform_output<true>(s, layout, block, m, k, k_end, bias, add, out);
-        else
-          transform_output<false>(s, layout, block, m, k, k_end, bias, nullptr, out);
+        output(s, layout, block, m, k, k_end, e.bias, e.add, out);
       }
       task += block_end - block_begin;
     }
@@ -449,7 +450,7 @@ static void transform_and_convolve(const WinogradShape& s, const float* in, cons
   const ScratchBlock filters(size_t(winograd_filter_floats(s)) * sizeof(float));
   float* u = static_cast<float*>(filters.data());
   winograd_transform_filters(s, w, u);
-  winograd_convolve(s, in, u, bias, nullptr, out);
+  winograd_convolve(s, in, u, {bias, nullptr, false}, out);
 }
 
 void winograd_forward(const Conv2dShape& s, const float* x, const float* w, const float* b, float* y) {

@@ -91,10 +91,8 @@ WinogradShape winograd_backward_input_shape(const Conv2dShape&);
 int64_t winograd_filter_floats(const WinogradShape&);
 void winograd_transform_filters(const WinogradShape&, const float* w, float* u);
 
-// out = the convolution of `in` by the filters, plus bias (c_out) and `add` (like out) where they are not null. `add`
-// may be `out`.
-void winograd_convolve(const WinogradShape&, const float* in, const float* u, const float* bias, const float* add,
-                       float* out);
+// out = the convolution of `in` by the filters, and what the epilogue says.
+void winograd_convolve(const WinogradShape&, const float* in, const float* u, const ConvEpilogue&, float* out);
 
 // All of it in one call.
 void winograd_forward(const Conv2dShape&, const float* x, const float* w, const float* b, float* y);

@@ -8,7 +8,6 @@ namespace {
 
 Activation kind_of(Builder& b, int i) { return Activation(b.node(i).integer("kind")); }
 
-// In the memory of x where nothing else reads x: the gradient is a function of y, for leaky_relu of its sign.
 void forward(Builder& b, int i) {
   const Activation kind = kind_of(b, i);
   const float slope = float(b.node(i).number("negative_slope"));

@@ -1,3 +1,5 @@
+#include <cmath>
+
 #include "cpu/kernels.h"
 #include "ops/conv2d_algorithm.h"
 #include "ops/conv2d_passes.h"
@@ -38,15 +40,48 @@ double multiply_adds(const Conv2dShape& s) {  // of one image
 
 const float* parameter_or_null(const Frame& f, int p) { return p < 0 ? nullptr : f.parameters[size_t(p)].data; }
 
+using FloatsOf = std::function<const float*(const Frame&)>;
+
+// Where the weight and the bias are: the parameters, or what is left of them with a batch norm folded in:
+//
+//   w'[k] = w[k] * scale[k],  b'[k] = (b[k] - mean[k]) * scale[k] + shift[k],  scale = weight / sqrt(var + eps)
+struct Weights {
+  FloatsOf weight, bias;  // bias gives null where there is none
+};
+
+enum Parameters { kWeight, kBias, kScale, kShift, kMean, kVar };
+
+Weights weights_of(Builder& b, int i, const Conv2dShape& s) {
+  const int weight = b.parameter(i, kWeight), bias = b.parameter(i, kBias);
+  if (b.node(i).parameters.size() <= kScale)
+    return {[=](const Frame& f) { return f.parameters[size_t(weight)].data; },
+            [=](const Frame& f) { return parameter_or_null(f, bias); }};
+  const int scale = b.parameter(i, kScale), shift = b.parameter(i, kShift);
+  const int mean = b.parameter(i, kMean), var = b.parameter(i, kVar);
+  const double eps = b.node(i).number("eps");
+  const int64_t terms = s.c_in_per_group() * s.taps();
+  const BufferId folded = b.program.buffer(Per::program, s.c_out * terms);
+  const BufferId offset = b.program.buffer(Per::program, s.c_out);
+  b.program.serial("fold the batch norm into " + b.node(i).name, {}, 0, [=](const Frame& f) {
+    const float *w = f.parameters[size_t(weight)].data, *b0 = parameter_or_null(f, bias);
+    const float *g = parameter_or_null(f, scale), *h = parameter_or_null(f, shift);
+    const float *m = f.parameters[size_t(mean)].data, *v = f.parameters[size_t(var)].data;
+    for (int64_t k = 0; k < s.c_out; k++) {
+      const double factor = (g ? double(g[k]) : 1) / std::sqrt(double(v[k]) + eps);
+      for (int64_t t = 0; t < terms; t++) f.buffer(folded)[k * terms + t] = float(double(w[k * terms + t]) * factor);
+      f.buffer(offset)[k] = float(((b0 ? double(b0[k]) : 0) - double(m[k])) * factor + (h ? double(h[k]) : 0));
+    }
+  });
+  return {[=](const Frame& f) { return f.buffer(folded); }, [=](const Frame& f) { return f.buffer(offset); }};
+}
+
 // Prepares the Winograd filters of a pass, once per step.
-BufferId winograd_filters(Builder& b, const Conv2dShape& s, bool backward, int weight) {
+BufferId winograd_filters(Builder& b, const Conv2dShape& s, bool backward, const FloatsOf& weight) {
   const auto& kernels = cpu::kernels().conv2d;
   const BufferId u = b.program.buffer(Per::program, kernels.winograd_filter_floats(s, backward));
-  b.prepare(std::string("Winograd filters of parameter ") + std::to_string(weight), double(s.c_in * s.c_out) * 36 / 4,
-            [=](const Frame& f) {
-              cpu::kernels().conv2d.winograd_transform_filters(s, backward, f.parameters[size_t(weight)].data,
-                                                               f.buffer(u));
-            });
+  b.prepare("Winograd filters", double(s.c_in * s.c_out) * 36 / 4, [=](const Frame& f) {
+    cpu::kernels().conv2d.winograd_transform_filters(s, backward, weight(f), f.buffer(u));
+  });
   return u;
 }
 
@@ -54,24 +89,33 @@ void forward(Builder& b, int i) {
   const Conv2dShape s = shape_of(b, i);
   const ConvAlgorithm algorithm = choose_algorithm(kOp, s, ConvPass::forward, ConvAlgorithm::automatic);
   const ConvForwardLayouts layouts = conv_forward_layouts(algorithm);
-  const int weight = b.parameter(i, 0), bias = b.parameter(i, 1);
+  const Weights weights = weights_of(b, i, s);
+  const bool relu = b.node(i).integer("relu") != 0, adds = b.node(i).inputs.size() > 1;
   const ValueId x = layouts.x ? b.in_layout(b.input_of(i).y, *layouts.x) : b.input_of(i).y;
   const Layout x_layout = b.program[x].layout;
   const ValueId y = b.program.value(b.node(i).name, {s.c_out, s.h_out, s.w_out}, layouts.y);
   b.made(i).y = y;
   b.count_work(multiply_adds(s) * (b.options.training ? 3 : 1));
-  const std::string text = std::string("conv2d ") + algorithm_name(algorithm);
+  const ValueId residual = adds ? b.in_layout(b.input_of(i, 1).y, layouts.y) : -1;
+  std::vector<ValueId> reads{x};
+  if (adds) reads.push_back(residual);
+  const std::string text =
+      std::string("conv2d ") + algorithm_name(algorithm) + (adds ? " + residual" : "") + (relu ? " + relu" : "");
   if (algorithm == ConvAlgorithm::winograd) {
-    const BufferId u = winograd_filters(b, s, false, weight);
-    b.program.block(text, {x}, {y}, [=](const Frame& f, const Block& block) {
-      cpu::kernels().conv2d.winograd_convolve(of_block(s, block), false, f.at(x, block), f.buffer(u),
-                                              parameter_or_null(f, bias), nullptr, f.at(y, block));
+    const BufferId u = winograd_filters(b, s, false, weights.weight);
+    b.program.block(text, reads, {y}, [=](const Frame& f, const Block& block) {
+      const cpu::ConvEpilogue epilogue{weights.bias(f), adds ? f.at(residual, block) : nullptr, relu};
+      cpu::kernels().conv2d.winograd_convolve(of_block(s, block), false, f.at(x, block), f.buffer(u), epilogue,
+                                              f.at(y, block));
     });
     return;
   }
-  b.program.block(text, {x}, {y}, [=](const Frame& f, const Block& block) {
-    conv_forward(algorithm, of_block(s, block), f.at(x, block), x_layout, f.parameters[size_t(weight)].data,
-                 parameter_or_null(f, bias), f.at(y, block));
+  const int64_t floats = b.program[y].floats;
+  b.program.block(text, reads, {y}, [=](const Frame& f, const Block& block) {
+    float* out = f.at(y, block);
+    conv_forward(algorithm, of_block(s, block), f.at(x, block), x_layout, weights.weight(f), weights.bias(f), out);
+    if (adds) cpu::kernels().add.forward(block.count() * floats, out, f.at(residual, block), out);
+    if (relu) cpu::kernels().activation.forward[int(Activation::relu)](block.count() * floats, 0, out, out);
   });
 }
 
@@ -124,15 +168,15 @@ void backward_input(Builder& b, int i, const Conv2dShape& s) {
   const ValueId dx = b.program.value("d" + b.program[b.input_of(i).y].name, {s.c_in, s.h_in, s.w_in}, layouts.dx);
   const std::string text = std::string("conv2d backward input ") + algorithm_name(algorithm);
   if (algorithm == ConvAlgorithm::winograd) {
-    const BufferId u = winograd_filters(b, s, true, weight);
+    const BufferId u = winograd_filters(b, s, true, weights_of(b, i, s).weight);
     const ValueId known = b.take_gradient(b.node(i).inputs[0], layouts.dx);  // of the other branch, added on the way
     std::vector<ValueId> reads{dy};
     if (known >= 0) reads.push_back(known);
     b.program.block(text + (known >= 0 ? " + gradient of the other branch" : ""), reads, {dx},
                     [=](const Frame& f, const Block& block) {
+                      const cpu::ConvEpilogue epilogue{nullptr, known < 0 ? nullptr : f.at(known, block), false};
                       cpu::kernels().conv2d.winograd_convolve(of_block(s, block), true, f.at(dy, block), f.buffer(u),
-                                                              nullptr, known < 0 ? nullptr : f.at(known, block),
-                                                              f.at(dx, block));
+                                                              epilogue, f.at(dx, block));
                     });
   } else {
     b.program.block(text, {dy}, {dx}, [=](const Frame& f, const Block& block) {
@@ -143,8 +187,21 @@ void backward_input(Builder& b, int i, const Conv2dShape& s) {
   b.add_gradient(b.node(i).inputs[0], dx, true);
 }
 
+// With relu: dz = dy where y > 0.
+void backward_relu(Builder& b, int i) {
+  const ValueId y = b.made(i).y, dy = b.gradient(i, b.program[y].layout);
+  const ValueId dz = b.gradient_in_place(i, "dz of " + b.node(i).name);
+  const int64_t floats = b.program[dz].floats;
+  b.program.block("relu backward", {dy, y}, {dz}, [=](const Frame& f, const Block& block) {
+    cpu::kernels().activation.backward[int(Activation::relu)](block.count() * floats, 0, f.at(dy, block),
+                                                              f.at(y, block), f.at(dz, block));
+  });
+  b.made(i).dy = dz, b.made(i).owns_dy = true;
+}
+
 void backward(Builder& b, int i) {
   const Conv2dShape s = shape_of(b, i);
+  if (b.node(i).integer("relu") != 0) backward_relu(b, i);
   const bool summed = b.trains(i, 0) && backward_weight(b, i, s);
   if (b.trains(i, 1) && !summed) {
     const ValueId dy = b.made(i).dy;
