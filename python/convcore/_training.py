@@ -304,6 +304,16 @@ def speed_of(logs: dict[str, float]) -> str:
     return f"{logs['seconds']:.1f} s, {logs['images_per_second']:,.0f} images/s"
 
 
+def time_left(seconds: float) -> str:
+    """Return ``, 1:02:03 left``; nothing when it is less than a second."""
+    whole = round(seconds)
+    if whole < 1:
+        return ""
+    hours, minutes = whole // 3600, whole // 60 % 60
+    clock = f"{hours}:{minutes:02}" if hours else f"{minutes}"
+    return f", {clock}:{whole % 60:02} left"
+
+
 # ---- checks of arguments -------------------------------------------------------------------------
 
 

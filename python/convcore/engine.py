@@ -28,6 +28,7 @@ from convcore._training import (
     make_optimizer,
     name_metrics,
     speed_of,
+    time_left,
     to_array,
     to_augment,
     to_count,
@@ -222,6 +223,7 @@ class Model(_Base):
             contextlib.closing(progress),
         ):
             hooks.train_begin()
+            clock = time.perf_counter()
             for epoch in range(initial_epoch, epochs):
                 hooks.epoch_begin(epoch)
                 title = f"epoch {epoch + 1}/{epochs}"
@@ -239,7 +241,9 @@ class Model(_Base):
                     validation = {f"val_{name}": value for name, value in values.items()}
                     shown |= validation
                     logs = {**shown, **logs}
-                progress.line(f"{title}: {numbers(shown)}  {speed_of(logs)}")
+                each = (time.perf_counter() - clock) / (epoch + 1 - initial_epoch)
+                left = time_left(each * (epochs - epoch - 1))
+                progress.line(f"{title}: {numbers(shown)}  {speed_of(logs)}{left}")
                 history.record(epoch, logs)
                 hooks.epoch_end(epoch, logs)
                 interrupts.raise_pending()
