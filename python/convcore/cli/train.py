@@ -265,7 +265,8 @@ def _plan(settings: Settings, begin: int, epochs: int, train_images: int, test_i
     return (
         f"{settings.model} on {settings.data}: {train_images:,} training images, validation = test "
         f"split of {test_images:,}; {settings.optimizer}, learning rate {settings.lr:g}, batches "
-        f"of {settings.batch_size}{', augmented' if settings.augment else ''}; epochs {begin + 1} to {epochs}"
+        f"of {settings.batch_size}{', augmented' if settings.augment else ''}; "
+        f"epochs {begin + 1} to {epochs}"
     )
 
 
