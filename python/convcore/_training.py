@@ -15,7 +15,7 @@ import numpy as np
 from convcore import random
 from convcore._images import Augment, Images, gather
 from convcore._names import did_you_mean
-from convcore.functional._arguments import FloatArray, to_int
+from convcore.functional._arguments import FloatArray, to_float, to_int
 
 if TYPE_CHECKING:
     from convcore.callbacks import Callback
@@ -37,6 +37,7 @@ class Compiled:
     optimizer: Optimizer
     criterion: Loss
     metrics: dict[str, Callable[[FloatArray, AnyArray], float] | None]  # None: the accuracy
+    clip_grad_norm: float | None = None
 
 
 # ---- pieces of compile ---------------------------------------------------------------------------
@@ -115,6 +116,17 @@ def name_metrics(
             )
         named["accuracy"] = None
     return named
+
+
+def to_norm(clip_grad_norm: float | None) -> float | None:
+    if clip_grad_norm is None:
+        return None
+    norm = to_float("compile", "clip_grad_norm", clip_grad_norm)
+    if not norm > 0:
+        raise ValueError(
+            f"compile: clip_grad_norm is out of range: expected more than 0, got {norm}"
+        )
+    return norm
 
 
 # ---- pieces of fit -------------------------------------------------------------------------------

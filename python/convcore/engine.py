@@ -32,6 +32,7 @@ from convcore._training import (
     to_array,
     to_augment,
     to_count,
+    to_norm,
     to_pair,
     to_samples,
     without_times,
@@ -75,6 +76,7 @@ class Model(_Base):
         optimizer: str | Optimizer | Callable[[Any], Optimizer] = "adam",
         loss: str | Loss = "cross_entropy",
         metrics: Sequence[Metric] | None = None,
+        clip_grad_norm: float | None = None,
     ) -> None:
         """Choose how to train.
 
@@ -87,6 +89,9 @@ class Model(_Base):
         metrics : sequence, optional
             'accuracy', or functions (y, target) -> mean over the batch, known by their name. The
             default is the accuracy when the loss takes class labels.
+        clip_grad_norm : float, optional
+            Scale the gradients of each step down to this norm, taken over all parameters together
+            (`nn.utils.clip_grad_norm_`).
 
         Examples
         --------
@@ -106,6 +111,7 @@ class Model(_Base):
             make_optimizer(optimizer, self),
             criterion,
             name_metrics(metrics, criterion),
+            to_norm(clip_grad_norm),
         )
 
     @property
@@ -261,6 +267,8 @@ class Model(_Base):
         interrupts: Interrupts,
         divergence: Divergence,
     ) -> dict[str, float]:
+        from convcore.nn.utils import clip_grad_norm_
+
         averages = Averages(run)
         criterion, optimizer = run.criterion, run.optimizer
         parameters = list(self.parameters())
@@ -272,6 +280,8 @@ class Model(_Base):
             for parameter in parameters:
                 parameter.grad = None
             self.backward(criterion.backward(), need_dx=False)
+            if run.clip_grad_norm is not None:
+                clip_grad_norm_(parameters, run.clip_grad_norm)
             optimizer.step()
             averages.add(output, y, loss)
             if not math.isfinite(loss) and criterion.count(y):
