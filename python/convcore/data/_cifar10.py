@@ -1,7 +1,8 @@
-"""CIFAR-10's binary batches, unpacked or in the published archive.
+"""CIFAR-10's binary batches, unpacked or in the published archive; or pictures in folders.
 
 A batch is 10,000 records of 3,073 bytes: the label, then 1,024 red, 1,024 green and 1,024 blue
-values, row by row.
+values, row by row. Copies as pictures (fast.ai publishes one) have them in ``train/<class>/`` and
+``test/<class>/``.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from convcore.data import _folder
 from convcore.data._catalogue import CIFAR10_ARCHIVE, Entry
 from convcore.data._labels import check_labels
 
@@ -26,7 +28,10 @@ _RECORD = 1 + 3 * 32 * 32  # bytes
 
 
 def locate(entry: Entry, folder: Path, split: str) -> tuple[list[Path], list[str]]:
-    """Return the batches of a split in `folder` (or the archive), or the names of those missing."""
+    """Return the batches of a split in `folder`, the archive or the folder of pictures.
+
+    When none of them is there, return nothing and the names of what is missing.
+    """
     fewest = [*BATCHES[split], f"or {CIFAR10_ARCHIVE}"]
     for place in (folder / FOLDER, folder):
         found = [place / name for name in BATCHES[split] if (place / name).is_file()]
@@ -35,12 +40,18 @@ def locate(entry: Entry, folder: Path, split: str) -> tuple[list[Path], list[str
         if found:
             missing = [place / name for name in BATCHES[split] if place / name not in found]
             fewest = [str(path.relative_to(folder)) for path in missing]
+    if all((folder / split / name).is_dir() for name in entry.classes):
+        return [folder / split], []
     archive = folder / CIFAR10_ARCHIVE
     return ([archive], []) if archive.is_file() else ([], fewest)
 
 
 def read(entry: Entry, files: list[Path], split: str) -> tuple[Bytes, Bytes]:
     """Return the images (N, 3, 32, 32) and labels (N,) of a split, checked."""
+    if files[0].is_dir():
+        channels, *size = entry.image_shape
+        images, labels = _folder.read(files[0], entry.classes, channels, (size[0], size[1]))
+        return images, labels.astype(np.uint8)
     if files[0].name == CIFAR10_ARCHIVE:
         batches = _read_archive(files[0], split)
     else:
