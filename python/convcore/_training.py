@@ -202,6 +202,14 @@ class Batches:
                 yield gather(x, rows, self._augment, key), y[rows]
 
 
+def clip_gradients(run: Compiled) -> None:
+    """Do what `compile` was told about the norm of the gradients."""
+    from convcore.nn.utils import clip_grad_norm_
+
+    if run.clip_grad_norm is not None:
+        clip_grad_norm_(run.parameters, run.clip_grad_norm)
+
+
 class Hooks:
     """Calls the callbacks; those of a batch only when one of them overrides it.
 

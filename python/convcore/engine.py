@@ -24,6 +24,7 @@ from convcore._training import (
     Interrupts,
     Metric,
     Optimizer,
+    clip_gradients,
     make_criterion,
     make_optimizer,
     name_metrics,
@@ -267,8 +268,6 @@ class Model(_Base):
         interrupts: Interrupts,
         divergence: Divergence,
     ) -> dict[str, float]:
-        from convcore.nn.utils import clip_grad_norm_
-
         averages = Averages(run)
         criterion, optimizer = run.criterion, run.optimizer
         parameters = list(self.parameters())
@@ -280,8 +279,7 @@ class Model(_Base):
             for parameter in parameters:
                 parameter.grad = None
             self.backward(criterion.backward(), need_dx=False)
-            if run.clip_grad_norm is not None:
-                clip_grad_norm_(parameters, run.clip_grad_norm)
+            clip_gradients(run)
             optimizer.step()
             averages.add(output, y, loss)
             if not math.isfinite(loss) and criterion.count(y):
