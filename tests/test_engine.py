@@ -349,7 +349,7 @@ def test_fit_writes_a_line_per_epoch_to_stderr(capsys):
     assert len(lines) == 2
     assert re.fullmatch(
         r"epoch 1/2: loss \d\.\d{4}  accuracy \d\.\d{4}  val_loss \d\.\d{4}  "
-        r"val_accuracy \d\.\d{4}  \d+\.\d s, [\d,]+ images/s",
+        r"val_accuracy \d\.\d{4}  \d+\.\d s, [\d,]+ images/s(, [\d:]+ left)?",
         lines[0],
     )
 

@@ -77,7 +77,7 @@ class Images:
     >>> import numpy as np
     >>> from convcore import data
     >>> images = data.Images(np.full((10, 3, 4, 4), 255, np.uint8), mean=0.5, std=0.25)
-    >>> images.shape, images[:2].dtype, float(images[7].max())
+    >>> images.shape, images[:2].dtype, round(float(images[7].max()), 3)
     ((10, 3, 4, 4), dtype('float32'), 2.0)
     """
 

@@ -16,7 +16,7 @@ import numpy as np
 from convcore import random
 from convcore._images import Augment, Images, gather
 from convcore._names import did_you_mean
-from convcore.functional._arguments import FloatArray, to_int
+from convcore.functional._arguments import FloatArray, to_float, to_int
 
 if TYPE_CHECKING:
     from convcore.callbacks import Callback
@@ -38,6 +38,7 @@ class Compiled:
     optimizer: Optimizer
     criterion: Loss
     metrics: dict[str, Callable[[FloatArray, AnyArray], float] | None]  # None: the accuracy
+    clip_grad_norm: float | None = None
 
 
 # ---- pieces of compile ---------------------------------------------------------------------------
@@ -116,6 +117,17 @@ def name_metrics(
             )
         named["accuracy"] = None
     return named
+
+
+def to_norm(clip_grad_norm: float | None) -> float | None:
+    if clip_grad_norm is None:
+        return None
+    norm = to_float("compile", "clip_grad_norm", clip_grad_norm)
+    if not norm > 0:
+        raise ValueError(
+            f"compile: clip_grad_norm is out of range: expected more than 0, got {norm}"
+        )
+    return norm
 
 
 # ---- pieces of fit -------------------------------------------------------------------------------
@@ -205,6 +217,14 @@ class Batches:
             else:
                 rows = order[start : start + size]
                 yield gather(x, rows, self.augment, key), y[rows]
+
+
+def clip_gradients(run: Compiled) -> None:
+    """Do what `compile` was told about the norm of the gradients."""
+    from convcore.nn.utils import clip_grad_norm_
+
+    if run.clip_grad_norm is not None:
+        clip_grad_norm_(run.parameters, run.clip_grad_norm)
 
 
 class Hooks:
@@ -319,6 +339,16 @@ def without_times(logs: dict[str, float]) -> dict[str, float]:
 
 def speed_of(logs: dict[str, float]) -> str:
     return f"{logs['seconds']:.1f} s, {logs['images_per_second']:,.0f} images/s"
+
+
+def time_left(seconds: float) -> str:
+    """Return ``, 1:02:03 left``; nothing when it is less than a second."""
+    whole = round(seconds)
+    if whole < 1:
+        return ""
+    hours, minutes = whole // 3600, whole // 60 % 60
+    clock = f"{hours}:{minutes:02}" if hours else f"{minutes}"
+    return f", {clock}:{whole % 60:02} left"
 
 
 # ---- checks of arguments -------------------------------------------------------------------------

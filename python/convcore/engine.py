@@ -25,13 +25,16 @@ from convcore._training import (
     Interrupts,
     Metric,
     Optimizer,
+    clip_gradients,
     make_criterion,
     make_optimizer,
     name_metrics,
     speed_of,
+    time_left,
     to_array,
     to_augment,
     to_count,
+    to_norm,
     to_pair,
     to_samples,
     without_times,
@@ -78,6 +81,7 @@ class Model(_Base):
         optimizer: str | Optimizer | Callable[[Any], Optimizer] = "adam",
         loss: str | Loss = "cross_entropy",
         metrics: Sequence[Metric] | None = None,
+        clip_grad_norm: float | None = None,
     ) -> None:
         """Choose how to train.
 
@@ -90,6 +94,9 @@ class Model(_Base):
         metrics : sequence, optional
             'accuracy', or functions (y, target) -> mean over the batch, known by their name. The
             default is the accuracy when the loss takes class labels.
+        clip_grad_norm : float, optional
+            Scale the gradients of each step down to this norm, taken over all parameters together
+            (`nn.utils.clip_grad_norm_`).
 
         Examples
         --------
@@ -109,6 +116,7 @@ class Model(_Base):
             make_optimizer(optimizer, self),
             criterion,
             name_metrics(metrics, criterion),
+            to_norm(clip_grad_norm),
         )
 
     @property
@@ -226,6 +234,7 @@ class Model(_Base):
             contextlib.closing(progress),
         ):
             hooks.train_begin()
+            clock = time.perf_counter()
             for epoch in range(initial_epoch, epochs):
                 hooks.epoch_begin(epoch)
                 title = f"epoch {epoch + 1}/{epochs}"
@@ -245,7 +254,9 @@ class Model(_Base):
                     validation = {f"val_{name}": value for name, value in values.items()}
                     shown |= validation
                     logs = {**shown, **logs}
-                progress.line(f"{title}: {numbers(shown)}  {speed_of(logs)}")
+                each = (time.perf_counter() - clock) / (epoch + 1 - initial_epoch)
+                left = time_left(each * (epochs - epoch - 1))
+                progress.line(f"{title}: {numbers(shown)}  {speed_of(logs)}{left}")
                 history.record(epoch, logs)
                 hooks.epoch_end(epoch, logs)
                 interrupts.raise_pending()
@@ -274,6 +285,7 @@ class Model(_Base):
             for parameter in parameters:
                 parameter.grad = None
             self.backward(criterion.backward(), need_dx=False)
+            clip_gradients(run)
             optimizer.step()
             averages.add(output, y, loss)
             if not math.isfinite(loss) and criterion.count(y):

@@ -14,7 +14,7 @@ import pytest
 import convcore
 from convcore import serialization
 from convcore.cli import main
-from convcore.cli._recipes import RECIPES
+from convcore.cli._recipes import DATA, family, rate_factor
 from convcore.data import _cifar10
 from data_files import write
 
@@ -36,7 +36,7 @@ SHORT = ("train", "lenet5", "--batch-size", 128, "--quiet", "--json")
 def test_train_learns_the_digits(trained):
     assert trained.done.code == 0, trained.done.err
     history = convcore.History.from_json((trained.folder / "lenet5.history.json").read_text())
-    assert history.epoch == list(range(RECIPES["digits"].epochs))
+    assert history.epoch == list(range(family("lenet5").recipes["digits"].epochs))
     assert history.history["val_accuracy"][-1] >= 0.98
 
 
@@ -51,7 +51,7 @@ def test_train_prints_a_table_and_progress_on_stderr(trained):
     assert float(table["test accuracy"].rstrip("%")) >= 98
     assert table["test loss"].endswith(" (the losses per epoch include label smoothing 0.1)")
     assert table["saved"] == "lenet5.safetensors, lenet5.history.json"
-    epochs = RECIPES["digits"].epochs
+    epochs = family("lenet5").recipes["digits"].epochs
     assert trained.done.err.startswith(
         "convcore train: lenet5 on digits: 1,442 training images, validation = test split of 355; "
         f"adam, learning rate 0.003, batches of 32; epochs 1 to {epochs}\nepoch 1/{epochs}: "
@@ -307,7 +307,13 @@ def test_train_says_that_a_checkpoint_will_be_replaced(cli):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (("lenet4",), r"'lenet4' is no network: expected one of lenet5 (did you mean 'lenet5'?)"),
+        (("lenet4",), "'lenet4' is no network: expected one of lenet5, resnet20, "),
+        (("lenet4",), "(did you mean 'lenet5'?)"),
+        (("lenet5", "--schedule", "cos"), "expected one of exponential, cosine, steps"),
+        (
+            ("resnet20", "--lr-decay", "0.5"),
+            "--lr-decay does not fit the cosine schedule: expected --schedule exponential",
+        ),
         (("lenet5", "--data", "minst"), "'minst' is not known: expected one of digits, mnist, "),
         (("lenet5", "--data", "minst"), "(did you mean 'mnist'?)"),
         (("lenet5", "--optimizer", "adamm"), "expected one of adam, adamw, sgd (did you mean"),
@@ -399,15 +405,34 @@ def test_train_traceback_on_request(cli):
 
 
 def test_train_recipes_are_the_data_sets():
-    assert tuple(RECIPES) == convcore.data.NAMES
+    assert convcore.data.NAMES == DATA
+    for model in convcore.models.names():
+        assert tuple(family(model).recipes) == DATA
 
 
-def test_train_colour_images(tmp_path, monkeypatch, capsys):
-    # In this process, where the batches can be small.
+@pytest.mark.parametrize(
+    ("schedule", "epochs", "want"),
+    [
+        ("exponential", 4, [1, 0.5, 0.25, 0.125]),
+        ("cosine", 4, [1, (1 + np.sqrt(0.5)) / 2, 0.5, (1 - np.sqrt(0.5)) / 2]),
+        ("steps", 8, [1, 1, 1, 1, 0.1, 0.1, 0.01, 0.01]),
+        ("steps", 5, [1, 1, 1, 0.1, 0.01]),
+    ],
+)
+def test_train_schedules(schedule, epochs, want):
+    got = [rate_factor(schedule, 0.5, epoch, epochs) for epoch in range(epochs)]
+    assert got == pytest.approx(want)
+
+
+@pytest.fixture
+def colours(tmp_path, monkeypatch, capsys):
+    """Give what runs a command in this process, where the batches of CIFAR-10 can be small."""
     monkeypatch.setattr(_cifar10, "RECORDS", 40)
     monkeypatch.chdir(tmp_path)
     records = np.random.default_rng(0).integers(0, 256, (40, 3073), np.uint8)
     records[:, 0] %= 10
+    for record in records:  # bright where the label says, so that there is something to learn
+        record[1:].reshape(3, 32, 32)[:, 3 * record[0] : 3 * record[0] + 3] = 255
     names = (*_cifar10.BATCHES["train"], *_cifar10.BATCHES["test"])
     write(tmp_path / "cifar10", {name: records.tobytes() for name in names})
 
@@ -415,6 +440,61 @@ def test_train_colour_images(tmp_path, monkeypatch, capsys):
         assert main([*map(str, words), "--json"]) == 0
         return json.loads(capsys.readouterr().out)
 
+    return run
+
+
+RESNET = ("train", "resnet20", "--data", "cifar10", "--data-dir", ".", "--quiet")
+
+
+def test_train_resnet_has_the_recipe_of_the_paper(colours):
+    trained = colours(*RESNET, "--epochs", 1)
+    assert trained["parameters"] == 269722
+    want = {
+        "optimizer": "sgd",
+        "lr": 0.1,
+        "momentum": 0.9,
+        "weight_decay": 1e-4,
+        "batch_size": 128,
+        "schedule": "cosine",
+        "lr_decay": None,
+        "augment": True,
+        "label_smoothing": 0.0,
+    }
+    assert {name: trained[name] for name in want} == want
+    tested = colours("test", "resnet20.safetensors", "--data-dir", ".")
+    assert tested["accuracy"] == trained["test_accuracy"]
+
+
+def test_train_resnet_learns(colours):
+    trained = colours(*RESNET, "--epochs", 6, "--batch-size", 20, "--no-augment")
+    assert trained["history"]["loss"][-1] < 1.0 < trained["history"]["loss"][0]
+    assert trained["augment"] is False
+
+
+def test_train_resnet_resumed_gives_the_same_bits(colours, tmp_path, monkeypatch):
+    words = (*RESNET, "--epochs", 3, "--batch-size", 64, "--seed", 4)
+    colours(*words, "--output", "whole")
+    fit = convcore.Model.fit
+
+    def fit_one(self, *args, **kwargs):
+        fit(self, *args, **{**kwargs, "epochs": 1})
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(convcore.Model, "fit", fit_one)
+    assert main([*map(str, words)]) == 130
+    monkeypatch.setattr(convcore.Model, "fit", fit)
+    assert colours("train", "resnet20", "--resume", "resnet20.ckpt", "--quiet")["epochs"] == 3
+    assert weights(tmp_path, "resnet20.safetensors") == weights(tmp_path, "whole")
+
+
+def test_train_resnet_on_the_digits(cli):
+    done = cli("train", "resnet20", "--epochs", 1, "--quiet", "--json")
+    assert done.code == 0, done.err
+    assert np.isfinite(done.json["test_loss"])
+
+
+def test_train_colour_images(colours, tmp_path):
+    run = colours
     trained = run(*SHORT, "--data", "cifar10", "--data-dir", tmp_path, "--epochs", 1)
     assert trained["train_images"] == 200
     tested = run("test", "lenet5.safetensors", "--data-dir", tmp_path)

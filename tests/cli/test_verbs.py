@@ -56,7 +56,7 @@ def test_version(cli):
         (("trian", "lenet5"), "convcore: error: 'trian' is no verb: expected one of train, test, "),
         (("trian", "lenet5"), "(did you mean 'train'?)"),
         (("info", "--jsn"), "convcore: error: unrecognized arguments: --jsn"),
-        (("summary", "lenet"), "'lenet' is no network: expected one of lenet5 (did you mean"),
+        (("summary", "lenet"), "'lenet' is no network: expected one of lenet5, resnet20, "),
         (
             ("summary", "lenet5", "--input", "28"),
             "expected a square picture, as in 1x28x28, got 28",
@@ -79,7 +79,7 @@ def test_no_word_at_all_prints_the_help(cli):
 
 
 def test_no_hint_at_a_name_that_is_not_near(cli):
-    assert cli("summary", "resnet").error.endswith("expected one of lenet5")
+    assert cli("summary", "vgg").error.endswith("resnet56, resnet110")
 
 
 def test_interrupted_while_starting(monkeypatch, capsys):
@@ -299,6 +299,13 @@ def test_summary_of_a_name(cli):
     assert document["input_shape"] == [1, 28, 28]
     assert document["output_shape"] == [10]
     assert [row["layer"] for row in document["rows"]][:3] == ["Conv2d", "ReLU", "MaxPool2d"]
+
+
+def test_summary_of_a_residual_network(cli):
+    document = cli("summary", "resnet20", "--json").json
+    assert document["input_shape"] == [3, 32, 32]
+    assert document["parameters"] == 269722
+    assert cli("summary", "resnet20", "--input", "1x28x28", "--json").json["output_shape"] == [10]
 
 
 def test_summary_of_a_file_prints_the_table(cli, trained):

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
+import pickle
 import re
+import struct
 import tarfile
 
 import numpy as np
@@ -71,6 +73,83 @@ def test_cifar10_reads_the_archive(tmp_path, batches, prefix):
     files = {f"{prefix}cifar-10-batches-bin/readme.html": b"read me", **files}
     check(write(tmp_path, archive(files)), batches)
     assert [path.name for path in tmp_path.iterdir()] == ["cifar-10-binary.tar.gz"]
+
+
+def python2_pickle(records):
+    """Return a batch as Python 2 and its NumPy pickled the published ones: with strings of bytes."""
+
+    def string(value):
+        return b"T" + struct.pack("<I", len(value)) + value
+
+    def integer(value):
+        return b"J" + struct.pack("<i", value)
+
+    array = b"cnumpy.core.multiarray\n_reconstruct\ncnumpy\nndarray\n" + integer(0) + b"\x85"
+    array += string(b"b") + b"\x87R"
+    kind = b"cnumpy\ndtype\n" + string(b"u1") + integer(0) + integer(1) + b"\x87R("
+    kind += integer(3) + string(b"|") + b"NNN" + integer(-1) * 2 + integer(0) + b"tb"
+    pixels = records[:, 1:]
+    array += b"(" + integer(1) + integer(len(pixels)) + integer(pixels.shape[1]) + b"\x86" + kind
+    array += b"\x89" + string(pixels.tobytes()) + b"tb"
+    labels = b"](" + b"".join(integer(int(label)) for label in records[:, 0]) + b"e"
+    return b"\x80\x02}(" + string(b"data") + array + string(b"labels") + labels + b"u."
+
+
+def as_pickles(batches, prefix=""):
+    pickles = {name: python2_pickle(records) for name, records in batches.items()}
+    return {prefix + name.removesuffix(".bin"): pickles[name] for name in pickles}
+
+
+@pytest.mark.parametrize("place", ["", "cifar-10-batches-py/", "cifar10/cifar-10-batches-py/"])
+def test_cifar10_reads_python_batches(tmp_path, batches, place):
+    check(write(tmp_path, as_pickles(batches, place)), batches)
+
+
+@pytest.mark.parametrize("protocol", [2, 3, 4])
+def test_cifar10_reads_python_batches_that_were_pickled_again(tmp_path, batches, protocol):
+    for name, records in batches.items():
+        batch = {b"data": records[:, 1:].copy(), b"labels": records[:, 0].tolist()}
+        content = pickle.dumps({**batch, b"batch_label": b"1 of 5"}, protocol)
+        write(tmp_path, {name.removesuffix(".bin"): content})
+    check(tmp_path, batches)
+
+
+def test_cifar10_reads_the_python_archive(tmp_path, batches):
+    files = archive(as_pickles(batches, "cifar-10-batches-py/"))
+    write(tmp_path, {"cifar-10-python.tar.gz": files["cifar-10-binary.tar.gz"]})
+    check(tmp_path, batches)
+
+
+class Evil:
+    def __reduce__(self):
+        return print, ("code from a file",)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "test_batch is truncated or corrupt: expected a batch of CIFAR-10 for Python"),
+        (pickle.dumps([1, 2]), "test_batch is truncated or corrupt"),
+        (pickle.dumps(Evil(), 2), "got: it holds __builtin__.print"),
+        (
+            pickle.dumps({b"data": np.zeros((3, 3), np.uint8), b"labels": [1, 2]}, 2),
+            "test_batch is another file: expected 4 images of 3072 bytes and their labels, got data "
+            "of shape (3, 3) and labels of shape (2,)",
+        ),
+    ],
+)
+def test_cifar10_rejects_broken_python_batches(tmp_path, content, message, capsys):
+    write(tmp_path, {"test_batch": content})
+    with pytest.raises(ValueError, match=re.escape(message)):
+        load(tmp_path, "test")
+    assert capsys.readouterr().out == ""
+
+
+def test_cifar10_rejects_a_label_in_a_python_batch(tmp_path, batches):
+    batch = {b"data": batches["test_batch.bin"][:, 1:].copy(), b"labels": [0, 1, 300, 2]}
+    write(tmp_path, {"test_batch": pickle.dumps(batch, protocol=2)})
+    with pytest.raises(ValueError, match=r"holds a label out of range: expected 0 to 9, got 255"):
+        load(tmp_path, "test")
 
 
 def test_cifar10_load_standardises_each_channel(tmp_path, batches):

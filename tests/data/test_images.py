@@ -227,3 +227,30 @@ def flat():
     model = nn.Sequential(nn.Linear(6, 2))
     model.compile("sgd")
     return model
+
+
+# ---- load ----------------------------------------------------------------------------------------
+
+
+def test_load_keeps_images_as_uint8():
+    floats_ = convcore.data.load("digits", "test", image_size=8)
+    kept = convcore.data.load("digits", "test", image_size=8, dtype="uint8")
+    assert isinstance(kept.x, Images)
+    assert kept.x.array.dtype == np.uint8
+    np.testing.assert_allclose(kept.x[:], floats_.x, rtol=1e-5, atol=1e-6)
+    np.testing.assert_array_equal(kept.y, floats_.y)
+    assert repr(kept) == repr(floats_)
+    plain = convcore.data.load("digits", "test", image_size=8, dtype="uint8", normalize=False)
+    assert (plain.x[:].min(), plain.x[:].max()) == (0, 1)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"dtype": "uint8"}, "dtype does not fit: expected 'float32' for images resized to 28 x"),
+        ({"dtype": "int8"}, "dtype is not known: expected 'float32' or 'uint8', got 'int8'"),
+    ],
+)
+def test_load_rejects_a_dtype(arguments, message):
+    with pytest.raises(ValueError, match=re.escape(f"load: {message}")):
+        convcore.data.load("digits", **arguments)

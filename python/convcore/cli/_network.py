@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from convcore.nn import Sequential
 
 _INPUT = (1, 28, 28)
+_INPUT_RESNET = (3, 32, 32)
 _CLASSES = 10
 
 
@@ -76,7 +77,10 @@ def create(name: str, input_shape: tuple[int, ...], classes: int) -> Sequential:
 
     expect_model(name)
     channels, height, _ = input_shape
-    return models.create(name, num_classes=classes, in_channels=channels, image_size=height)
+    arguments = {"num_classes": classes, "in_channels": channels}
+    if not name.startswith("resnet"):  # those take images of any size
+        arguments["image_size"] = height
+    return models.create(name, **arguments)
 
 
 def expect_model(name: str) -> None:
@@ -107,13 +111,22 @@ def create_or_read(
         model, card = read(network)
         return model, input_shape or (card.input_shape if card else _INPUT)
     expect_model(network)
-    input_shape = input_shape or _INPUT
+    input_shape = input_shape or (_INPUT_RESNET if network.startswith("resnet") else _INPUT)
     if len(input_shape) != 3 or input_shape[1] != input_shape[2]:
         raise UsageError(
             f"--input does not fit {network}: expected a square picture, as in 1x28x28, "
             f"got {'x'.join(map(str, input_shape))}"
         )
     return create(network, input_shape, _CLASSES), input_shape
+
+
+def load_data(name: str, split: str, data_dir: str | None) -> Dataset:
+    """Load a split; images that need no resizing stay uint8 in memory."""
+    from convcore import data
+    from convcore.data._catalogue import find_entry
+
+    dtype = "float32" if find_entry(name).enlarged else "uint8"
+    return data.load(name, split, data_dir=data_dir, dtype=dtype)
 
 
 class Score(NamedTuple):

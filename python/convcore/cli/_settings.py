@@ -6,9 +6,16 @@ from dataclasses import asdict, dataclass, fields
 from typing import TYPE_CHECKING, Any
 
 from convcore.cli._parser import Args, UsageError
-from convcore.cli._recipes import RECIPES, SGD_LR, SGD_MOMENTUM
+from convcore.cli._recipes import (
+    ADAMW_WEIGHT_DECAY,
+    AUGMENT_PAD,
+    SGD_MOMENTUM,
+    family,
+    rate_factor,
+)
 
 if TYPE_CHECKING:
+    from convcore.data import Augment
     from convcore.nn.loss import Loss
     from convcore.optim import Optimizer
 
@@ -29,10 +36,12 @@ class Settings:
     batch_size: int
     optimizer: str
     lr: float
-    lr_decay: float
+    schedule: str
+    lr_decay: float | None  # exponential schedule only
     label_smoothing: float
     momentum: float | None  # sgd only
     weight_decay: float
+    augment: bool
     seed: int
     patience: int | None
     output: str
@@ -71,7 +80,13 @@ class Settings:
 
     def learning_rate(self, epoch: int) -> float:
         """Return the learning rate of an epoch, counted from 0."""
-        return self.lr * self.lr_decay**epoch
+        return self.lr * rate_factor(self.schedule, self.lr_decay, epoch, self.epochs)
+
+    def make_augment(self) -> Augment | None:
+        """Return what is done to the training images at random."""
+        from convcore.data import Augment
+
+        return Augment(AUGMENT_PAD, flip=True) if self.augment else None
 
 
 #: What a resumed training may change: how far it goes and where things lie.
@@ -82,22 +97,32 @@ _OPTIMIZERS = ("adam", "adamw", "sgd")
 def from_command_line(args: Args) -> Settings:
     """Return the settings of a new training."""
     data = args.data or "digits"
-    recipe = RECIPES[data]
-    optimizer = args.optimizer or "adam"
+    kind = family(args.model)
+    recipe = kind.recipes[data]
+    optimizer = args.optimizer or kind.optimizer
     sgd = optimizer == "sgd"
     if args.momentum is not None and not sgd:
         raise UsageError(f"--momentum does not fit {optimizer}: expected --optimizer sgd")
+    schedule = args.schedule or kind.schedule
+    exponential = schedule == "exponential"
+    if args.lr_decay is not None and not exponential:
+        raise UsageError(
+            f"--lr-decay does not fit the {schedule} schedule: expected --schedule exponential"
+        )
+    weight_decay = {"adamw": ADAMW_WEIGHT_DECAY, "sgd": kind.sgd_weight_decay}
     defaults: dict[str, Any] = {
         "model": args.model,
         "data": data,
         "epochs": recipe.epochs,
         "batch_size": recipe.batch_size,
         "optimizer": optimizer,
-        "lr": SGD_LR if sgd else recipe.lr,
-        "lr_decay": recipe.lr_decay,
+        "lr": kind.sgd_lr if sgd else recipe.lr,
+        "schedule": schedule,
+        "lr_decay": recipe.lr_decay if exponential else None,
         "label_smoothing": recipe.label_smoothing,
         "momentum": SGD_MOMENTUM if sgd else None,
-        "weight_decay": 0.01 if optimizer == "adamw" else 0.0,
+        "weight_decay": weight_decay.get(optimizer, 0.0),
+        "augment": recipe.augment,
         "seed": 0,
         "output": args.model + WEIGHTS_SUFFIX,
     }

@@ -15,7 +15,7 @@ from convcore.cli._parser import (
     one_of,
     use_threads,
 )
-from convcore.cli._recipes import RECIPES
+from convcore.cli._recipes import DATA
 from convcore.cli._result import Result, describe, table
 
 _EPILOG = """\
@@ -38,9 +38,9 @@ def add_parser(verbs: Verbs) -> None:
     parser.add_argument("images", metavar="IMAGE", nargs="+", help="picture, or array (.npy)")
     parser.add_argument(
         "--data",
-        type=one_of(RECIPES),
+        type=one_of(DATA),
         metavar="NAME",
-        help="the data set of the network, for a file that does not say it: " + ", ".join(RECIPES),
+        help="the data set of the network, for a file that does not say it: " + ", ".join(DATA),
     )
     parser.add_argument(
         "--top", type=integer(1), default=3, metavar="K", help="classes to show (default 3)"

@@ -19,7 +19,9 @@ def add_parser(verbs: Verbs) -> None:
     parser = add_verb(
         verbs, run, "summary", "show a network's layers, parameters and multiply-adds", _EPILOG
     )
-    parser.add_argument("network", metavar="NAME|FILE", help="lenet5, or a file of convcore train")
+    parser.add_argument(
+        "network", metavar="NAME|FILE", help="lenet5, resnet20, ..., or a file of convcore train"
+    )
     parser.add_argument(
         "--input",
         type=shape,

@@ -15,7 +15,7 @@ from convcore.cli._parser import (
     add_verb,
     use_threads,
 )
-from convcore.cli._recipes import RECIPES
+from convcore.cli._recipes import DATA
 from convcore.cli._result import Result, facts, table
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ def add_parser(verbs: Verbs) -> None:
         verbs, run, "test", "measure loss and accuracy on the test images of a data set", _EPILOG
     )
     parser.add_argument("file", metavar="FILE", help="written by convcore train")
-    add_data_options(parser, RECIPES, default="the one that the network was trained on")
+    add_data_options(parser, DATA, default="the one that the network was trained on")
     add_threads_option(parser)
 
 
@@ -94,22 +94,30 @@ def load_test_images(args: Args, card: _network.Card | None) -> Dataset:
     import numpy as np
 
     from convcore import data
+    from convcore.data._catalogue import find_entry
 
     name = args.data or (card.data if card else "")
     if card is None:
-        return data.load(name, "test", data_dir=args.data_dir)
+        return _network.load_data(name, "test", args.data_dir)
     data_dir = args.data_dir
     if data_dir is None and name == card.data and card.data_dir and os.path.isdir(card.data_dir):
         data_dir = card.data_dir
     channels, height, width = card.input_shape
-    # As data.load itself would standardise, so that the training's numbers come out again.
-    test = data.load(name, "test", data_dir=data_dir, image_size=height, normalize=False)
+    # As in train, so that the numbers of the training come out again.
+    entry = find_entry(name)
+    dtype = "uint8" if entry.image_shape[1:] == (height, height) else "float32"
+    test = data.load(
+        name, "test", data_dir=data_dir, image_size=height, normalize=False, dtype=dtype
+    )
     if test.x.shape[1:] != card.input_shape:
         raise ValueError(
             f"{args.file} does not fit {name}: expected images of "
             f"{channels} x {height} x {width}, got {' x '.join(map(str, test.x.shape[1:]))}"
         )
     x = test.x
+    if isinstance(x, data.Images):
+        x = data.Images(x.array, card.mean, card.std, entry.peak)
+        return dataclasses.replace(test, x=x, mean=card.mean, std=card.std)
     x -= np.asarray(card.mean, np.float32)[:, None, None]
     x /= np.asarray(card.std, np.float32)[:, None, None]
     return dataclasses.replace(test, mean=card.mean, std=card.std)

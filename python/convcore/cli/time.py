@@ -35,7 +35,9 @@ examples:
 def add_parser(verbs: Verbs) -> None:
     """Declare the arguments."""
     parser = add_verb(verbs, run, "time", "show how long each layer of a network takes", _EPILOG)
-    parser.add_argument("network", metavar="NAME|FILE", help="lenet5, or a file of convcore train")
+    parser.add_argument(
+        "network", metavar="NAME|FILE", help="lenet5, resnet20, ..., or a file of convcore train"
+    )
     parser.add_argument(
         "--input",
         type=shape,

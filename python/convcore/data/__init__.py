@@ -1,5 +1,8 @@
 """Data sets: the embedded digits, MNIST, Fashion-MNIST, CIFAR-10, and pictures from files.
 
+`load` gives a data set by its name, `load_folder` your own pictures. `Images` keeps images as uint8
+and makes float32 of them batch by batch; `Augment` says what `Model.fit` does to them at random.
+
 The digits come with the package. The others are read from the standard files, which are looked
 for in the folder given as `data_dir`, in ``$CONVCORE_DATA`` and in the cache folder
 (``$XDG_CACHE_HOME/convcore``, else ``~/.cache/convcore``); in each of them first in the subfolder
@@ -18,7 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from convcore._images import Augment, Images
-from convcore.data import _cifar10, _digits, _idx
+from convcore.data import _cifar10, _digits, _folder, _idx
 from convcore.data._catalogue import CATALOGUE, CIFAR10, DIGITS, find_entry
 from convcore.data._download import DownloadError, by_hand
 from convcore.data._download import download as _download
@@ -34,6 +37,7 @@ __all__ = [
     "Images",
     "cache_dir",
     "load",
+    "load_folder",
     "load_uint8",
     "read_image",
     "read_images",
@@ -52,9 +56,10 @@ class Dataset:
     name : str
         The name given to `load`.
     split : str
-        ``'train'`` or ``'test'``.
-    x : ndarray, shape (N, C, H, W), float32
-        The images: ``(value in [0, 1] - mean) / std``, per channel.
+        ``'train'`` or ``'test'``; ``'all'`` of `load_folder`.
+    x : ndarray, shape (N, C, H, W), float32; or Images
+        The images: ``(value in [0, 1] - mean) / std``, per channel. `Images` keeps them as uint8
+        and gives batches of float32.
     y : ndarray, shape (N,), int64
         The labels: indices into `classes`.
     classes : tuple of str
@@ -65,7 +70,7 @@ class Dataset:
 
     name: str
     split: str
-    x: npt.NDArray[np.float32]
+    x: npt.NDArray[np.float32] | Images
     y: npt.NDArray[np.int64]
     classes: tuple[str, ...]
     mean: tuple[float, ...]
@@ -88,6 +93,7 @@ def load(
     mirrors: Sequence[str] | None = None,
     image_size: int | None = None,
     normalize: bool = True,
+    dtype: str = "float32",
 ) -> Dataset:
     """Load one split of a data set, ready for a network.
 
@@ -109,6 +115,9 @@ def load(
         stored for the others.
     normalize : bool, default True
         Standardise with the constants of the data set; False gives values in [0, 1].
+    dtype : {'float32', 'uint8'}
+        How the images are kept in memory. ``'uint8'`` gives `Images`, which take a quarter of the
+        memory and become float32 batch by batch; not for images that are resized.
 
     Returns
     -------
@@ -129,8 +138,7 @@ def load(
     Notes
     -----
     The constants are the mean and standard deviation of the training images (digits: at 28 x 28).
-    Resizing is cubic. MNIST takes 188 MB as float32, the training part of CIFAR-10 614 MB;
-    `load_uint8` gives a quarter of that.
+    Resizing is cubic. MNIST takes 188 MB as float32, the training part of CIFAR-10 614 MB.
 
     Examples
     --------
@@ -145,17 +153,81 @@ def load(
     size = entry.enlarged if image_size is None else image_size
     if size is not None and size < 1:
         raise ValueError(f"load: image_size is not positive: expected 1 or more, got {size}")
+    if dtype not in ("float32", "uint8"):
+        raise ValueError(f"load: dtype is not known: expected 'float32' or 'uint8', got {dtype!r}")
+    resized = size is not None and entry.image_shape[1:] != (size, size)
+    if dtype == "uint8" and resized:
+        raise ValueError(
+            f"load: dtype does not fit: expected 'float32' for images resized to {size} x {size}, "
+            "got 'uint8'"
+        )
     images, labels = load_uint8(name, split, data_dir=data_dir, download=download, mirrors=mirrors)
+    channels = entry.image_shape[0]
+    mean, std = (entry.mean, entry.std) if normalize else ((0.0,) * channels, (1.0,) * channels)
+    if dtype == "uint8":
+        kept = Images(images, mean, std, entry.peak)
+        return Dataset(name, split, kept, labels, entry.classes, mean, std)
     x = images.astype(np.float32)
     x /= np.float32(entry.peak)
     if size is not None:
         x = resize(x, size, size)
-    channels = entry.image_shape[0]
-    mean, std = (entry.mean, entry.std) if normalize else ((0.0,) * channels, (1.0,) * channels)
     if normalize:
         x -= np.asarray(mean, np.float32)[:, None, None]
         x /= np.asarray(std, np.float32)[:, None, None]
     return Dataset(name, split, x, labels, entry.classes, mean, std)
+
+
+def load_folder(
+    folder: str | os.PathLike[str],
+    size: int | tuple[int, int] | None = None,
+    *,
+    channels: int = 3,
+    classes: Sequence[str] | None = None,
+    mean: float | Sequence[float] = 0.0,
+    std: float | Sequence[float] = 1.0,
+) -> Dataset:
+    """Load pictures that lie in one folder per class, ``folder/<class>/<picture>``.
+
+    Parameters
+    ----------
+    folder : path
+        Laid out as for torchvision's ``ImageFolder``: PNG, JPEG and what else Pillow reads. Needs
+        Pillow: ``pip install 'convcore[image]'``.
+    size : int or (height, width), optional
+        Resize all pictures to it (bicubic). Default: they must all have one size.
+    channels : {3, 1}
+        Colour or grey.
+    classes : sequence of str, optional
+        The names of the folders, in the order of the labels. Default: all there are, sorted; pass
+        ``train.classes`` to load the test images.
+    mean, std : float or sequence of float, default 0 and 1
+        What the images are standardised with, as values in [0, 1]; one number or one per channel.
+
+    Returns
+    -------
+    Dataset
+        ``x`` is `Images`: uint8 in memory. By class, and by name in a class.
+
+    Raises
+    ------
+    ValueError
+        When there are no pictures, one cannot be read, or sizes differ.
+    FileNotFoundError
+        When `folder`, or that of a class, does not exist.
+    ImportError
+        When Pillow is not installed.
+    """
+    place = Path(folder)
+    if channels not in (1, 3):
+        raise ValueError(f"load_folder: channels is not known: expected 1 or 3, got {channels!r}")
+    if not place.is_dir():
+        raise FileNotFoundError(f"load_folder: there is no folder {os.fspath(folder)!r}")
+    names = _folder.class_names(place) if classes is None else tuple(classes)
+    pair = (size, size) if isinstance(size, int) else size
+    images, labels = _folder.read(place, names, channels, pair)
+    x = Images(images, mean, std)
+    means, stds = (tuple(map(float, np.broadcast_to(v, channels))) for v in (mean, std))
+    return Dataset(place.resolve().name, "all", x, labels, names, means, stds)
 
 
 def load_uint8(

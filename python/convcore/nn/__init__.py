@@ -1,5 +1,6 @@
 """Layers with parameters: torch's names, arguments, initialisation and state_dict keys."""
 
+from convcore.nn import utils as utils
 from convcore.nn.activation import LeakyReLU, LogSoftmax, ReLU, Sigmoid, Softmax, Tanh
 from convcore.nn.containers import Residual, Sequential
 from convcore.nn.conv import Conv1d, Conv2d
