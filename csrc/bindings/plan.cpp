@@ -92,9 +92,11 @@ plan::GroupSettings to_group(const py::dict& group) {
 
 void bind_plan(py::module_& m) {
   py::class_<plan::Plan>(m, "Plan")
-      .def(py::init([](const py::list& training, const py::list& inference, const py::list& parameters, Shape input) {
-        return std::make_unique<plan::Plan>(to_graph(training, parameters), to_graph(inference, parameters),
-                                            std::move(input));
+      .def(py::init([](const py::list& training, const py::list& inference, const py::list& parameters, Shape input,
+                       double clip_grad_norm) {
+        Graph graph = to_graph(training, parameters);
+        graph.clip_grad_norm = clip_grad_norm;
+        return std::make_unique<plan::Plan>(std::move(graph), to_graph(inference, parameters), std::move(input));
       }))
       .def("train",
            [](plan::Plan& self, py::object x, const py::tuple& gather, py::object labels, py::object order,

@@ -1,6 +1,7 @@
 #include "plan/builder.h"
 
 #include <algorithm>
+#include <cmath>
 
 #include "cpu/kernels.h"
 
@@ -200,32 +201,76 @@ void Builder::gradient_written(int parameter, int phase) { gradients_[size_t(par
 
 // ---- the update ---------------------------------------------------------------------------------------------------
 
+// The gradient of a piece of a parameter, from the sums of the shards where it has some.
+void Builder::sum_shards(const Frame& f, const std::optional<BufferId>& shards, int64_t begin, int64_t size,
+                         float* grad) {
+  if (!shards) return;
+  const auto& add = cpu::kernels().add.forward;
+  const int64_t n = f.program().shards();
+  const float* first = f.buffer(*shards, 0) + begin;
+  if (n == 1) std::copy(first, first + size, grad);
+  for (int64_t s = 1; s < n; s++) add(size, s == 1 ? first : grad, f.buffer(*shards, s) + begin, grad);
+}
+
 void Builder::update() {
+  struct Piece {
+    size_t parameter;
+    int64_t count, pieces, first;  // values; pieces, and the number of the first
+    std::optional<BufferId> shards;
+    int group;
+  };
   int phase = 0;
-  for (const Gradient& gradient : gradients_) phase = std::max(phase, gradient.phase);
+  std::vector<Piece> all;
+  int64_t pieces = 0;
   for (size_t p = 0; p < gradients_.size(); p++) {
-    const Gradient& gradient = gradients_[p];
-    if (gradient.phase < 0) continue;
+    if (gradients_[p].phase < 0) continue;
     int64_t count = 1;
     for (int64_t size : graph.parameters[p].shape) count *= size;
-    const auto shards = gradient.shards;
-    const int group = graph.parameters[p].group;
-    program.tasks("update parameter " + std::to_string(p), {}, phase, (count + kUpdatePiece - 1) / kUpdatePiece,
-                  double(std::min(count, kUpdatePiece)) / 2, [=](const Frame& f, int64_t task, int) {
-                    const int64_t begin = task * kUpdatePiece, size = std::min(count - begin, kUpdatePiece);
-                    const ParameterMemory& memory = f.parameters[p];
-                    float* grad = memory.grad + begin;
-                    if (shards) {
-                      const auto& add = cpu::kernels().add.forward;
-                      const int64_t n = f.program().shards();
-                      const float* first = f.buffer(*shards, 0) + begin;
-                      if (n == 1) std::copy(first, first + size, grad);
-                      for (int64_t s = 1; s < n; s++)
-                        add(size, s == 1 ? first : grad, f.buffer(*shards, s) + begin, grad);
-                    }
-                    f.update(group, memory, begin, size);
-                  });
+    all.push_back({p, count, (count + kUpdatePiece - 1) / kUpdatePiece, pieces, gradients_[p].shards,
+                   graph.parameters[p].group});
+    pieces += all.back().pieces;
+    phase = std::max(phase, gradients_[p].phase);
   }
+  const auto for_pieces = [&](const char* text, const std::function<void(const Frame&, const Piece&, int64_t task,
+                                                                         int64_t begin, int64_t size)>& work) {
+    for (const Piece& p : all)
+      program.tasks(text + std::to_string(p.parameter), {}, phase, p.pieces,
+                    double(std::min(p.count, kUpdatePiece)) / 2, [=](const Frame& f, int64_t task, int) {
+                      const int64_t begin = task * kUpdatePiece;
+                      work(f, p, task, begin, std::min(p.count - begin, kUpdatePiece));
+                    });
+  };
+  if (graph.clip_grad_norm == 0) {
+    for_pieces("update parameter ", [](const Frame& f, const Piece& p, int64_t, int64_t begin, int64_t size) {
+      const ParameterMemory& memory = f.parameters[p.parameter];
+      sum_shards(f, p.shards, begin, size, memory.grad + begin);
+      f.update(p.group, memory, begin, size);
+    });
+    return;
+  }
+  // The norm is a sum over all parameters: one more phase.
+  const BufferId squares = program.buffer(Per::program, 2 * pieces), factor = program.buffer(Per::program, 1);
+  for_pieces("square of the gradient of parameter ",
+             [=](const Frame& f, const Piece& p, int64_t task, int64_t begin, int64_t size) {
+               float* grad = f.parameters[p.parameter].grad + begin;
+               sum_shards(f, p.shards, begin, size, grad);
+               double sum = 0;
+               for (int64_t i = 0; i < size; i++) sum += double(grad[i]) * double(grad[i]);
+               reinterpret_cast<double*>(f.buffer(squares))[p.first + task] = sum;
+             });
+  const double most = graph.clip_grad_norm;
+  phase = program.serial("norm of all gradients", {}, phase + 1, [=](const Frame& f) {
+    double sum = 0;
+    for (int64_t i = 0; i < pieces; i++) sum += reinterpret_cast<const double*>(f.buffer(squares))[i];
+    *f.buffer(factor) = float(most / (std::sqrt(sum) + 1e-6));
+  });
+  for_pieces("clip and update parameter ", [=](const Frame& f, const Piece& p, int64_t, int64_t begin, int64_t size) {
+    const ParameterMemory& memory = f.parameters[p.parameter];
+    const float scale = *f.buffer(factor);
+    if (!(scale >= 1))  // a NaN reaches the gradients
+      for (int64_t i = begin; i < begin + size; i++) memory.grad[i] *= scale;
+    f.update(p.group, memory, begin, size);
+  });
 }
 
 }  // namespace convcore::plan

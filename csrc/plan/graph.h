@@ -34,6 +34,7 @@ struct ParameterInfo {
 struct Graph {
   std::vector<Node> nodes;  // the first is the input, the last the output
   std::vector<ParameterInfo> parameters;
+  double clip_grad_norm = 0;  // of all gradients together, at most; 0: no limit
 };
 
 }  // namespace convcore::plan

@@ -332,11 +332,12 @@ class Planned:
         for array in graph.arrays:
             trained = isinstance(array.owner, Parameter) and array.owner.requires_grad
             infos.append((list(array.get().shape), trained, groups.get(id(array.owner), -1)))
-        key = (graph.nodes, infos, x_shape, [id(array.owner) for array in graph.arrays])
+        clip = 0.0 if run is None else run.clip_grad_norm or 0.0
+        key = (graph.nodes, infos, x_shape, [id(array.owner) for array in graph.arrays], clip)
         if known is not None and known.key == key:
             return known
         training = graph.nodes if run is not None else []
-        plan = _core.Plan(training, inference, infos, list(x_shape))
+        plan = _core.Plan(training, inference, infos, list(x_shape), clip)
         return Planned(key, plan, graph)
 
     def _memory(self, optimizer: Any = None) -> list[tuple[Any, ...]]:
