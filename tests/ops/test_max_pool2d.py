@@ -361,6 +361,7 @@ def test_max_pool_edge_cases_match_torch(torch):
 def test_max_pool2d_backward_rejects_indices_beyond_32_bits(order, rng):
     x = order(floats(rng, 2, 3, 4, 4))
     y, indices = F.max_pool2d(x, 2, return_indices=True)
+    indices = indices.astype(np.int64)
     indices[1, 2, 0, 1] = 2**40
     with pytest.raises(ValueError, match="indices has a value that is too large: expected 32-bit"):
         F.max_pool2d_backward(y, x, 2, indices=indices)
