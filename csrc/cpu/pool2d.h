@@ -2,7 +2,8 @@
 #pragma once
 #include "ops/pool2d.h"
 
-#include "cpu/vec.h"
+#include "cpu/elementwise.h"
+#include "cpu/tile.h"
 
 namespace convcore::cpu::CONVCORE_ISA {
 
@@ -16,6 +17,23 @@ static inline Range whole_windows(const WindowAxis& w, int64_t in, int64_t out) 
   const int64_t begin = min_of(out, (w.pad_before + w.stride - 1) / w.stride);
   const int64_t end = last_start < 0 ? 0 : min_of(out, last_start / w.stride + 1);
   return {begin, max_of(begin, end)};
+}
+
+// Whether the windows lie side by side from the upper left corner: no pixel in two of them, all whole.
+static inline bool windows_are_tiles(const Pool2dShape& s) {
+  const auto tiled = [](const WindowAxis& w, int64_t in, int64_t out) {
+    return w.stride == w.kernel && w.dilation == 1 && w.pad_before == 0 && w.kernel <= in / out;
+  };
+  return tiled(s.window.h, s.h_in, s.h_out) && tiled(s.window.w, s.w_in, s.w_out);
+}
+
+// The outputs along one axis whose windows span `pixel`, from the first tap to the last; `before`: those of the pixel
+// before, or {0, 0}.
+static inline Range outputs_over(const WindowAxis& w, int64_t out, int64_t pixel, Range before) {
+  Range range = before;
+  while (range.end < out && range.end * w.stride - w.pad_before <= pixel) range.end++;
+  while (range.begin < range.end && range.begin * w.stride - w.pad_before + w.extent() <= pixel) range.begin++;
+  return range;
 }
 
 // Cost of one plane for parallel_for; in double because padding allows windows far larger than the input.
@@ -92,6 +110,24 @@ static inline void spread_over_tiles(const float* dy, int64_t h_out, int64_t w_o
 }
 
 // ---- channels-last: x is (H, W, C), the lanes of a vector are channels ---------------------------------------------
+
+// f(Const<V>, channel, lanes) for V vectors of channels at a time: four while there are as many, then single ones.
+template <typename F>
+CONVCORE_INLINE void for_each_channel_tile(int64_t c, const F& f) {
+  int64_t k = 0;
+  for (; k + 4 * kLanes <= c; k += 4 * kLanes) f(Const<4>{}, k, int64_t(kLanes));
+  for (; k < c; k += kLanes) f(Const<1>{}, k, min_of<int64_t>(kLanes, c - k));
+}
+
+// The vectors of such a tile: several are whole.
+template <int V>
+CONVCORE_INLINE Vec load_tile(const float* p, int64_t lanes) {
+  return V > 1 ? load(p) : load_lanes(p, lanes);
+}
+template <int V>
+CONVCORE_INLINE void store_tile(float* p, Vec v, int64_t lanes) {
+  V > 1 ? store(p, v) : store_lanes(p, v, lanes);
+}
 
 struct Rectangle {
   Range rows, columns;
