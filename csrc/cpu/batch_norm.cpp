@@ -106,16 +106,6 @@ CONVCORE_INLINE void for_each_tile(const Rows& r, const F& f) {
     }
 }
 
-// Tiles of more than one vector have whole ones.
-template <int V>
-CONVCORE_INLINE Vec load_tile(const float* p, int64_t lanes) {
-  return V > 1 ? load(p) : load_lanes(p, lanes);
-}
-template <int V>
-CONVCORE_INLINE void store_tile(float* p, Vec v, int64_t lanes) {
-  V > 1 ? store(p, v) : store_lanes(p, v, lanes);
-}
-
 // Two sums per column, which are added to the channels in the end.
 struct ColumnSums {
   double first[kWide] = {}, second[kWide] = {};

@@ -83,7 +83,7 @@ static void max_of_pairs(const Pool2dShape& s, const Taps& rows, Range columns, 
       keep_larger(odd, position + 1, &best, &index);
       position += int32_t(row_step);
     }
-    store_columns(y + j, best, count);
+    store_lanes(y + j, best, count);
     if (indices) store_indices(indices + j, index, count);
   }
 }
@@ -106,7 +106,7 @@ static void max_of_whole_windows(const Pool2dShape& s, const Taps& rows, Range c
                     &index);
       }
     }
-    store_columns(y + j, best, count);
+    store_lanes(y + j, best, count);
     if (indices) store_indices(indices + j, index, count);
   }
 }
@@ -157,7 +157,7 @@ static bool scatter_to_pairs(const Pool2dShape& s, const float* dy, const int32_
   for (int64_t i = 0; i < s.h_out; i++) {
     for (int64_t j = 0; j < s.w_out; j += kLanes) {
       const int64_t count = min_of<int64_t>(kLanes, s.w_out - j), output = i * s.w_out + j;
-      const Vec g = load_columns<1>(dy + output, count);
+      const Vec g = load_lanes(dy + output, count);
       const IntVec index = count == kLanes ? load_int(indices + output) : load_int_partial(indices + output, count);
       IntVec found{};
       for (int64_t r = 0; r < rows; r++) {
@@ -310,7 +310,6 @@ static int64_t spread_over_tiles(const Pool2dShape& shape, int64_t c, int64_t i,
                                  const int32_t* indices, float* dx) {
   const Pool2dShape s = shape;  // local, see max_of_row
   const int64_t kh = K ? K : s.window.h.kernel, kw = K ? K : s.window.w.kernel;
-  const int64_t used = s.w_out * kw, rows = i + 1 < s.h_out ? kh : s.h_in - i * kh;
   IntVec matches{};
   for (int64_t j = 0; j < s.w_out; j++, dy += c, indices += c)
     for_each_channel_tile(c, [&](auto count, int64_t k, int64_t lanes) {
@@ -336,10 +335,7 @@ static int64_t spread_over_tiles(const Pool2dShape& shape, int64_t c, int64_t i,
           }
         }
     });
-  for (int64_t r = 0; r < rows; r++) {  // what no window covers
-    const int64_t from = r < kh ? used : 0;
-    memset(dx + ((i * kh + r) * s.w_in + from) * c, 0, size_t((s.w_in - from) * c) * sizeof(float));
-  }
+  clear_beyond_tiles_channels_last(s, c, i, dx);
   return sum_lanes(matches);
 }
 
