@@ -128,28 +128,10 @@ Arg<int64_t> label_arg(const char* op, const char* name, py::handle object) {
 
 Arg<int32_t> index_arg(const char* op, const char* name, py::handle object) {
   const py::array array = as_ndarray(op, name, "integers", object);
-  const bool last = is_channels_last(array);
-  const Layout layout = last ? Layout::channels_last : Layout::row_major;
-  if (array.dtype().equal(py::dtype::of<int32_t>()) && last) {
-    const Arg<int32_t> arg = view<int32_t>(array);
-    return {arg.holder, IndexArray(arg.array.data(), arg.array.shape(), nullptr, layout)};
-  }
-  if (array.dtype().equal(py::dtype::of<int64_t>()) && (last || (array.flags() & py::array::c_style))) {
-    const Arg<int64_t> wide = view<int64_t>(array);  // what max_pool2d returns: narrowed here, in its order of memory
-    IndexArray narrow = IndexArray::empty(op, name, wide.array.shape(), layout);
-    const int64_t count = wide.array.count();
-    int64_t low = 0, high = 0;
-    for (int64_t i = 0; i < count; i++) {
-      const int64_t value = wide.array.data()[i];
-      low = value < low ? value : low, high = value > high ? value : high;
-      narrow.data()[i] = int32_t(value);
-    }
-    if (low < INT32_MIN || high > INT32_MAX)
-      fail(op, std::string(name) + " has a value that is too large", "32-bit integers",
-           std::to_string(low < INT32_MIN ? low : high));
-    return {array, narrow};
-  }
-  return integer_arg<int32_t>(op, name, array);
+  if (!array.dtype().equal(py::dtype::of<int32_t>()) || !is_channels_last(array))
+    return integer_arg<int32_t>(op, name, array);
+  const Arg<int32_t> arg = view<int32_t>(array);
+  return {arg.holder, IndexArray(arg.array.data(), arg.array.shape(), nullptr, Layout::channels_last)};
 }
 
 PixelsArg pixels_arg(const char* op, const char* name, py::handle object) {

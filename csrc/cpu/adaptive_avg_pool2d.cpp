@@ -43,6 +43,10 @@ static void adaptive_avg_pool2d_forward(const AdaptiveAvgPool2dShape& s, const f
 
 // ---- backward -----------------------------------------------------------------------------------------------------
 
+static bool windows_are_tiles(const AdaptiveAvgPool2dShape& s) {
+  return s.h_out > 0 && s.w_out > 0 && s.h_in % s.h_out == 0 && s.w_in % s.w_out == 0;
+}
+
 static void spread_over_windows(const AdaptiveAvgPool2dShape& s, const float* dy, float* dx) {
   memset(dx, 0, size_t(s.h_in * s.w_in) * sizeof(float));
   for (int64_t i = 0; i < s.h_out; i++) {
@@ -58,7 +62,7 @@ static void spread_over_windows(const AdaptiveAvgPool2dShape& s, const float* dy
 
 static void adaptive_avg_pool2d_backward(const AdaptiveAvgPool2dShape& s, const float* dy, float* dx) {
   const int64_t in = s.h_in * s.w_in, out = s.h_out * s.w_out;
-  const bool tiled = out > 0 && s.h_in % s.h_out == 0 && s.w_in % s.w_out == 0;
+  const bool tiled = windows_are_tiles(s);
   parallel_for(s.planes, plane_work(s), [&](int64_t begin, int64_t end) {
     for (int64_t plane = begin; plane < end; plane++) {
       const float* dy_plane = dy + plane * out;
@@ -97,6 +101,13 @@ static void forward_channels_last(const AdaptiveAvgPool2dShape& s, int64_t c, co
 static void backward_channels_last(const AdaptiveAvgPool2dShape& s, int64_t c, const float* dy, float* dx) {
   const int64_t in = s.h_in * s.w_in * c, out = s.h_out * s.w_out * c;
   parallel_for(c == 0 ? 0 : s.planes / c, plane_work(s) * c, [&](int64_t begin, int64_t end) {
+    if (windows_are_tiles(s)) {
+      const int64_t kh = s.h_in / s.h_out, kw = s.w_in / s.w_out;
+      for (int64_t row = begin * s.h_out; row < end * s.h_out; row++)
+        spread_over_tiles_channels_last(dy + row * s.w_out * c, s.w_out, c, kh, kw, float(kh) * float(kw),
+                                        dx + row * kh * s.w_in * c, s.w_in);
+      return;
+    }
     memset(dx + begin * in, 0, size_t((end - begin) * in) * sizeof(float));
     for (int64_t n = begin; n < end; n++)
       for_each_window(s, [&](int64_t output, const Rectangle& r, float divisor) {

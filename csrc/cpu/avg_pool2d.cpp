@@ -3,7 +3,7 @@
 // Forward: along a row the outputs are vector lanes where the windows lie whole on the input, the stride is 1 or 2 and
 // there are enough of them; the others are sums over rectangles. Cost: one addition per tap.
 // Backward: windows that tile the input write every pixel of dx once; other windows may overlap: dx is cleared and the
-// outputs add to it in row-major order.
+// outputs add to it in row-major order. With channels last the lanes are channels.
 #include "ops/avg_pool2d.h"
 
 #include "core/threads.h"
@@ -41,7 +41,7 @@ static void mean_of_whole_windows(const AvgPool2dShape& s, const Span& rows, Ran
       const float* p = x + h * s.pool.w_in + j * kStride - window.pad_before;
       for (int64_t c = 0; c < window.kernel; c++) total += load_columns<kStride>(p + c, count);
     }
-    store_columns(y + j, total / divisor, count);
+    store_lanes(y + j, total / divisor, count);
   }
 }
 
@@ -75,10 +75,6 @@ static void avg_pool2d_forward(const AvgPool2dShape& s, const float* x, float* y
 
 // ---- backward -----------------------------------------------------------------------------------------------------
 
-static bool tiles(const WindowAxis& w, int64_t in, int64_t out) {
-  return w.stride == w.kernel && w.pad_before == 0 && w.kernel * out <= in;
-}
-
 static void spread_over_windows(const AvgPool2dShape& s, const float* dy, float* dx) {
   const Pool2dShape& p = s.pool;
   memset(dx, 0, size_t(p.h_in * p.w_in) * sizeof(float));
@@ -95,7 +91,7 @@ static void spread_over_windows(const AvgPool2dShape& s, const float* dy, float*
 static void avg_pool2d_backward(const AvgPool2dShape& s, const float* dy, float* dx) {
   const Pool2dShape& p = s.pool;
   const int64_t in = p.h_in * p.w_in, out = p.h_out * p.w_out, kh = p.window.h.kernel, kw = p.window.w.kernel;
-  const bool tiled = tiles(p.window.h, p.h_in, p.h_out) && tiles(p.window.w, p.w_in, p.w_out);
+  const bool tiled = windows_are_tiles(p);
   const float tile_divisor = divisor_of(s, {0, kh, kh}, {0, kw, kw});
   parallel_for(p.planes, pool2d_work(p), [&](int64_t begin, int64_t end) {
     for (int64_t plane = begin; plane < end; plane++) {
@@ -109,40 +105,54 @@ static void avg_pool2d_backward(const AvgPool2dShape& s, const float* dy, float*
   });
 }
 
-// ---- channels-last: one image is one item ---------------------------------------------------------------------------
+// ---- channels-last: one row of outputs is one item
+// -------------------------------------------------------------------
 
-template <typename F>  // f(output, rectangle, divisor) for every output of an image
-static void for_each_window(const AvgPool2dShape& s, const F& f) {
+template <typename F>  // f(output, rectangle, divisor) for the outputs of a row
+static void for_each_window(const AvgPool2dShape& s, int64_t i, const F& f) {
   const Pool2dShape& p = s.pool;
-  for (int64_t i = 0; i < p.h_out; i++) {
-    const Span rows = span_of(p.window.h, p.h_in, i);
-    for (int64_t j = 0; j < p.w_out; j++) {
-      const Span columns = span_of(p.window.w, p.w_in, j);
-      f(i * p.w_out + j, Rectangle{{rows.begin, rows.end}, {columns.begin, columns.end}}, divisor_of(s, rows, columns));
-    }
+  const Span rows = span_of(p.window.h, p.h_in, i);
+  for (int64_t j = 0; j < p.w_out; j++) {
+    const Span columns = span_of(p.window.w, p.w_in, j);
+    f(i * p.w_out + j, Rectangle{{rows.begin, rows.end}, {columns.begin, columns.end}}, divisor_of(s, rows, columns));
   }
+}
+
+template <typename F>  // f(n, i) for the rows of outputs of all images, in parallel
+static void for_each_output_row(const Pool2dShape& p, int64_t c, const F& f) {
+  parallel_for(c == 0 ? 0 : p.planes / c * p.h_out, pool2d_work(p) * c / p.h_out, [&](int64_t begin, int64_t end) {
+    for (int64_t row = begin; row < end; row++) f(row / p.h_out, row % p.h_out);
+  });
 }
 
 static void avg_pool2d_forward_channels_last(const AvgPool2dShape& s, int64_t c, const float* x, float* y) {
   const Pool2dShape& p = s.pool;
   const int64_t in = p.h_in * p.w_in * c, out = p.h_out * p.w_out * c;
-  parallel_for(c == 0 ? 0 : p.planes / c, pool2d_work(p) * c, [&](int64_t begin, int64_t end) {
-    for (int64_t n = begin; n < end; n++)
-      for_each_window(s, [&](int64_t output, const Rectangle& r, float divisor) {
-        mean_of_rectangle_channels_last(x + n * in, p.w_in, c, r, divisor, y + n * out + output * c);
-      });
+  for_each_output_row(p, c, [&](int64_t n, int64_t i) {
+    for_each_window(s, i, [&](int64_t output, const Rectangle& r, float divisor) {
+      mean_of_rectangle_channels_last(x + n * in, p.w_in, c, r, divisor, y + n * out + output * c);
+    });
   });
 }
 
 static void avg_pool2d_backward_channels_last(const AvgPool2dShape& s, int64_t c, const float* dy, float* dx) {
   const Pool2dShape& p = s.pool;
-  const int64_t in = p.h_in * p.w_in * c, out = p.h_out * p.w_out * c;
+  const int64_t in = p.h_in * p.w_in * c, out = p.h_out * p.w_out * c, kh = p.window.h.kernel, kw = p.window.w.kernel;
+  if (windows_are_tiles(p)) {
+    const float divisor = divisor_of(s, {0, kh, kh}, {0, kw, kw});
+    return for_each_output_row(p, c, [&](int64_t n, int64_t i) {
+      spread_over_tiles_channels_last(dy + n * out + i * p.w_out * c, p.w_out, c, kh, kw, divisor,
+                                      dx + n * in + i * kh * p.w_in * c, p.w_in);
+      clear_beyond_tiles_channels_last(p, c, i, dx + n * in);
+    });
+  }
   parallel_for(c == 0 ? 0 : p.planes / c, pool2d_work(p) * c, [&](int64_t begin, int64_t end) {
     memset(dx + begin * in, 0, size_t((end - begin) * in) * sizeof(float));
     for (int64_t n = begin; n < end; n++)
-      for_each_window(s, [&](int64_t output, const Rectangle& r, float divisor) {
-        add_to_rectangle_channels_last(dx + n * in, p.w_in, c, r, divisor, dy + n * out + output * c);
-      });
+      for (int64_t i = 0; i < p.h_out; i++)
+        for_each_window(s, i, [&](int64_t output, const Rectangle& r, float divisor) {
+          add_to_rectangle_channels_last(dx + n * in, p.w_in, c, r, divisor, dy + n * out + output * c);
+        });
   });
 }
 

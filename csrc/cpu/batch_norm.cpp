@@ -80,6 +80,9 @@ static Rows rows_of(int64_t count, int64_t c) {
   return {count * c / kWide, kWide, count * c % kWide};
 }
 
+// Rows that are summed in float.
+static int64_t block_rows(const Rows& r) { return max_of(kLeastBlockRows, min_of(kBlockRows, kBlockFloats / r.width)); }
+
 // Values of the channels in the columns of a row. For `storage` see rows_of.
 static const float* repeated(const float* values, int64_t c, int64_t width, float* storage) {
   if (width == c || !values) return values;
@@ -90,11 +93,10 @@ static const float* repeated(const float* values, int64_t c, int64_t width, floa
 // f(Const<V>, position of the first value, column, rows, lanes) for tiles of V vectors, in blocks of rows from top to
 // bottom. V is `Most` with whole vectors, or 1.
 template <int Most, typename F>
-CONVCORE_INLINE void for_each_tile(const Rows& r, const F& f) {
+CONVCORE_INLINE void for_each_tile(const Rows& r, int64_t block, const F& f) {
   const struct {
     int64_t first, rows, width;
   } parts[] = {{0, r.count, r.width}, {r.count * r.width, r.rest > 0, r.rest}};
-  const int64_t block = max_of(kLeastBlockRows, min_of(kBlockRows, kBlockFloats / r.width));
   for (const auto& part : parts)
     for (int64_t row = 0; row < part.rows; row += block) {
       const int64_t at = part.first + row * r.width, rows = min_of(block, part.rows - row);
@@ -104,16 +106,6 @@ CONVCORE_INLINE void for_each_tile(const Rows& r, const F& f) {
       for (; column < part.width; column += kLanes)
         f(Const<1>{}, at + column, column, rows, min_of<int64_t>(kLanes, part.width - column));
     }
-}
-
-// Tiles of more than one vector have whole ones.
-template <int V>
-CONVCORE_INLINE Vec load_tile(const float* p, int64_t lanes) {
-  return V > 1 ? load(p) : load_lanes(p, lanes);
-}
-template <int V>
-CONVCORE_INLINE void store_tile(float* p, Vec v, int64_t lanes) {
-  V > 1 ? store(p, v) : store_lanes(p, v, lanes);
 }
 
 // Two sums per column, which are added to the channels in the end.
@@ -180,7 +172,7 @@ static void sum_rows(int64_t count, int64_t c, const float* x, const float* pivo
   const bool narrow = r.width != c;
   const float* from = repeated(pivot, c, r.width, storage);
   double *first = narrow ? columns.first : sum, *second = narrow ? columns.second : sum_sq;
-  for_each_tile<kVecs>(r, [&](auto v, int64_t at, int64_t column, int64_t rows, int64_t lanes) {
+  for_each_tile<kVecs>(r, block_rows(r), [&](auto v, int64_t at, int64_t column, int64_t rows, int64_t lanes) {
     sum_tile<decltype(v)::value>(x + at, rows, r.width, lanes, from ? from + column : nullptr, first + column,
                                  second + column);
   });
@@ -267,7 +259,7 @@ static void gradient_rows(int64_t count, int64_t c, const Gradient& g, const flo
   const float* center = repeated(mean, c, r.width, storage);
   double *first = narrow ? columns.first : sum_dz, *second = narrow ? columns.second : sum_dz_x;
   constexpr int kMost = kRegisters >= 32 ? kVecs : kVecs / 2;  // three registers per vector, and three more
-  for_each_tile<kMost>(r, [&](auto v, int64_t at, int64_t column, int64_t rows, int64_t lanes) {
+  for_each_tile<kMost>(r, block_rows(r), [&](auto v, int64_t at, int64_t column, int64_t rows, int64_t lanes) {
     gradient_tile<decltype(v)::value, kMasked, kWritten>(g, at, rows, r.width, lanes, center + column, first + column,
                                                          second + column);
   });
@@ -334,7 +326,10 @@ CONVCORE_INLINE void for_each_normalized(const BatchNormShape& s, int64_t n0, in
   const float* column_values[P];
   for (int k = 0; k < P; k++) column_values[k] = repeated(channel[k], s.c, r.width, storage[k]);
   constexpr int kMost = P * kVecs + 3 <= kRegisters ? kVecs : kVecs / 2;
-  for_each_tile<kMost>(r, [&](auto count, int64_t at, int64_t column, int64_t rows, int64_t lanes) {
+  // Tiles go down the rows only where they are as wide as these. Otherwise memory is better gone through in order: from
+  // rows of 512 bytes, a load would wait for the store eight rows before, whose address has the same last 12 bits.
+  const int64_t block = r.width <= kMost * kLanes ? kBlockRows : 1;
+  for_each_tile<kMost>(r, block, [&](auto count, int64_t at, int64_t column, int64_t rows, int64_t lanes) {
     constexpr int V = decltype(count)::value;
     Vec p[V][P];
 #pragma GCC unroll 4
@@ -463,7 +458,7 @@ static Sums sum_shards(const BatchNormShape& s, const F& body) {
   const size_t bytes = size_t(2 * shards * s.c) * sizeof(double);
   double* memory = static_cast<double*>(thread_workspace(0, bytes));
   memset(memory, 0, bytes);
-  parallel_for(shards, 3 * s.n * s.c * s.plane / shards, [&](int64_t begin, int64_t end) {
+  parallel_for(shards, s.n * s.c * s.plane / shards, [&](int64_t begin, int64_t end) {
     for (int64_t shard = begin; shard < end; shard++) {
       double* sums = memory + 2 * shard * s.c;
       body(s.n * shard / shards, s.n * (shard + 1) / shards, sums, sums + s.c);
@@ -479,7 +474,7 @@ template <typename F>
 static void for_each_block(const BatchNormShape& s, const F& body) {
   const int64_t per_image = max_of<int64_t>(1, s.c * s.plane);
   const int64_t size = (kValuesPerShard + per_image - 1) / per_image, blocks = (s.n + size - 1) / size;
-  parallel_for(blocks, 4 * size * per_image, [&](int64_t begin, int64_t end) {
+  parallel_for(blocks, size * per_image, [&](int64_t begin, int64_t end) {
     for (int64_t block = end; block-- > begin;) body(block * size, min_of(s.n, (block + 1) * size));
   });
 }

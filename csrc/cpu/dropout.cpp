@@ -2,13 +2,13 @@
 //
 // Element i takes number i % 4 of Philox block i / 4. A vector holds one counter word of kLanes / 2 blocks, one per
 // 64-bit lane, so that a round is two widening multiplications for all of them: some 3 instructions per element at 512
-// bits. The four words of a block are interleaved back into element order at the end.
+// bits, which take longer than the memory does. The four words of a block are interleaved back into element order at
+// the end.
 //
 // Source: J. K. Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", SC 2011 (as core/random.h).
 #include "ops/dropout.h"
 
-#include "core/threads.h"
-#include "cpu/vec.h"
+#include "cpu/elementwise.h"
 
 #if defined(__SSE2__)
 #include <immintrin.h>
@@ -51,21 +51,43 @@ constexpr int lane_block(int lane) { return lane / 2 + (lane % 2) * (kBlocks / 2
 
 CONVCORE_INLINE Words splat_words(uint64_t s) { return s + Words{}; }
 
+struct LaneBlocks {
+  uint64_t block[kBlocks];
+};
+constexpr LaneBlocks lane_blocks() {
+  LaneBlocks blocks{};
+  for (int lane = 0; lane < kBlocks; lane++) blocks.block[lane] = uint64_t(lane_block(lane));
+  return blocks;
+}
+
+struct RoundKeys {
+  static constexpr int kRounds = 10;
+  uint64_t first[kRounds], second[kRounds];
+
+  explicit RoundKeys(uint64_t seed) {
+    uint32_t k0 = uint32_t(seed), k1 = uint32_t(seed >> 32);
+    for (int round = 0; round < kRounds; round++, k0 += 0x9E3779B9u, k1 += 0xBB67AE85u) {
+      first[round] = k0;
+      second[round] = k1;
+    }
+  }
+};
+
 // Two vectors of random bits: those of the elements from 4 * block on.
-CONVCORE_INLINE void philox_chunk(RandomKey key, uint64_t block, Bits* first, Bits* second) {
-  Words position{};
-  for (int lane = 0; lane < kBlocks; lane++) position[lane] = block + uint64_t(lane_block(lane));
+CONVCORE_INLINE void philox_chunk(const RoundKeys& keys, uint64_t stream, uint64_t block, Bits* first, Bits* second) {
+  static constexpr LaneBlocks blocks = lane_blocks();
+  Words position;
+  memcpy(&position, blocks.block, sizeof position);
+  position += block;
   // The upper halves of the lanes hold remains of the products; multiply does not read them.
-  Words c0 = position, c1 = position >> 32, c2 = splat_words(key.stream), c3 = c2 >> 32;
-  uint32_t k0 = uint32_t(key.seed), k1 = uint32_t(key.seed >> 32);
-  for (int round = 0; round < 10; round++) {
+  Words c0 = position, c1 = position >> 32, c2 = splat_words(stream), c3 = c2 >> 32;
+#pragma GCC unroll 10
+  for (int round = 0; round < RoundKeys::kRounds; round++) {
     const Words a = multiply(c0, splat_words(0xD2511F53u)), b = multiply(c2, splat_words(0xCD9E8D57u));
-    c0 = (b >> 32) ^ c1 ^ splat_words(k0);
+    c0 = (b >> 32) ^ c1 ^ splat_words(keys.first[round]);
     c1 = b;
-    c2 = (a >> 32) ^ c3 ^ splat_words(k1);
+    c2 = (a >> 32) ^ c3 ^ splat_words(keys.second[round]);
     c3 = a;
-    k0 += 0x9E3779B9u;
-    k1 += 0xBB67AE85u;
   }
   const Words low = splat_words(0xffffffffu), head = (c0 & low) | c1 << 32, tail = (c2 & low) | c3 << 32;
   *first = (Bits)pairs_first(head, tail);
@@ -77,20 +99,18 @@ CONVCORE_INLINE Vec masked(Vec x, Bits bits, const DropoutMask& mask) {
   return x * select(kept, splat(mask.scale), Vec{});  // a product, so that NaN stays
 }
 
-static void dropout_apply(int64_t count, const DropoutMask& mask, const float* x, float* y) {
-  parallel_for((count + kChunk - 1) / kChunk, 8 * kChunk, [&](int64_t begin, int64_t end) {
+static void dropout_apply(int64_t count, const DropoutMask& given, const float* x, float* y) {
+  parallel_for((count + kChunk - 1) / kChunk, 2 * kChunk, [=](int64_t begin, int64_t end) {
+    const DropoutMask mask = given;  // local, as the keys: vectors that are stored may alias all other memory
+    const RoundKeys keys(mask.key.seed);
     for (int64_t chunk = begin; chunk < end; chunk++) {
       const int64_t i = chunk * kChunk, left = count - i;
       Bits bits[2];
-      philox_chunk(mask.key, uint64_t(chunk) * kBlocks, &bits[0], &bits[1]);
-      if (left >= kChunk) {
-        store(y + i, masked(load(x + i), bits[0], mask));
-        store(y + i + kLanes, masked(load(x + i + kLanes), bits[1], mask));
-        continue;
-      }
+      philox_chunk(keys, mask.key.stream, uint64_t(chunk) * kBlocks, &bits[0], &bits[1]);
+#pragma GCC unroll 2
       for (int64_t half = 0; half < 2; half++) {
-        const int64_t at = half * kLanes, lanes = max_of<int64_t>(0, min_of<int64_t>(kLanes, left - at));
-        if (lanes > 0) store_partial(y + i + at, masked(load_partial(x + i + at, lanes), bits[half], mask), lanes);
+        const int64_t at = i + half * kLanes, lanes = min_of<int64_t>(kLanes, left - half * kLanes);
+        if (lanes > 0) store_lanes(y + at, masked(load_lanes(x + at, lanes), bits[half], mask), lanes);
       }
     }
   });

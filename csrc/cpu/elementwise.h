@@ -19,11 +19,18 @@ CONVCORE_INLINE void store_lanes(float* p, Vec v, int64_t lanes) {
     store_partial(p, v, lanes);
 }
 
-// True in the first `lanes` lanes.
-CONVCORE_INLINE IntVec lanes_below(int64_t lanes) {
-  static const int32_t index[16] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
-  return load_int(index) < splat_int(int32_t(lanes));
+// One of V vectors that are gone through together: when there are several, all are whole.
+template <int V>
+CONVCORE_INLINE Vec load_tile(const float* p, int64_t lanes) {
+  return V > 1 ? load(p) : load_lanes(p, lanes);
 }
+template <int V>
+CONVCORE_INLINE void store_tile(float* p, Vec v, int64_t lanes) {
+  V > 1 ? store(p, v) : store_lanes(p, v, lanes);
+}
+
+// True in the first `lanes` lanes.
+CONVCORE_INLINE IntVec lanes_below(int64_t lanes) { return lane_numbers() < splat_int(int32_t(lanes)); }
 
 // body(i, lanes) for i = 0, kLanes, 2 kLanes, ... < count, on the calling thread.
 template <typename F>

@@ -3,18 +3,9 @@
 // Cost per element: SGD 2 to 4 multiply-adds, Adam some 8 operations with a root and a division; memory decides.
 #include "ops/optimizer.h"
 
-#include "core/threads.h"
-#include "cpu/vec.h"
+#include "cpu/elementwise.h"
 
 namespace convcore::cpu::CONVCORE_ISA {
-
-// Calls update(first element, lanes) for each vector; the last one may be partial.
-template <typename Update>
-static void for_each_vector(int64_t count, int64_t work, const Update& update) {
-  parallel_for((count + kLanes - 1) / kLanes, work * kLanes, [&](int64_t begin, int64_t end) {
-    for (int64_t v = begin; v < end; v++) update(v * kLanes, min_of<int64_t>(kLanes, count - v * kLanes));
-  });
-}
 
 // The gradient with weight decay. Without it the parameter stays out, so that an infinite one does not make NaN.
 CONVCORE_INLINE Vec decayed(Vec grad, Vec param, float weight_decay) {
@@ -22,7 +13,7 @@ CONVCORE_INLINE Vec decayed(Vec grad, Vec param, float weight_decay) {
 }
 
 static void optimizer_sgd(int64_t count, const SgdFactors& f, float* param, const float* grad, float* buffer) {
-  for_each_vector(count, buffer ? 6 : 4, [&](int64_t i, int64_t lanes) {
+  parallel_for_each_vector(count, 2, [&](int64_t i, int64_t lanes) {
     const Vec p = load_partial(param + i, lanes);
     Vec g = decayed(load_partial(grad + i, lanes), p, f.weight_decay);
     if (buffer) {
@@ -37,7 +28,7 @@ static void optimizer_sgd(int64_t count, const SgdFactors& f, float* param, cons
 
 static void optimizer_adam(int64_t count, const AdamFactors& f, float* param, const float* grad, float* mean,
                            float* square) {
-  for_each_vector(count, 20, [&](int64_t i, int64_t lanes) {
+  parallel_for_each_vector(count, 3, [&](int64_t i, int64_t lanes) {
     const Vec p = load_partial(param + i, lanes);
     const Vec g = decayed(load_partial(grad + i, lanes), p, f.weight_decay);
     const Vec old_mean = load_partial(mean + i, lanes), old_square = load_partial(square + i, lanes);

@@ -179,18 +179,21 @@ CONVCORE_INLINE Vec load_between(const float* p, int64_t begin, int64_t end) {
 #if defined(__AVX512F__)
 #define CONVCORE_LANES 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15
 #define CONVCORE_EVEN_LANES 0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30
+#define CONVCORE_ODD_LANES 1, 3, 5, 7, 9, 11, 13, 15, 17, 19, 21, 23, 25, 27, 29, 31
 #define CONVCORE_EVEN_THEN_ODD_LANES 0, 2, 4, 6, 8, 10, 12, 14, 17, 19, 21, 23, 25, 27, 29, 31
 #define CONVCORE_ZIP_LOW 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23
 #define CONVCORE_ZIP_HIGH 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31
 #elif defined(__AVX2__)
 #define CONVCORE_LANES 0, 1, 2, 3, 4, 5, 6, 7
 #define CONVCORE_EVEN_LANES 0, 2, 4, 6, 8, 10, 12, 14
+#define CONVCORE_ODD_LANES 1, 3, 5, 7, 9, 11, 13, 15
 #define CONVCORE_EVEN_THEN_ODD_LANES 0, 2, 4, 6, 9, 11, 13, 15
 #define CONVCORE_ZIP_LOW 0, 8, 1, 9, 2, 10, 3, 11
 #define CONVCORE_ZIP_HIGH 4, 12, 5, 13, 6, 14, 7, 15
 #else
 #define CONVCORE_LANES 0, 1, 2, 3
 #define CONVCORE_EVEN_LANES 0, 2, 4, 6
+#define CONVCORE_ODD_LANES 1, 3, 5, 7
 #define CONVCORE_EVEN_THEN_ODD_LANES 0, 2, 5, 7
 #define CONVCORE_ZIP_LOW 0, 4, 1, 5
 #define CONVCORE_ZIP_HIGH 2, 6, 3, 7
@@ -225,6 +228,15 @@ CONVCORE_INLINE Vec load_every_second(const float* p, int64_t count) {
   if (read <= kLanes) return CONVCORE_SHUFFLE(load_partial(p, read), Vec{}, CONVCORE_EVEN_LANES);
   const Vec low = load(p), high = load_partial(p + kLanes, read - kLanes);
   return CONVCORE_SHUFFLE(low, high, CONVCORE_EVEN_LANES);
+}
+
+// even = p[0], p[2], p[4], ... and odd = p[1], p[3], p[5], ... for the first `count` lanes (1 <= count <= kLanes).
+CONVCORE_INLINE void load_pairs(const float* p, int64_t count, Vec* even, Vec* odd) {
+  const int64_t second = 2 * count - kLanes;  // floats of the second vector
+  const Vec low = second >= 0 ? load(p) : load_partial(p, 2 * count);
+  const Vec high = second == kLanes ? load(p + kLanes) : second > 0 ? load_partial(p + kLanes, second) : Vec{};
+  *even = CONVCORE_SHUFFLE(low, high, CONVCORE_EVEN_LANES);
+  *odd = CONVCORE_SHUFFLE(low, high, CONVCORE_ODD_LANES);
 }
 
 // p[0] = even[0], p[1] = odd[0], p[2] = even[1], ... for the first `count` lanes (0 <= count <= kLanes).

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 
 import convcore.functional as F
-from convcore import _core, reference
+from convcore import reference
 from helpers import assert_same_bits_at_any_thread_count, floats, numeric_gradient
 from pooling_cases import pooling_cases
 
@@ -30,7 +30,7 @@ def check_against_reference(axes, shape, arguments, x):
     want, want_indices = reference_forward(x.astype(np.float64), **arguments, return_indices=True)
     y, indices = forward(x, **arguments, return_indices=True)
     assert y.dtype == np.float32
-    assert indices.dtype == np.int64
+    assert indices.dtype == np.int32
     np.testing.assert_array_equal(y, want)
     np.testing.assert_array_equal(indices, want_indices)
     np.testing.assert_array_equal(forward(x, **arguments), want)
@@ -40,7 +40,7 @@ def check_against_reference(axes, shape, arguments, x):
     for dx in (
         backward(dy, x, **arguments),
         backward(dy, x, **arguments, indices=indices),
-        backward(dy, x, **arguments, indices=indices.astype(np.int32)),
+        backward(dy, x, **arguments, indices=indices.astype(np.int64)),
     ):
         assert dx.dtype == np.float32
         np.testing.assert_array_equal(dx, want_dx)
@@ -131,16 +131,6 @@ def test_max_pool2d_accepts_strided_and_read_only_arrays(rng):
     np.testing.assert_array_equal(F.max_pool2d_backward(dy, x, 2), want)
     strided = np.repeat(indices, 2, axis=3)[..., ::2]
     np.testing.assert_array_equal(F.max_pool2d_backward(dy, x, 2, indices=strided), want)
-
-
-def test_max_pool2d_core_keeps_indices_in_32_bits():
-    windows = [(2, 2, 0, 0, 1)] * 2
-    x = shuffled((1, 2, 4, 6))
-    y, indices = _core.max_pool2d_forward("max_pool2d", x, windows, False, True)
-    assert indices.dtype == np.int32
-    dx = _core.max_pool2d_backward("max_pool2d", y, x.shape, None, indices, windows, False)
-    np.testing.assert_array_equal(dx, F.max_pool2d_backward(y, x, 2))
-    assert _core.max_pool2d_forward("max_pool2d", x, windows, False, False)[1] is None
 
 
 def test_max_pool2d_accepts_a_window_far_larger_than_the_image():
@@ -314,7 +304,7 @@ def test_max_pool2d_rejects(call, error, message):
 def test_max_pool2d_backward_rejects_indices_outside_their_windows(arguments, bad):
     y, indices = F.max_pool2d(X, *arguments, return_indices=True)
     for position in ((0, 0, 0, 0), (1, 2, 1, 2)):
-        wrong = indices.copy()
+        wrong = indices.astype(np.int64)
         wrong[position] = bad
         with pytest.raises(
             ValueError, match=r"max_pool2d_backward: indices (do not belong|has a value)"
@@ -371,6 +361,7 @@ def test_max_pool_edge_cases_match_torch(torch):
 def test_max_pool2d_backward_rejects_indices_beyond_32_bits(order, rng):
     x = order(floats(rng, 2, 3, 4, 4))
     y, indices = F.max_pool2d(x, 2, return_indices=True)
+    indices = indices.astype(np.int64)
     indices[1, 2, 0, 1] = 2**40
     with pytest.raises(ValueError, match="indices has a value that is too large: expected 32-bit"):
         F.max_pool2d_backward(y, x, 2, indices=indices)

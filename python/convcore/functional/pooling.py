@@ -20,7 +20,7 @@ from convcore.functional._arguments import (
     to_tuple,
 )
 
-IndexArray = npt.NDArray[np.int64]
+IndexArray = npt.NDArray[np.int32]
 IntArray = npt.NDArray[Any]
 #: One size or (height, width); None keeps the size of the input.
 OutputSize = int | Sequence[int | None] | None
@@ -65,22 +65,7 @@ def _max_pool(
     op: str, x: FloatArray, windows: Windows, ceil_mode: bool, return_indices: bool
 ) -> Any:
     y, indices = _core.max_pool2d_forward(op, x, windows, bool(ceil_mode), bool(return_indices))
-    return y if indices is None else (y, indices.astype(np.int64))
-
-
-def _max_pool_keeping_int32(
-    op: str,
-    x: FloatArray,
-    axes: int,
-    kernel_size: IntOrPair,
-    stride: IntOrPair | None,
-    padding: Padding,
-    dilation: IntOrPair,
-    ceil_mode: bool,
-) -> Any:
-    """Return y and the indices as the kernel makes them: half the memory, for the layers."""
-    windows = _windows(op, x, axes, kernel_size, stride, padding, dilation)
-    return _core.max_pool2d_forward(op, x, windows, ceil_mode, True)
+    return y if indices is None else (y, indices)
 
 
 def _max_pool_backward(
@@ -157,7 +142,7 @@ def max_pool2d(
         ``H_out = floor((H_in + padding - dilation * (kernel_size - 1) - 1) / stride) + 1``, where
         padding counts both sides; ceil in place of floor with `ceil_mode`, less a window that
         would begin in the padding after the image.
-    indices : ndarray, shape (N, C, H_out, W_out), int64
+    indices : ndarray, shape (N, C, H_out, W_out), int32
         ``h * W_in + w`` of the largest value, without padding; only with `return_indices`.
 
     Raises
@@ -305,7 +290,7 @@ def max_pool1d(
     -------
     y : ndarray, shape (N, C, W_out), float32
         W_out as in `max_pool2d`.
-    indices : ndarray, shape (N, C, W_out), int64
+    indices : ndarray, shape (N, C, W_out), int32
         Position of the largest value; only with `return_indices`.
 
     Raises

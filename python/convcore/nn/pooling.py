@@ -7,7 +7,6 @@ from typing import Any
 
 import convcore.functional as F
 from convcore.functional._arguments import FloatArray, IntOrPair, is_sequence, to_tuple
-from convcore.functional.pooling import _max_pool_keeping_int32
 from convcore.nn import _checks as check
 from convcore.nn.module import Module
 
@@ -79,8 +78,7 @@ class _MaxPool(_Pool):
             self._keep()
             y: FloatArray = self._forward(x, *self._arguments())
             return y
-        op = f"max_pool{self._axes}d"
-        y, indices = _max_pool_keeping_int32(op, x, self._axes, *self._arguments())
+        y, indices = self._forward(x, *self._arguments(), return_indices=True)
         self._keep(x, indices)
         return y
 
