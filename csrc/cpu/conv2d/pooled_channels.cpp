@@ -108,9 +108,17 @@ struct FilterParts {
   }
 };
 
+// The largest number of taps up to kTaps that divides the kernel's width: 5, 3, 1 of the usual widths, 1 of 7.
+int64_t taps_at_once(int64_t kw) {
+  for (int64_t taps = kTaps; taps > 1; taps--)
+    if (kw % taps == 0) return taps;
+  return 1;
+}
+
 int64_t groups(const ConvPoolShape& s) { return ceil_div(s.c_in, kHalf); }
 
-// Forward: (panel, kernel row, input channel, kernel column, output channel) and the bias, zeros past the last channel.
+// Forward: (panel, kernel row, taps at once, input channel, tap, output channel) and the bias, zeros past the last
+// channel.
 // Backward, for each part of the filters and group of input channels: (output channel, column of the winner) copies of
 // a row of zeros and the rows of the filter; a row of zeros at the end.
 struct PackedChannels {
@@ -133,84 +141,99 @@ struct PackedChannels {
 
 int64_t packed_floats(const ConvPoolShape& s) { return PackedChannels(s, nullptr).floats; }
 
-// The copies of one part of the filters for the input channels [c0, c0 + count).
-void pack_backward(const ConvPoolShape& s, const FilterPart& part, const float* w, int64_t c0, int64_t count,
-                   float* to) {
-  for (int64_t k = 0; k < s.c_out; k++)
-    for (int64_t column = 0; column < 2; column++) {
-      float* copy = to + (2 * k + column) * part.copy_floats() + part.row_floats();
-      for (int64_t c = 0; c < count; c++)
-        for (int64_t r = 0; r < part.rows; r++) {
-          const float* from = w + ((k * s.c_in + c0 + c) * s.kh + part.r0 + r) * s.kw + part.t0;
-          for (int64_t t = 0; t < part.taps; t++) copy[r * part.row_floats() + (t + column) * kHalf + c] = from[t];
-        }
+int64_t forward_place(const ConvPoolShape& s, int64_t at_once, int64_t c, int64_t tap) {
+  return (tap / at_once * s.c_in * at_once + c * at_once + tap % at_once) * kLanes;
+}
+
+// kLanes taps by kLanes output channels at a time, turned in registers.
+void pack_forward(const ConvPoolShape& s, const float* w, float* to) {
+  const int64_t taps = s.kh * s.kw, terms = s.c_in * taps, at_once = taps_at_once(s.kw);
+  for (int64_t k = 0; k < s.c_out; k += kLanes, to += terms * kLanes)
+    for (int64_t first = 0; first < terms; first += kLanes) {
+      const int64_t count = min_of<int64_t>(kLanes, terms - first), filters = min_of<int64_t>(kLanes, s.c_out - k);
+      Vec block[kLanes];
+#pragma GCC unroll 16
+      for (int l = 0; l < kLanes; l++)
+        block[l] = l < filters ? load_partial(w + (k + l) * terms + first, count) : Vec{};
+      transpose(block);
+      for (int64_t l = 0; l < count; l++) {
+        const int64_t c = (first + l) / taps, tap = (first + l) % taps;
+        store(to + forward_place(s, at_once, c, tap), block[l]);
+      }
     }
+}
+
+// The copies of one part of the filters for the input channels [c0, c0 + count): the left ones from `forward`, the
+// right ones from them. A row of a copy is (tap, channel of the group).
+void pack_backward(const ConvPoolShape& s, const FilterPart& part, const float* forward, int64_t c0, int64_t count,
+                   float* to) {
+  const int64_t at_once = taps_at_once(s.kw), panel_floats = s.kh * s.kw * s.c_in * kLanes;
+  const int64_t copy = part.copy_floats(), row = part.row_floats();
+  for (int64_t panel = 0; panel < panels(s); panel++, forward += panel_floats)
+    for (int64_t r = 0; r < part.rows; r++)
+      for (int64_t v = 0; v < part.vecs(); v++) {
+        Vec block[kLanes];
+#pragma GCC unroll 16
+        for (int l = 0; l < kLanes; l++) {
+          const int64_t t = 2 * v + l / kHalf, c = c0 + l % kHalf, tap = (part.r0 + r) * s.kw + part.t0 + t;
+          block[l] = t < part.taps && l % kHalf < count ? load(forward + forward_place(s, at_once, c, tap)) : Vec{};
+        }
+        transpose(block);
+        float* left = to + 2 * panel * kLanes * copy + (r + 1) * row + v * kLanes;
+#pragma GCC unroll 16
+        for (int l = 0; l < kLanes; l++) {
+          store(left + 2 * l * copy, block[l]);
+          // One pixel to the right. What leaves the row are zeros on the row of zeros or the row that comes next.
+          store(left + (2 * l + 1) * copy + kHalf, block[l]);
+        }
+      }
 }
 
 void pack(const ConvPoolShape& s, const float* w, const float* b, float* packed) {
   const PackedChannels to(s, packed);
-  memset(packed, 0, size_t(to.floats) * sizeof(float));
-  for (int64_t k = 0; k < s.c_out; k++) {
-    float* panel = to.forward + k / kLanes * s.kh * s.c_in * s.kw * kLanes + k % kLanes;
-    for (int64_t c = 0; c < s.c_in; c++)
-      for (int64_t r = 0; r < s.kh; r++)
-        for (int64_t t = 0; t < s.kw; t++)
-          panel[((r * s.c_in + c) * s.kw + t) * kLanes] = w[((k * s.c_in + c) * s.kh + r) * s.kw + t];
-    to.bias[k] = b ? b[k] : 0;
-  }
+  pack_forward(s, w, to.forward);
+  for (int64_t k = 0; k < panels(s) * kLanes; k++) to.bias[k] = b && k < s.c_out ? b[k] : 0;
   const FilterParts filters(s);
   float* backward = to.backward;
   for (int64_t p = 0; p < filters.count(); p++)
     for (int64_t g = 0; g < groups(s); g++) {
       const FilterPart part = filters.at(p);
-      pack_backward(s, part, w, g * kHalf, min_of<int64_t>(kHalf, s.c_in - g * kHalf), backward);
+      memset(backward, 0, size_t(PackedChannels::group_floats(s, part)) * sizeof(float));
+      pack_backward(s, part, to.forward, g * kHalf, min_of<int64_t>(kHalf, s.c_in - g * kHalf), backward);
       backward += PackedChannels::group_floats(s, part);
     }
 }
 
 // ---- forward ------------------------------------------------------------------------------------------------------
 
-template <int P, int K>
-struct ForwardTile {
-  Vec acc[2][2 * P];
-
-  inline __attribute__((always_inline)) void fill(Vec bias) {
-#pragma GCC unroll 16
-    for (int q = 0; q < 2 * P; q++) acc[0][q] = acc[1][q] = bias;
-  }
-
-  // K taps of one kernel row and input channel. x: the pixel of the first result under the first tap.
-  inline __attribute__((always_inline)) void multiply_add(const float* x, int64_t row, int64_t pixel, const float* w) {
-    Vec taps[K];
-#pragma GCC unroll 8
-    for (int t = 0; t < K; t++) taps[t] = load(w + t * kLanes);
-#pragma GCC unroll 16
-    for (int q = 0; q < 2 * P + K - 1; q++, x += pixel) {
-      const Vec x0 = splat(x[0]), x1 = splat(x[row]);
-#pragma GCC unroll 8
-      for (int t = 0; t < K; t++)
-        if (q - t >= 0 && q - t < 2 * P) acc[0][q - t] += x0 * taps[t];
-#pragma GCC unroll 8
-      for (int t = 0; t < K; t++)
-        if (q - t >= 0 && q - t < 2 * P) acc[1][q - t] += x1 * taps[t];
-    }
-  }
-};
-
-// P pooled pixels of one panel, K taps of a kernel row at a time (kw = K * parts of it).
+// P pooled pixels of one panel, K taps of a kernel row at a time.
 template <int P, int K>
 void pool_pixels(const ConvPoolShape& s, const Pixels& x, const float* w, Vec bias, float* y, int64_t y_pixel,
                  int64_t lanes, PoolMask* mask) {
-  ForwardTile<P, K> tile;
-  tile.fill(bias);
+  Vec acc[2][2 * P];
+#pragma GCC unroll 16
+  for (int q = 0; q < 2 * P; q++) acc[0][q] = acc[1][q] = bias;
   for (int64_t r = 0; r < s.kh; r++)
-    for (int64_t c = 0; c < s.c_in; c++)
-      for (int64_t t = 0; t < s.kw; t += K, w += K * kLanes)
-        tile.multiply_add(x.data + r * x.row + t * x.pixel + c, x.row, x.pixel, w);
+    for (int64_t t = 0; t < s.kw; t += K) {
+      const float* top = x.data + r * x.row + t * x.pixel;
+      for (int64_t c = 0; c < s.c_in; c++, top++, w += K * kLanes) {
+        Vec taps[K];
+#pragma GCC unroll 8
+        for (int k = 0; k < K; k++) taps[k] = load(w + k * kLanes);
+#pragma GCC unroll 16
+        for (int q = 0; q < 2 * P + K - 1; q++)
+#pragma GCC unroll 2
+          for (int e = 0; e < 2; e++) {
+            const Vec pixel = splat(top[e * x.row + q * x.pixel]);
+#pragma GCC unroll 8
+            for (int k = 0; k < K; k++)
+              if (q - k >= 0 && q - k < 2 * P) acc[e][q - k] += pixel * taps[k];
+          }
+      }
+    }
 #pragma GCC unroll 8
   for (int p = 0; p < P; p++) {
-    const Vec pooled = pool_and_rectify(tile.acc[0][2 * p], tile.acc[0][2 * p + 1], tile.acc[1][2 * p],
-                                        tile.acc[1][2 * p + 1], mask + p);
+    const Vec pooled = pool_and_rectify(acc[0][2 * p], acc[0][2 * p + 1], acc[1][2 * p], acc[1][2 * p + 1], mask + p);
     store_partial(y + p * y_pixel, pooled, lanes);
   }
 }
@@ -229,13 +252,6 @@ struct ForwardScratch {
 // Masks: (panel, output).
 int64_t masks(const ConvPoolShape& s) { return panels(s) * outputs(s); }
 int64_t mask_bytes(const ConvPoolShape& s) { return masks(s) * int64_t(sizeof(PoolMask)); }
-
-// The largest number of taps up to kTaps that divides the kernel's width: 5, 3, 1 of the usual widths, 1 of 7.
-int64_t taps_at_once(int64_t kw) {
-  for (int64_t taps = kTaps; taps > 1; taps--)
-    if (kw % taps == 0) return taps;
-  return 1;
-}
 
 // One panel of one image; y: its first channel of the first pixel.
 void pool_panel(const ConvPoolShape& s, const Pixels& x, const float* w, const float* bias, float* y, int64_t y_pixel,
@@ -454,16 +470,31 @@ void add_input_gradient(const ConvPoolShape& s, const BackwardScratch& scratch, 
   }
 }
 
-// Takes the padding off dx; what no window saw is zero.
+// Takes the padding off dx; what no window saw is zero. Channels of a group lie kHalf floats per pixel in the windows,
+// c_in in dx.
 void crop_to_input(const ConvPoolShape& s, const float* windows, float* dx) {
-  for (int64_t h = 0; h < s.h_in; h++)
-    for (int64_t w = 0; w < s.w_in; w++) {
-      const int64_t row = h + s.pad_top, column = w + s.pad_left;
-      const bool seen = row < seen_rows(s) && column < seen_columns(s);
-      const float* from = windows + (row * window_pairs(s) + column / 2) * kLanes + column % 2 * kHalf;
-      for (int64_t g = 0; g < groups(s); g++, from += window_floats(s))
-        for (int64_t c = 0; c < min_of<int64_t>(kHalf, s.c_in - g * kHalf); c++) *dx++ = seen ? from[c] : 0;
+  const int64_t rows = max_of<int64_t>(0, min_of(s.h_in, seen_rows(s) - s.pad_top));
+  const int64_t columns = max_of<int64_t>(0, min_of(s.w_in, seen_columns(s) - s.pad_left));
+  for (int64_t h = 0; h < s.h_in; h++, dx += s.w_in * s.c_in) {
+    const int64_t seen = h < rows ? columns : 0;
+    memset(dx + seen * s.c_in, 0, size_t((s.w_in - seen) * s.c_in) * sizeof(float));
+    for (int64_t g = 0; g < groups(s); g++) {
+      const float* from =
+          windows + g * window_floats(s) + (h + s.pad_top) * window_pairs(s) * kLanes + s.pad_left * kHalf;
+      const int64_t c0 = g * kHalf, count = min_of<int64_t>(kHalf, s.c_in - c0);
+      if (groups(s) == 1) {  // two pixels in one store
+        const IntVec lanes = lane_numbers();
+        const IntVec packed = select_int(lanes < splat_int(int32_t(count)), lanes, lanes + (kHalf - int32_t(count)));
+        for (int64_t w = 0; w < seen; w += 2, from += kLanes) {
+          const Vec two = w + 1 < seen ? load(from) : load_partial(from, kHalf);
+          store_partial(dx + w * count, __builtin_shuffle(two, packed), w + 1 < seen ? 2 * count : count);
+        }
+      } else {
+        for (int64_t w = 0; w < seen; w++, from += kHalf)
+          store_partial(dx + w * s.c_in + c0, load_partial(from, count), count);
+      }
     }
+  }
 }
 
 void backward(const ConvPoolShape& s, const float* dy, const void* mask, const float* x, const float* packed, float* dx,
@@ -494,15 +525,18 @@ void sum_gradients(const ConvPoolShape& s, const float* const* gradients, int64_
     return sum;
   };
   for (int64_t k = 0; k < s.c_out; k++)
-    for (int64_t r = 0; r < s.kh; r++)
+    for (int64_t r = 0; r < s.kh; r++) {
+      float* to = dw + (k * s.c_in * s.kh + r) * s.kw;
+      int64_t c = 0, t = 0;
       for (int64_t v = 0; v < patch_floats(s); v += kLanes) {
         float values[kLanes];
         store(values, total(k * filter_floats(s) + r * patch_pitch(s) + v));
         for (int64_t l = 0; l < min_of<int64_t>(kLanes, patch_floats(s) - v); l++) {
-          const int64_t t = (v + l) / s.c_in, c = (v + l) % s.c_in;
-          dw[((k * s.c_in + c) * s.kh + r) * s.kw + t] = values[l];
+          to[c * s.kh * s.kw + t] = values[l];
+          if (++c == s.c_in) c = 0, t++;
         }
       }
+    }
   for (int64_t k = 0; k < s.c_out; k += kLanes)
     store_partial(db + k, total(s.c_out * filter_floats(s) + k), min_of<int64_t>(kLanes, s.c_out - k));
 }
