@@ -36,6 +36,7 @@ struct Interleaving {
   int32_t* masks;  // (vector of the result, pair of vectors): bits of the lanes that come from the pair
   static int64_t floats(int64_t c) { return c * pairs(c) * (kLanes + 1); }
   static int64_t pairs(int64_t c) { return (c + 1) / 2; }
+  static constexpr int kMostPairs = kConvPoolFewChannels / 2;
 
   Interleaving(int64_t c, float* memory)
       : lanes(reinterpret_cast<int32_t*>(memory)), masks(lanes ? lanes + c * pairs(c) * kLanes : nullptr) {}
@@ -49,16 +50,19 @@ struct Interleaving {
 
   // Reads an even number of vectors.
   void apply(int64_t c, const float* from, float* to) const {
-    for (int64_t v = 0; v < c; v++) {
-      Vec result{};
-      for (int64_t p = 0; p < pairs(c); p++) {
-        const float* pair = from + 2 * p * kLanes;
-        const Vec part =
-            __builtin_shuffle(load(pair), load(pair + kLanes), load_int(lanes + (v * pairs(c) + p) * kLanes));
-        result = select(mask_of_bits(uint16_t(masks[v * pairs(c) + p])), part, result);
+    with_count<kMostPairs>(pairs(c), [&](auto pair_count) {
+      for (int64_t v = 0; v < c; v++) {
+        Vec result{};
+#pragma GCC unroll 8
+        for (int p = 0; p < pair_count.value; p++) {
+          const int64_t entry = v * pair_count.value + p;
+          const Vec part = __builtin_shuffle(load(from + 2 * p * kLanes), load(from + (2 * p + 1) * kLanes),
+                                             load_int(lanes + entry * kLanes));
+          result = select(mask_of_bits(uint16_t(masks[entry])), part, result);
+        }
+        store(to + v * kLanes, result);
       }
-      store(to + v * kLanes, result);
-    }
+    });
   }
 };
 
@@ -117,26 +121,41 @@ void pack(const ConvPoolShape& s, const float* w, const float* b, float* packed)
 
 // ---- input --------------------------------------------------------------------------------------------------------
 
-// Even and odd columns of kLanes pairs from column `at` of a row of w_in pixels on, zero outside.
+// kLanes pairs of neighbouring columns of a row, from column `at` on: which of them lie on the image, and their even
+// and odd columns, zero outside.
+struct PairsOnImage {
+  int64_t at;
+  LaneMask low, high;
+  PairsOnImage(const ConvPoolShape& s, int64_t at_)
+      : at(at_), low(lanes_between(-at_, s.w_in - at_)), high(lanes_between(-at_ - kLanes, s.w_in - at_ - kLanes)) {}
+};
 struct Pairs {
   Vec even, odd;
 };
-CONVCORE_INLINE Pairs load_pairs(const float* row, int64_t at, int64_t w_in) {
-  const Vec low = load_between(row + at, -at, w_in - at);
-  const Vec high = load_between(row + at + kLanes, -at - kLanes, w_in - at - kLanes);
-  return {__builtin_shuffle(low, high, 2 * lane_numbers()), __builtin_shuffle(low, high, 2 * lane_numbers() + 1)};
+CONVCORE_INLINE Pairs load_pairs(const float* row, const PairsOnImage& where) {
+  const Vec a = load_where(where.low, row + where.at), b = load_where(where.high, row + where.at + kLanes);
+  return {__builtin_shuffle(a, b, 2 * lane_numbers()), __builtin_shuffle(a, b, 2 * lane_numbers() + 1)};
 }
 
-CONVCORE_INLINE void spread_row(const float* row, int64_t start, int64_t w_in, int64_t kw, float* to) {
-  Pairs here = load_pairs(row, start, w_in), next = load_pairs(row, start + 2 * kLanes, w_in);
-  int64_t shift = 0;
-  for (int64_t q = 0; q <= kw; q += 2) {
-    const IntVec lanes = lane_numbers() + splat_int(int32_t(shift));
-    store(to + q * kLanes, __builtin_shuffle(here.even, next.even, lanes));
-    if (q < kw) store(to + (q + 1) * kLanes, __builtin_shuffle(here.odd, next.odd, lanes));
-    if (++shift == kLanes) {
-      here = next, shift = 0;
-      next = load_pairs(row, start + (q + 2) + 2 * kLanes, w_in);
+// All rows of one channel, for the columns q0 .. q0 + 2 * kLanes - 1 of the windows as far as there are so many.
+CONVCORE_INLINE void spread_rows(const ConvPoolShape& s, const float* image, int64_t start, int64_t q0, float* to) {
+  const int64_t pitch = spread_pitch(s), q_end = min_of(s.kw + 1, q0 + 2 * kLanes);
+  const PairsOnImage first(s, start + q0), second(s, start + q0 + 2 * kLanes);
+  const bool reaches = first.at + 2 * kLanes < s.w_in && q_end > q0 + 2;  // into the second vector
+  for (int64_t row = 0; row < seen_rows(s); row++, to += pitch) {
+    const int64_t h = row - s.pad_top;
+    if (h < 0 || h >= s.h_in) {
+      for (int64_t q = q0; q < q_end; q++) store(to + q * kLanes, Vec{});
+      continue;
+    }
+    const Pairs here = load_pairs(image + h * s.w_in, first);
+    const Pairs next = reaches ? load_pairs(image + h * s.w_in, second) : Pairs{Vec{}, Vec{}};
+    store(to + q0 * kLanes, here.even);
+    if (q0 + 1 < q_end) store(to + (q0 + 1) * kLanes, here.odd);
+    IntVec lanes = lane_numbers() + 1;
+    for (int64_t q = q0 + 2; q < q_end; q += 2, lanes += 1) {
+      store(to + q * kLanes, __builtin_shuffle(here.even, next.even, lanes));
+      if (q + 1 < q_end) store(to + (q + 1) * kLanes, __builtin_shuffle(here.odd, next.odd, lanes));
     }
   }
 }
@@ -145,13 +164,8 @@ CONVCORE_INLINE void spread_row(const float* row, int64_t start, int64_t w_in, i
 void spread(const ConvPoolShape& s, const float* image, int64_t block, float* to) {
   const int64_t start = 2 * kLanes * block - s.pad_left;
   for (int64_t c = 0; c < s.c_in; c++)
-    for (int64_t row = 0; row < seen_rows(s); row++, to += spread_pitch(s)) {
-      const int64_t h = row - s.pad_top;
-      if (h < 0 || h >= s.h_in)
-        memset(to, 0, size_t(spread_pitch(s)) * sizeof(float));
-      else
-        spread_row(image + (c * s.h_in + h) * s.w_in, start, s.w_in, s.kw, to);
-    }
+    for (int64_t q = 0; q <= s.kw; q += 2 * kLanes)
+      spread_rows(s, image + c * s.h_in * s.w_in, start, q, to + c * seen_rows(s) * spread_pitch(s));
 }
 
 // The pixels [j, j + count) of row i of all channels, as one vector per channel, to and from an image. `scratch` holds
