@@ -151,21 +151,24 @@ CONVCORE_INLINE LaneMask mask_of_bits(uint16_t bits) {
 }
 #endif
 
-// Lanes begin .. end - 1 from p[begin] .. p[end - 1], the others zero, for any begin and end; p itself may lie outside
-// of what is allocated.
-CONVCORE_INLINE Vec load_between(const float* p, int64_t begin, int64_t end) {
+// The lanes begin .. end - 1, for any begin and end.
+CONVCORE_INLINE LaneMask lanes_between(int64_t begin, int64_t end) {
+  const int64_t from = begin < 0 ? 0 : begin > kLanes ? kLanes : begin;
+  const int64_t to = end < from ? from : end > kLanes ? kLanes : end;
+  return mask_of_bits(uint16_t((1u << to) - (1u << from)));
+}
+
+// Lane l from p[l] where the mask is set, else zero. p itself may lie outside of what is allocated.
+CONVCORE_INLINE Vec load_where(LaneMask mask, const float* p) {
 #if defined(__AVX512F__) && !defined(__SANITIZE_ADDRESS__)
-  const int64_t from = begin < 0        ? 0
-                       : begin > kLanes ? kLanes
-                                        : begin,
-                to = end < from     ? from
-                     : end > kLanes ? kLanes
-                                    : end;
-  return (Vec)_mm512_maskz_loadu_ps(__mmask16((1u << to) - (1u << from)), p);
+  return (Vec)_mm512_maskz_loadu_ps(mask, p);
+#elif defined(__AVX2__) && !defined(__AVX512F__) && !defined(__SANITIZE_ADDRESS__)
+  return (Vec)_mm256_maskload_ps(p, (__m256i)mask);
 #else
-  if (begin <= 0 && end >= kLanes) return load(p);
+  const int bits = mask_bits(mask);
   Vec v{};
-  for (int64_t l = begin < 0 ? 0 : begin; l < kLanes && l < end; l++) v[l] = p[l];
+  for (int l = 0; l < kLanes; l++)
+    if (bits >> l & 1) v[l] = p[l];
   return v;
 #endif
 }

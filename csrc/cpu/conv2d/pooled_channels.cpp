@@ -9,16 +9,13 @@
 //
 // 10 columns x 5 taps: 28 broadcasts and 5 loads for 100 FMAs; 20 sums + 5 weights + 2 = 27 registers.
 //
-// Gradient of the weights, one filter at a time: an output that passed the ReLU adds dy times the patch of x under its
-// winner. The filter's gradient stays in registers, R kernel rows by V vectors of (column, channel), and only the
-// living outputs are visited, half of a quarter of what the gradient of the convolution would visit. Patches are copied
-// once, so that they lie aligned, unless the channels fill whole vectors.
-//
-// Gradient of the input: lanes are two neighbouring pixels by half a vector of channels. The window of pixels that the
-// filters of one pooled pixel reach, kh + 1 rows by kw + 1 columns, stays in registers while its living outputs add dy
-// times their filter to it, and moves on by two pixels, which is one vector. A winner's place in the window is a matter
-// of which copy of the filter is added: there is one for each column, and rows of zeros before and after it for the
-// row.
+// Backward, one filter at a time: an output that passed the ReLU adds dy times the patch of x under its winner to the
+// filter's gradient, and dy times the filter to the patch of dx. The filter and its gradient stay in registers, R
+// kernel rows by V vectors of (column, channel) of each, and only the living outputs are visited, less than a quarter
+// of what the gradients of the convolution would visit. Per output 2 * R * V FMAs and loads and R * V stores: 5 x 2 is
+// 10 cycles for what the dense gradients would do in 40. Patches of x are copied once, so that they lie aligned, and
+// those of dx are folded to pixels at the end, unless the channels fill whole vectors: then patches lie aligned in the
+// images.
 #include "cpu/conv2d/pooled.h"
 #include "cpu/tile.h"
 #include "cpu/transpose.h"
@@ -28,10 +25,11 @@ namespace {
 
 constexpr int kPairs = kRegisters >= 32 ? 5 : 2;  // pooled pixels of a forward tile, four sums each
 constexpr int kTaps = 5;                          // of a row of the filter at once
-constexpr int kPatchRows = 5, kPatchVecs = kRegisters >= 32 ? 4 : 2;
-constexpr int kWindowRows = kRegisters >= 32 ? 5 : 3;  // rows of the filter whose window stays in registers
-constexpr int kHalf = kLanes / 2;                      // channels of a group of dx
-constexpr int kWordBits = 32;                          // outputs of a channel whose life is kept in one word
+// Rows of the filter by vectors of a row, of the filter and of its gradient in registers.
+constexpr int kPatchRows = kRegisters >= 32 ? 5 : 3;
+constexpr int patch_vecs(int rows) { return kRegisters < 32 ? 2 : rows <= 3 ? 4 : rows == 4 ? 3 : 2; }
+constexpr int kMostPatchVecs = patch_vecs(1);
+constexpr int kWordBits = 32;  // outputs of a channel whose life is kept in one word
 
 int64_t outputs(const ConvPoolShape& s) { return s.h_out * s.w_out; }
 int64_t panels(const ConvPoolShape& s) { return ceil_div(s.c_out, kLanes); }
@@ -63,9 +61,8 @@ Pixels pad(const ConvPoolShape& s, const float* image, float* to) {
 int64_t patch_floats(const ConvPoolShape& s) { return s.kw * s.c_in; }
 int64_t patch_pitch(const ConvPoolShape& s) { return whole_vectors(patch_floats(s)); }
 bool patches_in_place(const ConvPoolShape& s) { return s.c_in % kLanes == 0; }
-int64_t copied_patch_floats(const ConvPoolShape& s) {
-  return patches_in_place(s) ? 0 : seen_rows(s) * 2 * s.w_out * patch_pitch(s);
-}
+int64_t copied_patch_floats(const ConvPoolShape& s) { return seen_rows(s) * 2 * s.w_out * patch_pitch(s); }
+int64_t image_floats(const ConvPoolShape& s) { return s.h_in * s.w_in * s.c_in; }
 
 // Row `row` of the patch at (row, column) is kw * c_in floats from data + row * row_step + column * pixel on, and zeros
 // up to whole vectors.
@@ -84,35 +81,16 @@ Pixels cut_patches(const ConvPoolShape& s, const Pixels& x, float* to) {
 
 // ---- weights ------------------------------------------------------------------------------------------------------
 
-// The filters are cut into parts of at most R x K taps for dx. A part begins at an even column, so that its window
-// begins at a whole vector.
-struct FilterPart {
-  int64_t r0, rows, t0, taps;
-  int64_t vecs() const { return taps / 2 + 1; }  // of a row of the window, taps + 1 pixels
-  int64_t row_floats() const { return vecs() * kLanes; }
-  int64_t copy_floats() const { return (rows + 1) * row_floats(); }
-};
+// The largest number of taps up to kTaps that divides the kernel's width: 5, 3, 1 of the usual widths, 1 of 7.
+int64_t taps_at_once(int64_t kw) {
+  for (int64_t taps = kTaps; taps > 1; taps--)
+    if (kw % taps == 0) return taps;
+  return 1;
+}
 
-struct FilterParts {
-  int64_t row_count, column_count, kh, kw;
-  explicit FilterParts(const ConvPoolShape& s)
-      : row_count(ceil_div(s.kh, kWindowRows)),
-        column_count(s.kw <= kTaps ? 1 : ceil_div(s.kw, kTaps - 1)),
-        kh(s.kh),
-        kw(s.kw) {}
-  int64_t count() const { return row_count * column_count; }
-  FilterPart at(int64_t part) const {
-    const int64_t a = part / column_count, b = part % column_count, r0 = a * kh / row_count;
-    const int64_t t0 = b * (kTaps - 1), t1 = b == column_count - 1 ? kw : t0 + kTaps - 1;
-    return {r0, (a + 1) * kh / row_count - r0, t0, t1 - t0};
-  }
-};
-
-int64_t groups(const ConvPoolShape& s) { return ceil_div(s.c_in, kHalf); }
-
-// Forward: (panel, kernel row, input channel, kernel column, output channel) and the bias, zeros past the last channel.
-// Backward, for each part of the filters and group of input channels: (output channel, column of the winner) copies of
-// a row of zeros and the rows of the filter; a row of zeros at the end.
+// Forward: (panel, kernel row, taps at once, input channel, tap, output channel) and the bias. Backward: (output
+// channel, kernel row, patch). Zeros past the last channel and the end of a patch.
+int64_t filter_floats(const ConvPoolShape& s) { return s.kh * patch_pitch(s); }
 struct PackedChannels {
   float *forward, *bias, *backward;
   int64_t floats;
@@ -120,97 +98,92 @@ struct PackedChannels {
     Parts parts{packed, 0};
     forward = parts.take(panels(s) * s.kh * s.c_in * s.kw * kLanes);
     bias = parts.take(panels(s) * kLanes);
-    const FilterParts filters(s);
-    int64_t backward_floats = 0;
-    for (int64_t p = 0; p < filters.count(); p++) backward_floats += groups(s) * group_floats(s, filters.at(p));
-    backward = parts.take(backward_floats);
+    backward = parts.take(panels(s) * kLanes * filter_floats(s));
     floats = parts.used;
-  }
-  static int64_t group_floats(const ConvPoolShape& s, const FilterPart& part) {
-    return panels(s) * kLanes * 2 * part.copy_floats() + part.row_floats();
   }
 };
 
 int64_t packed_floats(const ConvPoolShape& s) { return PackedChannels(s, nullptr).floats; }
 
-// The copies of one part of the filters for the input channels [c0, c0 + count).
-void pack_backward(const ConvPoolShape& s, const FilterPart& part, const float* w, int64_t c0, int64_t count,
-                   float* to) {
-  for (int64_t k = 0; k < s.c_out; k++)
-    for (int64_t column = 0; column < 2; column++) {
-      float* copy = to + (2 * k + column) * part.copy_floats() + part.row_floats();
-      for (int64_t c = 0; c < count; c++)
-        for (int64_t r = 0; r < part.rows; r++) {
-          const float* from = w + ((k * s.c_in + c0 + c) * s.kh + part.r0 + r) * s.kw + part.t0;
-          for (int64_t t = 0; t < part.taps; t++) copy[r * part.row_floats() + (t + column) * kHalf + c] = from[t];
+int64_t forward_place(const ConvPoolShape& s, int64_t at_once, int64_t c, int64_t tap) {
+  return (tap / at_once * s.c_in * at_once + c * at_once + tap % at_once) * kLanes;
+}
+
+// kLanes taps by kLanes output channels at a time, turned in registers.
+void pack_forward(const ConvPoolShape& s, const float* w, float* to) {
+  const int64_t taps = s.kh * s.kw, terms = s.c_in * taps, at_once = taps_at_once(s.kw);
+  for (int64_t k = 0; k < s.c_out; k += kLanes, to += terms * kLanes)
+    for (int64_t first = 0; first < terms; first += kLanes) {
+      const int64_t count = min_of<int64_t>(kLanes, terms - first), filters = min_of<int64_t>(kLanes, s.c_out - k);
+      Vec block[kLanes];
+#pragma GCC unroll 16
+      for (int l = 0; l < kLanes; l++)
+        block[l] = l < filters ? load_partial(w + (k + l) * terms + first, count) : Vec{};
+      transpose(block);
+      for (int64_t l = 0; l < count; l++) {
+        const int64_t c = (first + l) / taps, tap = (first + l) % taps;
+        store(to + forward_place(s, at_once, c, tap), block[l]);
+      }
+    }
+}
+
+// The rows of the filters, from `forward`.
+void pack_backward(const ConvPoolShape& s, const float* forward, float* to) {
+  const int64_t at_once = taps_at_once(s.kw), panel_floats = s.kh * s.kw * s.c_in * kLanes;
+  for (int64_t panel = 0; panel < panels(s); panel++, forward += panel_floats, to += kLanes * filter_floats(s))
+    for (int64_t r = 0; r < s.kh; r++) {
+      int64_t t = 0, c = 0;
+      for (int64_t v = 0; v < patch_pitch(s); v += kLanes) {
+        Vec block[kLanes];
+#pragma GCC unroll 16
+        for (int l = 0; l < kLanes; l++) {
+          block[l] = t < s.kw ? load(forward + forward_place(s, at_once, c, r * s.kw + t)) : Vec{};
+          if (++c == s.c_in) c = 0, t++;
         }
+        transpose(block);
+#pragma GCC unroll 16
+        for (int l = 0; l < kLanes; l++) store(to + l * filter_floats(s) + r * patch_pitch(s) + v, block[l]);
+      }
     }
 }
 
 void pack(const ConvPoolShape& s, const float* w, const float* b, float* packed) {
   const PackedChannels to(s, packed);
-  memset(packed, 0, size_t(to.floats) * sizeof(float));
-  for (int64_t k = 0; k < s.c_out; k++) {
-    float* panel = to.forward + k / kLanes * s.kh * s.c_in * s.kw * kLanes + k % kLanes;
-    for (int64_t c = 0; c < s.c_in; c++)
-      for (int64_t r = 0; r < s.kh; r++)
-        for (int64_t t = 0; t < s.kw; t++)
-          panel[((r * s.c_in + c) * s.kw + t) * kLanes] = w[((k * s.c_in + c) * s.kh + r) * s.kw + t];
-    to.bias[k] = b ? b[k] : 0;
-  }
-  const FilterParts filters(s);
-  float* backward = to.backward;
-  for (int64_t p = 0; p < filters.count(); p++)
-    for (int64_t g = 0; g < groups(s); g++) {
-      const FilterPart part = filters.at(p);
-      pack_backward(s, part, w, g * kHalf, min_of<int64_t>(kHalf, s.c_in - g * kHalf), backward);
-      backward += PackedChannels::group_floats(s, part);
-    }
+  pack_forward(s, w, to.forward);
+  for (int64_t k = 0; k < panels(s) * kLanes; k++) to.bias[k] = b && k < s.c_out ? b[k] : 0;
+  pack_backward(s, to.forward, to.backward);
 }
 
 // ---- forward ------------------------------------------------------------------------------------------------------
 
-template <int P, int K>
-struct ForwardTile {
-  Vec acc[2][2 * P];
-
-  inline __attribute__((always_inline)) void fill(Vec bias) {
-#pragma GCC unroll 16
-    for (int q = 0; q < 2 * P; q++) acc[0][q] = acc[1][q] = bias;
-  }
-
-  // K taps of one kernel row and input channel. x: the pixel of the first result under the first tap.
-  inline __attribute__((always_inline)) void multiply_add(const float* x, int64_t row, int64_t pixel, const float* w) {
-    Vec taps[K];
-#pragma GCC unroll 8
-    for (int t = 0; t < K; t++) taps[t] = load(w + t * kLanes);
-#pragma GCC unroll 16
-    for (int q = 0; q < 2 * P + K - 1; q++, x += pixel) {
-      const Vec x0 = splat(x[0]), x1 = splat(x[row]);
-#pragma GCC unroll 8
-      for (int t = 0; t < K; t++)
-        if (q - t >= 0 && q - t < 2 * P) acc[0][q - t] += x0 * taps[t];
-#pragma GCC unroll 8
-      for (int t = 0; t < K; t++)
-        if (q - t >= 0 && q - t < 2 * P) acc[1][q - t] += x1 * taps[t];
-    }
-  }
-};
-
-// P pooled pixels of one panel, K taps of a kernel row at a time (kw = K * parts of it).
+// P pooled pixels of one panel, K taps of a kernel row at a time.
 template <int P, int K>
 void pool_pixels(const ConvPoolShape& s, const Pixels& x, const float* w, Vec bias, float* y, int64_t y_pixel,
                  int64_t lanes, PoolMask* mask) {
-  ForwardTile<P, K> tile;
-  tile.fill(bias);
+  Vec acc[2][2 * P];
+#pragma GCC unroll 16
+  for (int q = 0; q < 2 * P; q++) acc[0][q] = acc[1][q] = bias;
   for (int64_t r = 0; r < s.kh; r++)
-    for (int64_t c = 0; c < s.c_in; c++)
-      for (int64_t t = 0; t < s.kw; t += K, w += K * kLanes)
-        tile.multiply_add(x.data + r * x.row + t * x.pixel + c, x.row, x.pixel, w);
+    for (int64_t t = 0; t < s.kw; t += K) {
+      const float* top = x.data + r * x.row + t * x.pixel;
+      for (int64_t c = 0; c < s.c_in; c++, top++, w += K * kLanes) {
+        Vec taps[K];
+#pragma GCC unroll 8
+        for (int k = 0; k < K; k++) taps[k] = load(w + k * kLanes);
+#pragma GCC unroll 16
+        for (int q = 0; q < 2 * P + K - 1; q++)
+#pragma GCC unroll 2
+          for (int e = 0; e < 2; e++) {
+            const Vec pixel = splat(top[e * x.row + q * x.pixel]);
+#pragma GCC unroll 8
+            for (int k = 0; k < K; k++)
+              if (q - k >= 0 && q - k < 2 * P) acc[e][q - k] += pixel * taps[k];
+          }
+      }
+    }
 #pragma GCC unroll 8
   for (int p = 0; p < P; p++) {
-    const Vec pooled = pool_and_rectify(tile.acc[0][2 * p], tile.acc[0][2 * p + 1], tile.acc[1][2 * p],
-                                        tile.acc[1][2 * p + 1], mask + p);
+    const Vec pooled = pool_and_rectify(acc[0][2 * p], acc[0][2 * p + 1], acc[1][2 * p], acc[1][2 * p + 1], mask + p);
     store_partial(y + p * y_pixel, pooled, lanes);
   }
 }
@@ -229,13 +202,6 @@ struct ForwardScratch {
 // Masks: (panel, output).
 int64_t masks(const ConvPoolShape& s) { return panels(s) * outputs(s); }
 int64_t mask_bytes(const ConvPoolShape& s) { return masks(s) * int64_t(sizeof(PoolMask)); }
-
-// The largest number of taps up to kTaps that divides the kernel's width: 5, 3, 1 of the usual widths, 1 of 7.
-int64_t taps_at_once(int64_t kw) {
-  for (int64_t taps = kTaps; taps > 1; taps--)
-    if (kw % taps == 0) return taps;
-  return 1;
-}
 
 // One panel of one image; y: its first channel of the first pixel.
 void pool_panel(const ConvPoolShape& s, const Pixels& x, const float* w, const float* bias, float* y, int64_t y_pixel,
@@ -277,29 +243,26 @@ void forward(const ConvPoolShape& s, const float* x, const float* packed, float*
 // ---- backward -----------------------------------------------------------------------------------------------------
 
 // Partial gradients: (filter, kernel row, patch), then the bias.
-int64_t filter_floats(const ConvPoolShape& s) { return s.kh * patch_pitch(s); }
 int64_t gradient_floats(const ConvPoolShape& s) { return s.c_out * filter_floats(s) + panels(s) * kLanes; }
 
 int64_t words(const ConvPoolShape& s) { return ceil_div(outputs(s), kWordBits); }
-int64_t window_pairs(const ConvPoolShape& s) { return s.w_out + s.kw / 2 + 1; }
-int64_t window_floats(const ConvPoolShape& s) { return seen_rows(s) * window_pairs(s) * kLanes; }
 
 struct BackwardScratch {
-  float *padded, *patches;
-  float* dy;                 // (output, lane): gradients of one panel that pass the ReLU
-  int32_t *places, *copies;  // (output, lane): where the winner's patch begins; which copy of the filter is added
-  int32_t* alive;            // (word, lane): which outputs pass the ReLU
-  float* dx;                 // (group, row, pair of pixels, lane)
+  float *x, *dx;  // with padding
+  float *patches, *dpatches;
+  float* dy;        // (output, lane): gradients of one panel that pass the ReLU
+  int32_t* places;  // (output, lane): where the winner's patch begins
+  int32_t* alive;   // (word, lane): which outputs pass the ReLU
   int64_t floats;
   BackwardScratch(const ConvPoolShape& s, float* workspace) {
     Parts parts{workspace, 0};
-    padded = parts.take(padded_floats(s));
-    patches = parts.take(copied_patch_floats(s));
+    x = parts.take(padded_floats(s));
+    dx = parts.take(padded_floats(s));
+    patches = parts.take(patches_in_place(s) ? 0 : copied_patch_floats(s));
+    dpatches = parts.take(patches_in_place(s) ? 0 : copied_patch_floats(s));
     dy = parts.take(outputs(s) * kLanes);
     places = reinterpret_cast<int32_t*>(parts.take(outputs(s) * kLanes));
-    copies = reinterpret_cast<int32_t*>(parts.take(outputs(s) * kLanes));
     alive = reinterpret_cast<int32_t*>(parts.take(words(s) * kLanes));
-    dx = parts.take(groups(s) * window_floats(s));
     floats = parts.used;
   }
 };
@@ -340,150 +303,142 @@ void read_masks(const ConvPoolShape& s, const float* dy, int64_t lanes, const Po
   store(db, bias);
 }
 
-// R kernel rows by V vectors of the gradient of one filter, over the living outputs of one word. dy and places: the
-// filter's lane of the first output.
-template <int R, int V>
-void add_patches(uint32_t alive, const float* dy, const int32_t* places, const float* patches, int64_t row, float* dw,
-                 int64_t dw_row) {
-  Vec sums[R][V];
+// What the living outputs of one filter add to its gradient and, where dx is wanted, to the patches of dx. dy and
+// places: of the first output of a word.
+struct FilterSums {
+  const float* dy;
+  const int32_t* places;
+  const float* w;
+  float* dw;
+  int64_t w_row;
+  const float* x;
+  float* dx;
+  int64_t x_row;
+};
+
+// R kernel rows by V vectors, of the outputs of one word.
+template <int R, int V, bool kInput>
+void add_outputs(const FilterSums& f, uint32_t alive) {
+  Vec w[R][V], dw[R][V];
 #pragma GCC unroll 8
   for (int r = 0; r < R; r++)
 #pragma GCC unroll 4
-    for (int v = 0; v < V; v++) sums[r][v] = load(dw + r * dw_row + v * kLanes);
+    for (int v = 0; v < V; v++) {
+      dw[r][v] = load(f.dw + r * f.w_row + v * kLanes);
+      if (kInput) w[r][v] = load(f.w + r * f.w_row + v * kLanes);
+    }
   for (; alive; alive &= alive - 1) {
-    const int64_t p = int64_t(__builtin_ctz(alive)) * kLanes;
-    const Vec d = splat(dy[p]);
-    const float* patch = patches + places[p];
+    const int64_t p = int64_t(__builtin_ctz(alive)) * kLanes, place = f.places[p];
+    const Vec d = splat(f.dy[p]);
+    const float* x = f.x + place;
+    float* dx = f.dx + place;
 #pragma GCC unroll 8
-    for (int r = 0; r < R; r++, patch += row)
+    for (int r = 0; r < R; r++, x += f.x_row, dx += f.x_row)
 #pragma GCC unroll 4
-      for (int v = 0; v < V; v++) sums[r][v] += d * load(patch + v * kLanes);
+      for (int v = 0; v < V; v++) {
+        dw[r][v] += d * load(x + v * kLanes);
+        if (kInput) store(dx + v * kLanes, load(dx + v * kLanes) + d * w[r][v]);
+      }
   }
 #pragma GCC unroll 8
   for (int r = 0; r < R; r++)
 #pragma GCC unroll 4
-    for (int v = 0; v < V; v++) store(dw + r * dw_row + v * kLanes, sums[r][v]);
+    for (int v = 0; v < V; v++) store(f.dw + r * f.w_row + v * kLanes, dw[r][v]);
 }
 
-// The gradient of one filter, lane l of the panel that was sorted out.
-void add_weight_gradient(const ConvPoolShape& s, const BackwardScratch& from, int64_t l, const Pixels& patches,
-                         float* dw) {
+// One filter, lane l of the panel whose masks were read.
+template <bool kInput>
+void add_filter(const ConvPoolShape& s, const BackwardScratch& scratch, int64_t l, const float* w, float* dw,
+                const Pixels& patches, float* dpatches) {
   const int64_t pitch = patch_pitch(s), vecs = pitch / kLanes;
   for (int64_t word = 0; word < words(s); word++) {
-    const uint32_t alive = uint32_t(from.alive[word * kLanes + l]);
+    const uint32_t alive = uint32_t(scratch.alive[word * kLanes + l]);
     const int64_t first = word * kWordBits * kLanes + l;
     for (int64_t r = 0, rows; r < s.kh; r += rows) {
       rows = next_tile(s.kh - r, kPatchRows);
-      for (int64_t v = 0, count; v < vecs; v += count) {
-        count = next_tile(vecs - v, kPatchVecs);
-        with_count<kPatchRows>(rows, [&](auto row_count) {
-          with_count<kPatchVecs>(count, [&](auto vec_count) {
-            add_patches<row_count.value, vec_count.value>(alive, from.dy + first, from.places + first,
-                                                          patches.data + r * patches.row + v * kLanes, patches.row,
-                                                          dw + r * pitch + v * kLanes, pitch);
-          });
-        });
-      }
-    }
-  }
-}
-
-// One pooled row of one part of the filters (R rows, vectors of windows V) and one group of input channels. `copies`
-// and dy: of the row's first output; to: the window of the first output.
-template <int R, int V>
-void add_windows(const ConvPoolShape& s, const PoolMask* mask, const float* dy, const int32_t* copies,
-                 const float* filters, float* to, int64_t to_row) {
-  Vec window[R + 1][V] = {};
-  for (int64_t j = 0; j < s.w_out; j++, dy += kLanes, copies += kLanes, to += kLanes) {
-    for (uint32_t alive = mask[j].alive; alive; alive &= alive - 1) {
-      const int l = __builtin_ctz(alive);
-      const Vec d = splat(dy[l]);
-      const float* filter = filters + copies[l];
-#pragma GCC unroll 8
-      for (int r = 0; r <= R; r++)
-#pragma GCC unroll 4
-        for (int v = 0; v < V; v++) window[r][v] += d * load(filter + (r * V + v) * kLanes);
-    }
-    // The first vector of each row is complete as far as this row of outputs goes; the others move up.
-#pragma GCC unroll 8
-    for (int r = 0; r <= R; r++) {
-      store(to + r * to_row, load(to + r * to_row) + window[r][0]);
-#pragma GCC unroll 4
-      for (int v = 0; v < V - 1; v++) window[r][v] = window[r][v + 1];
-      window[r][V - 1] = Vec{};
-    }
-  }
-#pragma GCC unroll 8
-  for (int r = 0; r <= R; r++)
-#pragma GCC unroll 4
-    for (int v = 0; v < V - 1; v++)
-      store(to + r * to_row + v * kLanes, load(to + r * to_row + v * kLanes) + window[r][v]);
-}
-
-// Which copy of a part of the filters each output of a panel adds, as a place in the copies of the panel.
-void choose_copies(const ConvPoolShape& s, const FilterPart& part, const PoolMask* mask, int32_t* copies) {
-  const IntVec first = lane_numbers() * splat_int(int32_t(2 * part.copy_floats()));
-  const IntVec row = splat_int(int32_t(part.row_floats())), column = splat_int(int32_t(part.copy_floats()));
-  for (int64_t p = 0; p < outputs(s); p++) {
-    // The row of zeros before the filter moves it down by one.
-    const IntVec down = select_int(mask_of_bits(mask[p].row), IntVec{}, row);
-    const IntVec right = select_int(mask_of_bits(mask[p].column), column, IntVec{});
-    store_int(copies + p * kLanes, first + down + right);
-  }
-}
-
-// Adds a panel's part of the gradient of the input to scratch.dx.
-void add_input_gradient(const ConvPoolShape& s, const BackwardScratch& scratch, int64_t panel, const PoolMask* mask,
-                        const float* filters) {
-  const int64_t row = window_pairs(s) * kLanes;
-  const FilterParts parts(s);
-  for (int64_t p = 0; p < parts.count(); p++) {
-    const FilterPart part = parts.at(p);
-    choose_copies(s, part, mask, scratch.copies);
-    for (int64_t g = 0; g < groups(s); g++, filters += PackedChannels::group_floats(s, part)) {
-      const float* copies = filters + panel * kLanes * 2 * part.copy_floats();
-      float* to = scratch.dx + g * window_floats(s) + part.r0 * row + part.t0 / 2 * kLanes;
-      with_count<kWindowRows>(part.rows, [&](auto rows) {
-        with_count<kTaps / 2 + 1>(part.vecs(), [&](auto vecs) {
-          for (int64_t i = 0; i < s.h_out; i++)
-            add_windows<rows.value, vecs.value>(s, mask + i * s.w_out, scratch.dy + i * s.w_out * kLanes,
-                                                scratch.copies + i * s.w_out * kLanes, copies, to + 2 * i * row, row);
-        });
+      with_count<kPatchRows>(rows, [&](auto row_count) {
+        constexpr int kRows = row_count.value, kVecs = patch_vecs(kRows);
+        for (int64_t v = 0, count; v < vecs; v += count) {
+          count = next_tile(vecs - v, kVecs);
+          const int64_t in_w = r * pitch + v * kLanes, in_x = r * patches.row + v * kLanes;
+          const FilterSums sums{scratch.dy + first,  scratch.places + first, w + in_w,   dw + in_w, pitch,
+                                patches.data + in_x, dpatches + in_x,        patches.row};
+          with_count<kVecs>(count, [&](auto vec_count) { add_outputs<kRows, vec_count.value, kInput>(sums, alive); });
+        }
       });
     }
   }
 }
 
-// Takes the padding off dx; what no window saw is zero.
-void crop_to_input(const ConvPoolShape& s, const float* windows, float* dx) {
-  for (int64_t h = 0; h < s.h_in; h++)
-    for (int64_t w = 0; w < s.w_in; w++) {
-      const int64_t row = h + s.pad_top, column = w + s.pad_left;
-      const bool seen = row < seen_rows(s) && column < seen_columns(s);
-      const float* from = windows + (row * window_pairs(s) + column / 2) * kLanes + column % 2 * kHalf;
-      for (int64_t g = 0; g < groups(s); g++, from += window_floats(s))
-        for (int64_t c = 0; c < min_of<int64_t>(kHalf, s.c_in - g * kHalf); c++) *dx++ = seen ? from[c] : 0;
+// The image or, with padding, its copy in which the gradient is summed.
+Pixels gradient_image(const ConvPoolShape& s, float* dx, float* copy) {
+  return padded(s) ? Pixels{copy, seen_columns(s) * s.c_in, s.c_in} : Pixels{dx, s.w_in * s.c_in, s.c_in};
+}
+
+// Adds the patches of dx to its pixels. Column by column, so that a row's pixels are in memory when its next patch, one
+// pixel on, is added.
+void fold_patches(const ConvPoolShape& s, const float* dpatches, float* dx, int64_t dx_row) {
+  const int64_t pitch = patch_pitch(s), last = patch_floats(s) - (pitch - kLanes), row_floats = 2 * s.w_out * pitch;
+  for (int64_t column = 0; column < 2 * s.w_out; column++)
+    for (int64_t row = 0; row < seen_rows(s); row++) {
+      const float* from = dpatches + row * row_floats + column * pitch;
+      float* to = dx + row * dx_row + column * s.c_in;
+      int64_t v = 0;
+      for (; v < pitch - kLanes; v += kLanes) store(to + v, load(to + v) + load(from + v));
+      store_partial(to + v, load_partial(to + v, last) + load(from + v), last);
     }
+}
+
+// Takes the padding off dx; what no window saw is zero.
+void crop(const ConvPoolShape& s, const float* from, float* dx) {
+  const int64_t rows = max_of<int64_t>(0, min_of(s.h_in, seen_rows(s) - s.pad_top));
+  const int64_t columns = max_of<int64_t>(0, min_of(s.w_in, seen_columns(s) - s.pad_left));
+  for (int64_t h = 0; h < s.h_in; h++, dx += s.w_in * s.c_in) {
+    const int64_t seen = h < rows ? columns * s.c_in : 0;
+    if (seen > 0)
+      memcpy(dx, from + ((h + s.pad_top) * seen_columns(s) + s.pad_left) * s.c_in, size_t(seen) * sizeof(float));
+    memset(dx + seen, 0, size_t(s.w_in * s.c_in - seen) * sizeof(float));
+  }
+}
+
+// The gradients of one image; dx is null where it is not wanted.
+template <bool kInput>
+void add_image(const ConvPoolShape& s, const float* dy, const PoolMask* mask, const float* x, const float* filters,
+               float* dx, float* gradient, const BackwardScratch& scratch) {
+  const int64_t out = outputs(s);
+  const bool in_place = patches_in_place(s);
+  const Pixels patches = cut_patches(s, pad(s, x, scratch.x), scratch.patches);
+  const Pixels dx_image = gradient_image(s, dx, scratch.dx);
+  float* dx_pixels = const_cast<float*>(dx_image.data);
+  float* dpatches = in_place ? dx_pixels : scratch.dpatches;
+  if (kInput) {
+    memset(dx_pixels, 0, size_t(padded(s) ? padded_floats(s) : image_floats(s)) * sizeof(float));
+    if (!in_place) memset(dpatches, 0, size_t(copied_patch_floats(s)) * sizeof(float));
+  }
+  for (int64_t panel = 0; panel < panels(s); panel++) {
+    const int64_t k = panel * kLanes, lanes = channels_in(s, panel);
+    read_masks(s, dy + k * (s.y_layout == Layout::row_major ? out : 1), lanes, mask + panel * out, patches, scratch,
+               gradient + s.c_out * filter_floats(s) + k);
+    for (int64_t l = 0; l < lanes; l++)
+      add_filter<kInput>(s, scratch, l, filters + (k + l) * filter_floats(s), gradient + (k + l) * filter_floats(s),
+                         patches, dpatches);
+  }
+  if (!kInput) return;
+  if (!in_place) fold_patches(s, dpatches, dx_pixels, dx_image.row);
+  if (padded(s)) crop(s, dx_pixels, dx);
 }
 
 void backward(const ConvPoolShape& s, const float* dy, const void* mask, const float* x, const float* packed, float* dx,
               float* gradient, float* workspace) {
-  const PackedChannels weights(s, const_cast<float*>(packed));
+  const float* filters = PackedChannels(s, const_cast<float*>(packed)).backward;
   const BackwardScratch scratch(s, workspace);
-  const int64_t in = s.h_in * s.w_in * s.c_in, out = outputs(s);
+  const int64_t in = image_floats(s), out = outputs(s) * s.c_out;
   for (int64_t n = 0; n < s.n; n++) {
-    const Pixels image = pad(s, x + n * in, scratch.padded), patches = cut_patches(s, image, scratch.patches);
-    if (dx) memset(scratch.dx, 0, size_t(groups(s) * window_floats(s)) * sizeof(float));
-    for (int64_t panel = 0; panel < panels(s); panel++) {
-      const int64_t k = panel * kLanes, lanes = channels_in(s, panel);
-      const float* panel_dy = dy + n * out * s.c_out + k * (s.y_layout == Layout::row_major ? out : 1);
-      const PoolMask* panel_mask = static_cast<const PoolMask*>(mask) + n * masks(s) + panel * out;
-      read_masks(s, panel_dy, lanes, panel_mask, patches, scratch, gradient + s.c_out * filter_floats(s) + k);
-      for (int64_t l = 0; l < lanes; l++)
-        add_weight_gradient(s, scratch, l, patches, gradient + (k + l) * filter_floats(s));
-      if (dx) add_input_gradient(s, scratch, panel, panel_mask, weights.backward);
-    }
-    if (dx) crop_to_input(s, scratch.dx, dx + n * in);
+    const PoolMask* image_mask = static_cast<const PoolMask*>(mask) + n * masks(s);
+    if (dx)
+      add_image<true>(s, dy + n * out, image_mask, x + n * in, filters, dx + n * in, gradient, scratch);
+    else
+      add_image<false>(s, dy + n * out, image_mask, x + n * in, filters, nullptr, gradient, scratch);
   }
 }
 
@@ -494,15 +449,18 @@ void sum_gradients(const ConvPoolShape& s, const float* const* gradients, int64_
     return sum;
   };
   for (int64_t k = 0; k < s.c_out; k++)
-    for (int64_t r = 0; r < s.kh; r++)
+    for (int64_t r = 0; r < s.kh; r++) {
+      float* to = dw + (k * s.c_in * s.kh + r) * s.kw;
+      int64_t c = 0, t = 0;
       for (int64_t v = 0; v < patch_floats(s); v += kLanes) {
         float values[kLanes];
         store(values, total(k * filter_floats(s) + r * patch_pitch(s) + v));
         for (int64_t l = 0; l < min_of<int64_t>(kLanes, patch_floats(s) - v); l++) {
-          const int64_t t = (v + l) / s.c_in, c = (v + l) % s.c_in;
-          dw[((k * s.c_in + c) * s.kh + r) * s.kw + t] = values[l];
+          to[c * s.kh * s.kw + t] = values[l];
+          if (++c == s.c_in) c = 0, t++;
         }
       }
+    }
   for (int64_t k = 0; k < s.c_out; k += kLanes)
     store_partial(db + k, total(s.c_out * filter_floats(s) + k), min_of<int64_t>(kLanes, s.c_out - k));
 }

@@ -27,17 +27,76 @@ int64_t spread_pitch(const ConvPoolShape& s) { return (s.kw + 1) * kLanes; }
 int64_t spread_floats(const ConvPoolShape& s) { return s.c_in * seen_rows(s) * spread_pitch(s); }
 int64_t pixels_in(const ConvPoolShape& s, int64_t block) { return min_of<int64_t>(kLanes, s.w_out - block * kLanes); }
 
+// ---- pixels and vectors --------------------------------------------------------------------------------------------
+
+// kLanes pixels of c channels are c vectors in either order, (channel, pixel) or (pixel, channel). Each vector of one
+// order is put together from those of the other, two at a time.
+struct Interleaving {
+  int32_t* lanes;  // (vector of the result, pair of vectors, lane): the lane of the pair
+  int32_t* masks;  // (vector of the result, pair of vectors): bits of the lanes that come from the pair
+  static int64_t floats(int64_t c) { return c * pairs(c) * (kLanes + 1); }
+  static int64_t pairs(int64_t c) { return (c + 1) / 2; }
+  static constexpr int kMostPairs = kConvPoolFewChannels / 2;
+
+  Interleaving(int64_t c, float* memory)
+      : lanes(reinterpret_cast<int32_t*>(memory)), masks(lanes ? lanes + c * pairs(c) * kLanes : nullptr) {}
+
+  // Lane `l` of vector `v` of the result is lane `from % kLanes` of vector `from / kLanes`.
+  void set(int64_t c, int64_t v, int64_t l, int64_t from) const {
+    const int64_t pair = from / (2 * kLanes);
+    lanes[(v * pairs(c) + pair) * kLanes + l] = int32_t(from % (2 * kLanes));
+    masks[v * pairs(c) + pair] |= 1 << l;
+  }
+
+  // Reads an even number of vectors.
+  void apply(int64_t c, const float* from, float* to) const {
+    with_count<kMostPairs>(pairs(c), [&](auto pair_count) {
+      for (int64_t v = 0; v < c; v++) {
+        Vec result{};
+#pragma GCC unroll 8
+        for (int p = 0; p < pair_count.value; p++) {
+          const int64_t entry = v * pair_count.value + p;
+          const Vec part = __builtin_shuffle(load(from + 2 * p * kLanes), load(from + (2 * p + 1) * kLanes),
+                                             load_int(lanes + entry * kLanes));
+          result = select(mask_of_bits(uint16_t(masks[entry])), part, result);
+        }
+        store(to + v * kLanes, result);
+      }
+    });
+  }
+};
+
+// Fills the tables of both directions.
+void fill(int64_t c, const Interleaving& to_pixels, const Interleaving& to_vectors) {
+  memset(to_pixels.lanes, 0, size_t(Interleaving::floats(c)) * sizeof(float));
+  memset(to_vectors.lanes, 0, size_t(Interleaving::floats(c)) * sizeof(float));
+  for (int64_t channel = 0; channel < c; channel++)
+    for (int64_t pixel = 0; pixel < kLanes; pixel++) {
+      const int64_t in_pixels = pixel * c + channel, in_vectors = channel * kLanes + pixel;
+      to_pixels.set(c, in_pixels / kLanes, in_pixels % kLanes, in_vectors);
+      to_vectors.set(c, channel, pixel, in_pixels);
+    }
+}
+
+CONVCORE_INLINE void copy_floats(const float* from, int64_t count, float* to) {
+  int64_t i = 0;
+  for (; i + kLanes <= count; i += kLanes) store(to + i, load(from + i));
+  if (i < count) store_partial(to + i, load_partial(from + i, count - i), count - i);
+}
+
 // ---- weights ------------------------------------------------------------------------------------------------------
 
 // Forward: tiles of up to kFilters filters, (tap, filter) in each; the bias; for dx, the rows of each filter as whole
-// vectors.
+// vectors. The tables of channels-last y and dy lie beside them.
 struct PackedPixels {
-  float *forward, *bias, *backward;
+  float *forward, *bias, *backward, *to_pixels, *to_vectors;
   PackedPixels(const ConvPoolShape& s, float* packed) {
     Parts parts{packed, 0};
     forward = parts.take(s.c_out * taps(s));
     bias = parts.take(s.c_out);
     backward = parts.take(s.c_out * s.c_in * s.kh * whole_vectors(s.kw));
+    to_pixels = parts.take(Interleaving::floats(s.c_out));
+    to_vectors = parts.take(Interleaving::floats(s.c_out));
     floats = parts.used;
   }
   int64_t floats;
@@ -57,30 +116,46 @@ void pack(const ConvPoolShape& s, const float* w, const float* b, float* packed)
   const int64_t width = whole_vectors(s.kw);
   for (int64_t row = 0; row < s.c_out * s.c_in * s.kh; row++)
     for (int64_t v = 0; v < width; v++) to.backward[row * width + v] = v < s.kw ? w[row * s.kw + v] : 0;
+  fill(s.c_out, {s.c_out, to.to_pixels}, {s.c_out, to.to_vectors});
 }
 
 // ---- input --------------------------------------------------------------------------------------------------------
 
-// Even and odd columns of kLanes pairs from column `at` of a row of w_in pixels on, zero outside.
+// kLanes pairs of neighbouring columns of a row, from column `at` on: which of them lie on the image, and their even
+// and odd columns, zero outside.
+struct PairsOnImage {
+  int64_t at;
+  LaneMask low, high;
+  PairsOnImage(const ConvPoolShape& s, int64_t at_)
+      : at(at_), low(lanes_between(-at_, s.w_in - at_)), high(lanes_between(-at_ - kLanes, s.w_in - at_ - kLanes)) {}
+};
 struct Pairs {
   Vec even, odd;
 };
-CONVCORE_INLINE Pairs load_pairs(const float* row, int64_t at, int64_t w_in) {
-  const Vec low = load_between(row + at, -at, w_in - at);
-  const Vec high = load_between(row + at + kLanes, -at - kLanes, w_in - at - kLanes);
-  return {__builtin_shuffle(low, high, 2 * lane_numbers()), __builtin_shuffle(low, high, 2 * lane_numbers() + 1)};
+CONVCORE_INLINE Pairs load_pairs(const float* row, const PairsOnImage& where) {
+  const Vec a = load_where(where.low, row + where.at), b = load_where(where.high, row + where.at + kLanes);
+  return {__builtin_shuffle(a, b, 2 * lane_numbers()), __builtin_shuffle(a, b, 2 * lane_numbers() + 1)};
 }
 
-CONVCORE_INLINE void spread_row(const float* row, int64_t start, int64_t w_in, int64_t kw, float* to) {
-  Pairs here = load_pairs(row, start, w_in), next = load_pairs(row, start + 2 * kLanes, w_in);
-  int64_t shift = 0;
-  for (int64_t q = 0; q <= kw; q += 2) {
-    const IntVec lanes = lane_numbers() + splat_int(int32_t(shift));
-    store(to + q * kLanes, __builtin_shuffle(here.even, next.even, lanes));
-    if (q < kw) store(to + (q + 1) * kLanes, __builtin_shuffle(here.odd, next.odd, lanes));
-    if (++shift == kLanes) {
-      here = next, shift = 0;
-      next = load_pairs(row, start + (q + 2) + 2 * kLanes, w_in);
+// All rows of one channel, for the columns q0 .. q0 + 2 * kLanes - 1 of the windows as far as there are so many.
+CONVCORE_INLINE void spread_rows(const ConvPoolShape& s, const float* image, int64_t start, int64_t q0, float* to) {
+  const int64_t pitch = spread_pitch(s), q_end = min_of(s.kw + 1, q0 + 2 * kLanes);
+  const PairsOnImage first(s, start + q0), second(s, start + q0 + 2 * kLanes);
+  const bool reaches = first.at + 2 * kLanes < s.w_in && q_end > q0 + 2;  // into the second vector
+  for (int64_t row = 0; row < seen_rows(s); row++, to += pitch) {
+    const int64_t h = row - s.pad_top;
+    if (h < 0 || h >= s.h_in) {
+      for (int64_t q = q0; q < q_end; q++) store(to + q * kLanes, Vec{});
+      continue;
+    }
+    const Pairs here = load_pairs(image + h * s.w_in, first);
+    const Pairs next = reaches ? load_pairs(image + h * s.w_in, second) : Pairs{Vec{}, Vec{}};
+    store(to + q0 * kLanes, here.even);
+    if (q0 + 1 < q_end) store(to + (q0 + 1) * kLanes, here.odd);
+    IntVec lanes = lane_numbers() + 1;
+    for (int64_t q = q0 + 2; q < q_end; q += 2, lanes += 1) {
+      store(to + q * kLanes, __builtin_shuffle(here.even, next.even, lanes));
+      if (q + 1 < q_end) store(to + (q + 1) * kLanes, __builtin_shuffle(here.odd, next.odd, lanes));
     }
   }
 }
@@ -89,36 +164,33 @@ CONVCORE_INLINE void spread_row(const float* row, int64_t start, int64_t w_in, i
 void spread(const ConvPoolShape& s, const float* image, int64_t block, float* to) {
   const int64_t start = 2 * kLanes * block - s.pad_left;
   for (int64_t c = 0; c < s.c_in; c++)
-    for (int64_t row = 0; row < seen_rows(s); row++, to += spread_pitch(s)) {
-      const int64_t h = row - s.pad_top;
-      if (h < 0 || h >= s.h_in)
-        memset(to, 0, size_t(spread_pitch(s)) * sizeof(float));
-      else
-        spread_row(image + (c * s.h_in + h) * s.w_in, start, s.w_in, s.kw, to);
-    }
+    for (int64_t q = 0; q <= s.kw; q += 2 * kLanes)
+      spread_rows(s, image + c * s.h_in * s.w_in, start, q, to + c * seen_rows(s) * spread_pitch(s));
 }
 
-// Between vectors of pixels, one per channel, and the pixels [j, j + count) of row i of an image.
-void store_pixels(const ConvPoolShape& s, const float* vectors, int64_t i, int64_t j, int64_t count, float* y) {
+// The pixels [j, j + count) of row i of all channels, as one vector per channel, to and from an image. `scratch` holds
+// as many vectors.
+void store_pixels(const ConvPoolShape& s, const Interleaving& to_pixels, const float* vectors, int64_t i, int64_t j,
+                  int64_t count, float* scratch, float* y) {
   if (s.y_layout == Layout::row_major) {
     for (int64_t o = 0; o < s.c_out; o++)
       store_partial(y + (o * s.h_out + i) * s.w_out + j, load(vectors + o * kLanes), count);
     return;
   }
-  float* to = y + (i * s.w_out + j) * s.c_out;
-  for (int64_t l = 0; l < count; l++)
-    for (int64_t o = 0; o < s.c_out; o++) *to++ = vectors[o * kLanes + l];
+  to_pixels.apply(s.c_out, vectors, scratch);
+  copy_floats(scratch, count * s.c_out, y + (i * s.w_out + j) * s.c_out);
 }
 
-void load_pixels(const ConvPoolShape& s, const float* dy, int64_t i, int64_t j, int64_t count, float* vectors) {
+void load_pixels(const ConvPoolShape& s, const Interleaving& to_vectors, const float* dy, int64_t i, int64_t j,
+                 int64_t count, float* scratch, float* vectors) {
   if (s.y_layout == Layout::row_major) {
     for (int64_t o = 0; o < s.c_out; o++)
       store(vectors + o * kLanes, load_partial(dy + (o * s.h_out + i) * s.w_out + j, count));
     return;
   }
-  const float* from = dy + (i * s.w_out + j) * s.c_out;
-  for (int64_t l = 0; l < kLanes; l++)
-    for (int64_t o = 0; o < s.c_out; o++) vectors[o * kLanes + l] = l < count ? *from++ : 0;
+  memset(scratch, 0, size_t(s.c_out * kLanes) * sizeof(float));
+  copy_floats(dy + (i * s.w_out + j) * s.c_out, count * s.c_out, scratch);
+  to_vectors.apply(s.c_out, scratch, vectors);
 }
 
 // ---- forward ------------------------------------------------------------------------------------------------------
@@ -155,12 +227,13 @@ void pool_filters(const ConvPoolShape& s, const float* top, const float* w, cons
 }
 
 struct ForwardScratch {
-  float *spread, *y;
+  float *spread, *y, *pixels;
   int64_t floats;
   ForwardScratch(const ConvPoolShape& s, float* workspace) {
     Parts parts{workspace, 0};
     spread = parts.take(spread_floats(s));
-    y = parts.take(s.c_out * kLanes);
+    y = parts.take((s.c_out + 1) * kLanes);
+    pixels = parts.take(s.c_out * kLanes);
     floats = parts.used;
   }
 };
@@ -172,6 +245,7 @@ int64_t mask_bytes(const ConvPoolShape& s) { return masks(s) * int64_t(sizeof(Po
 void forward(const ConvPoolShape& s, const float* x, const float* packed, float* y, void* mask, float* workspace) {
   const PackedPixels weights(s, const_cast<float*>(packed));
   const ForwardScratch scratch(s, workspace);
+  const Interleaving to_pixels(s.c_out, weights.to_pixels);
   for (int64_t n = 0; n < s.n; n++) {
     PoolMask* image_mask = static_cast<PoolMask*>(mask) + n * masks(s);
     for (int64_t block = 0; block < blocks(s); block++) {
@@ -185,7 +259,8 @@ void forward(const ConvPoolShape& s, const float* x, const float* packed, float*
                                       weights.bias + o, scratch.y + o * kLanes, row_mask + o);
           });
         }
-        store_pixels(s, scratch.y, i, block * kLanes, pixels_in(s, block), y + n * s.c_out * s.h_out * s.w_out);
+        store_pixels(s, to_pixels, scratch.y, i, block * kLanes, pixels_in(s, block), scratch.pixels,
+                     y + n * s.c_out * s.h_out * s.w_out);
       }
     }
   }
@@ -197,13 +272,14 @@ void forward(const ConvPoolShape& s, const float* x, const float* packed, float*
 int64_t gradient_floats(const ConvPoolShape& s) { return s.c_out * (taps(s) + 1) * kLanes; }
 
 struct BackwardScratch {
-  float *spread, *dy, *dx;
+  float *spread, *dy, *pixels, *dx;
   int64_t floats;
   int64_t dx_pitch;
   BackwardScratch(const ConvPoolShape& s, float* workspace) {
     Parts parts{workspace, 0};
     spread = parts.take(spread_floats(s));
     dy = parts.take(s.h_out * s.c_out * kLanes);
+    pixels = parts.take((s.c_out + 1) * kLanes);
     dx_pitch = 2 * s.w_out + whole_vectors(s.kw);
     dx = parts.take(s.c_in * seen_rows(s) * dx_pitch);
     floats = parts.used;
@@ -215,10 +291,10 @@ int64_t workspace_floats(const ConvPoolShape& s) {
 }
 
 // The gradients of one block of pixels that pass the ReLU, as (row, channel, lane), added to the bias's on the way.
-void rectify_gradient(const ConvPoolShape& s, const float* dy, const PoolMask* mask, int64_t block, float* to,
-                      float* db) {
+void rectify_gradient(const ConvPoolShape& s, const Interleaving& to_vectors, const float* dy, const PoolMask* mask,
+                      int64_t block, float* scratch, float* to, float* db) {
   for (int64_t i = 0; i < s.h_out; i++, to += s.c_out * kLanes) {
-    load_pixels(s, dy, i, block * kLanes, pixels_in(s, block), to);
+    load_pixels(s, to_vectors, dy, i, block * kLanes, pixels_in(s, block), scratch, to);
     for (int64_t o = 0; o < s.c_out; o++) {
       const LaneMask alive = mask_of_bits(mask[(i * blocks(s) + block) * s.c_out + o].alive);
       const Vec d = select(alive, load(to + o * kLanes), Vec{});
@@ -314,6 +390,7 @@ void backward(const ConvPoolShape& s, const float* dy, const void* mask, const f
               float* gradient, float* workspace) {
   const PackedPixels weights(s, const_cast<float*>(packed));
   const BackwardScratch scratch(s, workspace);
+  const Interleaving to_vectors(s.c_out, weights.to_vectors);
   const int64_t in = s.c_in * s.h_in * s.w_in;
   float* db = gradient + s.c_out * taps(s) * kLanes;
   for (int64_t n = 0; n < s.n; n++) {
@@ -323,7 +400,7 @@ void backward(const ConvPoolShape& s, const float* dy, const void* mask, const f
     for (int64_t block = 0; block < blocks(s); block++) {
       const PoolMask* block_mask = image_mask + block * s.c_out;
       spread(s, x + n * in, block, scratch.spread);
-      rectify_gradient(s, image_dy, image_mask, block, scratch.dy, db);
+      rectify_gradient(s, to_vectors, image_dy, image_mask, block, scratch.pixels, scratch.dy, db);
       add_weight_gradient(s, scratch.spread, scratch.dy, block_mask, gradient);
       if (dx) scatter_to_input(s, scratch.dy, block_mask, block, weights.backward, scratch.dx, scratch.dx_pitch);
     }
