@@ -41,7 +41,8 @@ Tensor conv2d_forward(const char* op, const Tensor& x, const Tensor& w, const Te
   switch (choose_algorithm(op, s, ConvPass::forward, params.algorithm)) {
     case ConvAlgorithm::direct: {
       Tensor y = Tensor::empty(op, "y", shape, Layout::channels_last);
-      kernels.direct_forward(s, x.data(), x.layout(), w.data(), b.data(), y.data());
+      const auto kernel = few_input_channels(s) ? kernels.few_forward : kernels.direct_forward;
+      kernel(s, x.data(), x.layout(), w.data(), b.data(), y.data());
       return y;
     }
     case ConvAlgorithm::winograd: {
