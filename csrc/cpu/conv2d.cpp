@@ -70,6 +70,7 @@ Conv2dKernels conv2d_kernels() {
   k.direct_forward = direct_forward;
   k.direct_backward_input = direct_backward_input;
   k.direct_backward_weight = direct_backward_weight;
+  k.few_forward = few_forward;
   k.few_backward_weight = few_backward_weight;
   k.winograd_forward = winograd_forward;
   k.winograd_backward_input = winograd_backward_input;

@@ -39,7 +39,7 @@ void conv_forward(ConvAlgorithm algorithm, const Conv2dShape& s, const float* x,
   const auto& kernels = cpu::kernels().conv2d;
   switch (algorithm) {
     case ConvAlgorithm::direct:
-      return kernels.direct_forward(s, x, layout, w, b, y);
+      return (few_input_channels(s) ? kernels.few_forward : kernels.direct_forward)(s, x, layout, w, b, y);
     case ConvAlgorithm::winograd:
       return kernels.winograd_forward(s, x, w, b, y);
     default:

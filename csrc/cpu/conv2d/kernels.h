@@ -16,6 +16,9 @@ void direct_backward_input(const Conv2dShape&, const float* dy, Layout, const fl
 // direct_weight.cpp: groups = 1, channels-last dy and x, dw OIHW.
 void direct_backward_weight(const Conv2dShape&, const float* dy, const float* x, float* dw);
 
+// few.cpp: few input channels, few vectors of output channels; groups = 1, x in `layout`, y channels-last.
+void few_forward(const Conv2dShape&, const float* x, Layout, const float* w, const float* b, float* y);
+
 // few_weight.cpp: groups = 1, few input channels; channels-last dy, row-major x, dw OIHW; db too, unless null.
 void few_backward_weight(const Conv2dShape&, const float* dy, const float* x, float* dw, float* db);
 
