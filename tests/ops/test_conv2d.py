@@ -97,6 +97,8 @@ def check_forward(case, algo, order=np.asarray):
 
 @settings(max_examples=150, deadline=None)
 @given(convolutions())
+# The first tap only meets padding: without it the padding is negative.
+@example(case=((1, 1, 4, 1), (1, 1, 3, 1), ((3, 1), 1, (2, 1), 1)))
 def test_conv2d_backward_matches_reference(case):
     check_backward(case, "auto")
 
