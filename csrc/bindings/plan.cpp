@@ -3,6 +3,7 @@
 
 #include "bindings/arrays.h"
 #include "bindings/module.h"
+#include "plan/rules.h"
 
 namespace convcore {
 namespace {
@@ -93,10 +94,11 @@ plan::GroupSettings to_group(const py::dict& group) {
 void bind_plan(py::module_& m) {
   py::class_<plan::Plan>(m, "Plan")
       .def(py::init([](const py::list& training, const py::list& inference, const py::list& parameters, Shape input,
-                       double clip_grad_norm) {
+                       double clip_grad_norm, std::vector<std::string> without_rules) {
         Graph graph = to_graph(training, parameters);
         graph.clip_grad_norm = clip_grad_norm;
-        return std::make_unique<plan::Plan>(std::move(graph), to_graph(inference, parameters), std::move(input));
+        return std::make_unique<plan::Plan>(std::move(graph), to_graph(inference, parameters), std::move(input),
+                                            std::move(without_rules));
       }))
       .def("train",
            [](plan::Plan& self, py::object x, const py::tuple& gather, py::object labels, py::object order,
@@ -126,6 +128,12 @@ void bind_plan(py::module_& m) {
              }
              return to_numpy(y);
            })
+      .def_static("rules",
+                  [] {
+                    std::vector<std::string> names;
+                    for (const plan::Rule& rule : plan::rules()) names.push_back(rule.name);
+                    return names;
+                  })
       .def("prepare", &plan::Plan::prepare)
       .def("describe", &plan::Plan::describe)
       .def("profile", &plan::Plan::profile)

@@ -32,7 +32,7 @@ Ahead& ahead() {
   return mine;
 }
 
-void Team::run(const std::function<void(int)>& body) {
+void Team::run(CallableRef<int> body) {
   const auto member = [&](int thread) {
     FlushDenormals flush;
     SerialScope serial;
@@ -57,7 +57,7 @@ void Team::run(const std::function<void(int)>& body) {
   }
 }
 
-void Team::meet(const std::function<void()>& alone) {
+void Team::meet(CallableRef<> alone) {
   const unsigned generation = generation_.load(std::memory_order_acquire);
   if (arrived_.fetch_add(1, std::memory_order_acq_rel) + 1 == threads_) {
     attempt(alone);

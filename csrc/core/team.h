@@ -8,10 +8,23 @@
 #include <atomic>
 #include <condition_variable>
 #include <exception>
-#include <functional>
 #include <mutex>
 
 namespace convcore {
+
+// A reference to a callable; no allocation, valid while the callable lives.
+template <typename... Arguments>
+class CallableRef {
+ public:
+  template <typename F>
+  CallableRef(const F& f)  // NOLINT: implicit on purpose, a lambda goes straight in
+      : object_(&f), call_([](const void* o, Arguments... a) { (*static_cast<const F*>(o))(a...); }) {}
+  void operator()(Arguments... a) const { call_(object_, a...); }
+
+ private:
+  const void* object_;
+  void (*call_)(const void*, Arguments...);
+};
 
 class Team {
  public:
@@ -20,10 +33,10 @@ class Team {
 
   // Calls body(thread) on every thread of the team at once, 0 on the caller's own. Denormals are flushed, and
   // parallel_for inside of it runs on the thread that calls it alone.
-  void run(const std::function<void(int)>& body);
+  void run(CallableRef<int> body);
 
   // Inside run: waits until every thread of the team has arrived. The last one runs `alone` before anyone goes on.
-  void meet(const std::function<void()>& alone);
+  void meet(CallableRef<> alone);
 
   // Inside run: does `work`, unless a thread of the team has failed; its exception comes out of run. (A thread that left
   // would let the others wait for ever.)

@@ -32,10 +32,10 @@ constexpr int64_t kUpdatePiece = 4096;
 
 constexpr size_t kMostSums = 2;  // parameters of one layer
 
-// Shards of a batch: enough threads can share the work, and not so many that adding up their gradients costs much. One
-// shard has at least this many multiply-adds to do.
+// Shards of a batch: a power of two, so that two and four threads get the same work; enough for eight threads, and not so
+// many that adding up their gradients costs much. One shard has at least this many multiply-adds to do (some 0.1 ms).
 constexpr int64_t kMostShards = 8;
-constexpr double kShardWork = 8e6;
+constexpr double kShardWork = 12e6;
 
 }  // namespace
 
@@ -80,8 +80,9 @@ void Builder::output(int index) {
 }
 
 int64_t Builder::choose_shards() const {
-  const int64_t fair = int64_t(work_ * double(options.images) / kShardWork);
-  return std::clamp<int64_t>(fair, 1, kMostShards);
+  int64_t shards = 1;
+  while (shards < kMostShards && work_ * double(options.images) >= 2 * double(shards) * kShardWork) shards *= 2;
+  return shards;
 }
 
 // ---- what the ops use ---------------------------------------------------------------------------------------------

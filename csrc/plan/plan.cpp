@@ -29,8 +29,10 @@ struct Plan::Prepared {
   std::unique_ptr<Frame> frame;
   int64_t profiled_passes = 0;
 
-  Prepared(const Graph& graph, const Shape& input, int64_t images, bool training) : program(images) {
-    Builder(fuse(graph, training), {images, input, training}, program).build();
+  Prepared(const Graph& graph, const Shape& input, int64_t images, bool training,
+           const std::vector<std::string>& without)
+      : program(images) {
+    Builder(fuse(graph, training, without), {images, input, training}, program).build();
   }
 
   // More threads than shards would have nothing to do.
@@ -43,7 +45,7 @@ struct Plan::Prepared {
   }
 
   // One pass, called by every thread of a team. `before`: what one thread does first.
-  void pass(Team& team, int thread, const std::function<void()>& before) {
+  void pass(Team& team, int thread, CallableRef<> before) {
     for (int phase = 0; phase < program.phases(); phase++) {
       {
         const Stopwatch watch(thread == 0 && !frame->profile.empty() ? &frame->profile.back() : nullptr);
@@ -57,8 +59,11 @@ struct Plan::Prepared {
   }
 };
 
-Plan::Plan(Graph training, Graph inference, Shape input)
-    : training_(std::move(training)), inference_(std::move(inference)), input_(std::move(input)) {}
+Plan::Plan(Graph training, Graph inference, Shape input, std::vector<std::string> without_rules)
+    : training_(std::move(training)),
+      inference_(std::move(inference)),
+      input_(std::move(input)),
+      without_rules_(std::move(without_rules)) {}
 Plan::~Plan() = default;
 
 Plan::Prepared& Plan::prepared(int64_t images, bool training) {
@@ -69,7 +74,7 @@ Plan::Prepared& Plan::prepared(int64_t images, bool training) {
       return prepared(images, training);
     }
     try {
-      entry = std::make_unique<Prepared>(training ? training_ : inference_, input_, images, training);
+      entry = std::make_unique<Prepared>(training ? training_ : inference_, input_, images, training, without_rules_);
     } catch (...) {
       programs_.erase({images, training});
       throw;

@@ -48,7 +48,8 @@ struct StepResult {
 class Plan {
  public:
   // `training`: with a loss as its last node; `inference`: the same network without. Both number parameters alike.
-  Plan(Graph training, Graph inference, Shape input);
+  // `without_rules`: fusions that are left out (rules.h), for comparison.
+  Plan(Graph training, Graph inference, Shape input, std::vector<std::string> without_rules = {});
   ~Plan();
 
   std::vector<StepResult> train(const TrainingArguments&);
@@ -69,6 +70,7 @@ class Plan {
 
   const Graph training_, inference_;
   const Shape input_;
+  const std::vector<std::string> without_rules_;
   std::map<std::pair<int64_t, bool>, std::unique_ptr<Prepared>> programs_;
 };
 

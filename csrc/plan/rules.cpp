@@ -1,5 +1,7 @@
 #include "plan/rules.h"
 
+#include <algorithm>
+
 #include "ops/activation.h"
 
 namespace convcore::plan {
@@ -131,12 +133,21 @@ void fold_batch_norm(Graph& graph) {
   }
 }
 
-Graph fuse(Graph graph, bool training) {
-  fuse_conv_relu_pool(graph);
-  fuse_batch_norm_add(graph);
-  fuse_batch_norm_relu(graph);
-  if (!training) fold_batch_norm(graph);
-  fuse_conv_relu(graph);
+const std::vector<Rule>& rules() {
+  static const std::vector<Rule> all{
+      {"conv + relu + max_pool", fuse_conv_relu_pool, true},
+      {"batch_norm + add", fuse_batch_norm_add, true},
+      {"batch_norm + relu", fuse_batch_norm_relu, true},
+      {"conv + batch_norm", fold_batch_norm, false},
+      {"conv + relu", fuse_conv_relu, true},
+  };
+  return all;
+}
+
+Graph fuse(Graph graph, bool training, const std::vector<std::string>& without) {
+  for (const Rule& rule : rules())
+    if ((rule.in_training || !training) && std::find(without.begin(), without.end(), rule.name) == without.end())
+      rule.apply(graph);
   return graph;
 }
 

@@ -16,7 +16,14 @@ void fuse_conv_relu(Graph&);
 // batch_norm(conv2d(x)), with its relu and residual -> conv2d with other weights; for inference only
 void fold_batch_norm(Graph&);
 
-// All that help a training, or inference.
-Graph fuse(Graph graph, bool training);
+struct Rule {
+  const char* name;
+  void (*apply)(Graph&);
+  bool in_training;
+};
+const std::vector<Rule>& rules();  // in the order in which they are applied
+
+// The graph after all rules, except those named in `without`.
+Graph fuse(Graph graph, bool training, const std::vector<std::string>& without);
 
 }  // namespace convcore::plan

@@ -31,9 +31,10 @@ _ACTIVATIONS: dict[type, int] = {nn.ReLU: 0, nn.LeakyReLU: 1, nn.Tanh: 2, nn.Sig
 
 
 class _Planning:
-    """Whether networks are planned; tests switch it off to compare."""
+    """What tests switch off to compare."""
 
-    enabled = True
+    enabled: bool = True
+    without_rules: tuple[str, ...] = ()  # names of `_core.Plan.rules()`
 
 
 planning = _Planning()
@@ -332,12 +333,13 @@ class Planned:
         for array in graph.arrays:
             trained = isinstance(array.owner, Parameter) and array.owner.requires_grad
             infos.append((list(array.get().shape), trained, groups.get(id(array.owner), -1)))
+        without = planning.without_rules
         clip = 0.0 if run is None else run.clip_grad_norm or 0.0
-        key = (graph.nodes, infos, x_shape, [id(array.owner) for array in graph.arrays], clip)
+        key = (graph.nodes, infos, x_shape, [id(array.owner) for array in graph.arrays], clip, without)
         if known is not None and known.key == key:
             return known
         training = graph.nodes if run is not None else []
-        plan = _core.Plan(training, inference, infos, list(x_shape), clip)
+        plan = _core.Plan(training, inference, infos, list(x_shape), clip, list(without))
         return Planned(key, plan, graph)
 
     def _memory(self, optimizer: Any = None) -> list[tuple[Any, ...]]:
