@@ -4,13 +4,14 @@
 
 namespace convcore::cpu::CONVCORE_ISA {
 
-// out[j * out_stride + i] = in[i * in_stride + j] for i < rows, j < columns.
+// out[j * out_stride + i] = in[i * in_stride + j] for i < rows, j < columns. Writes along the rows of `out`; so many
+// rows should fit L1.
 static inline void transpose_matrix(int64_t rows, int64_t columns, const float* in, int64_t in_stride, float* out,
                                     int64_t out_stride) {
-  for (int64_t i = 0; i < rows; i += kLanes) {
-    const int64_t height = min_of<int64_t>(kLanes, rows - i);
-    for (int64_t j = 0; j < columns; j += kLanes) {
-      const int64_t width = min_of<int64_t>(kLanes, columns - j);
+  for (int64_t j = 0; j < columns; j += kLanes) {
+    const int64_t width = min_of<int64_t>(kLanes, columns - j);
+    for (int64_t i = 0; i < rows; i += kLanes) {
+      const int64_t height = min_of<int64_t>(kLanes, rows - i);
       Vec block[kLanes];
       if (height == kLanes && width == kLanes) {
 #pragma GCC unroll 16
