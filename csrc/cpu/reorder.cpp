@@ -6,8 +6,7 @@
 
 namespace convcore::cpu::CONVCORE_ISA {
 
-// Of one task. 64 rows: every row of `out` gets four lines at a time; 64 x 16 floats in turn stay in L1.
-constexpr int64_t kTaskRows = 64, kTaskColumns = 1024;
+constexpr int64_t kTaskRows = kTransposeRows, kTaskColumns = 1024;
 
 static void transpose_batch(int64_t batch, int64_t rows, int64_t columns, const float* in, float* out) {
   if (rows == 1 || columns == 1)
