@@ -8,6 +8,11 @@
 #include <utility>
 
 #include "helpers.h"
+#include "ops/activation.h"
+#include "ops/avg_pool2d.h"
+#include "ops/batch_norm.h"
+#include "ops/dropout.h"
+#include "ops/max_pool2d.h"
 
 namespace convcore {
 namespace {
@@ -77,6 +82,38 @@ TEST_CASE("parallel_for inside parallel_for runs on its own thread") {
     }
   });
   CHECK(items == 30);
+}
+
+// The gradients of a few layers, each of which uses parallel_for.
+std::vector<Tensor> some_gradients(Layout layout) {
+  const Tensor x = reorder("test", test::random_tensor({6, 20, 31, 33}, 1), layout);
+  const WindowAxis pair{2, 2, 0, 0, 1}, wide{3, 2, 1, 1, 1};
+  std::vector<Tensor> all;
+  for (const WindowAxis& w : {pair, wide}) {
+    const PoolWindows windows{w, w};
+    const MaxPool2dResult y = max_pool2d_forward("max_pool2d", x, windows, false, true);
+    const AvgPool2dParams params{windows, false, true, {}};
+    all.push_back(max_pool2d_backward("max_pool2d", y.y, x.shape(), {}, y.indices, windows, false));
+    all.push_back(avg_pool2d_backward("avg_pool2d", avg_pool2d_forward("avg_pool2d", x, params), x.shape(), params));
+  }
+  const BatchNormResult y = batch_norm_forward(x, {}, {}, {}, {}, {true, 0.1, 1e-5});
+  all.push_back(batch_norm_backward(y.y, x, {}, {}, {}, {true, 0.1, 1e-5}, y.saved, true, true, true).dx);
+  all.push_back(activation_backward(Activation::relu, y.y, x, y.y, 0));
+  all.push_back(dropout_forward(x, {0.5, {1, 2}}));
+  all.push_back(reorder("test", x, layout == Layout::row_major ? Layout::channels_last : Layout::row_major));
+  return all;
+}
+
+TEST_CASE("ops compute the same inside a parallel region of the caller, several at a time") {
+  Threads scope(3);
+  for (Layout layout : {Layout::row_major, Layout::channels_last}) {
+    const std::vector<Tensor> want = some_gradients(layout);
+    std::vector<std::vector<Tensor>> got(4);
+#pragma omp parallel for num_threads(4) schedule(static, 1)
+    for (size_t t = 0; t < got.size(); t++) got[t] = some_gradients(layout);
+    for (const std::vector<Tensor>& each : got)
+      for (size_t i = 0; i < want.size(); i++) test::check_same_bits(each[i], want[i]);
+  }
 }
 
 TEST_CASE("an exception comes out of parallel_for, and the other ranges finish") {

@@ -92,7 +92,9 @@ def test_batch_norm_forward_and_backward_match_reference(shape, training, mean, 
     check_against_reference(shape, training, mean, last)
 
 
-@pytest.mark.parametrize("shape", [(70, 3, 40, 41), (3000, 20), (5, 2, 150, 151)], ids=str)
+@pytest.mark.parametrize(
+    "shape", [(70, 3, 40, 41), (3000, 20), (5, 2, 150, 151), (2, 7, 130, 131)], ids=str
+)
 @pytest.mark.parametrize("training", [True, False])
 @pytest.mark.parametrize("last", [True, False])
 def test_batch_norm_of_several_shards_matches_reference(shape, training, last):
@@ -197,7 +199,15 @@ def test_batch_norm_saved_mean_is_no_view_of_the_running_mean():
 @pytest.mark.parametrize("last", [True, False])
 @pytest.mark.parametrize(
     "shape",
-    [(64, 2, 33, 31), (3000, 40), (3, 70, 9, 9), (9000, 1, 4), (2, 1, 300, 301), (40, 16, 15, 16)],
+    [
+        (64, 2, 33, 31),
+        (3000, 40),
+        (3, 70, 9, 9),
+        (9000, 1, 4),
+        (2, 1, 300, 301),
+        (40, 16, 15, 16),
+        (1, 5, 200, 201),
+    ],
     ids=str,
 )
 def test_batch_norm_is_the_same_bits_at_any_thread_count(shape, training, last):

@@ -22,6 +22,16 @@ def test_channels_last_keeps_every_value(shape):
     assert y.transpose(0, 2, 3, 1).flags.c_contiguous or 1 in shape or 0 in shape
 
 
+@pytest.mark.parametrize(
+    "shape", [(2, 3, 41, 40), (1, 130, 33, 34), (3, 64, 8, 8), (4, 1, 9, 5)], ids=str
+)
+def test_channels_last_and_back_keeps_every_value(shape, rng):
+    x = floats(rng, *shape)
+    last = F.channels_last(x)
+    np.testing.assert_array_equal(last, x)
+    np.testing.assert_array_equal(F.flatten(last, 1), x.reshape(len(x), -1))
+
+
 def test_channels_last_gives_back_what_is_so_already(rng):
     y = F.channels_last(floats(rng, 2, 5, 4, 3))
     assert F.channels_last(y) is y
