@@ -122,6 +122,9 @@ typedef __mmask16 LaneMask;
 CONVCORE_INLINE LaneMask greater(Vec a, Vec b) { return _mm512_cmp_ps_mask((__m512)a, (__m512)b, _CMP_GT_OQ); }
 CONVCORE_INLINE LaneMask at_most(Vec a, Vec b) { return _mm512_cmp_ps_mask((__m512)a, (__m512)b, _CMP_LE_OQ); }
 CONVCORE_INLINE LaneMask is_nan(Vec a) { return _mm512_cmp_ps_mask((__m512)a, (__m512)a, _CMP_UNORD_Q); }
+CONVCORE_INLINE LaneMask are_numbers(LaneMask among, Vec a, Vec b) {
+  return _mm512_mask_cmp_ps_mask(among, (__m512)a, (__m512)b, _CMP_ORD_Q);
+}
 CONVCORE_INLINE Vec select(LaneMask mask, Vec yes, Vec no) {
   return (Vec)_mm512_mask_blend_ps(mask, (__m512)no, (__m512)yes);
 }
@@ -135,6 +138,7 @@ typedef IntVec LaneMask;
 CONVCORE_INLINE LaneMask greater(Vec a, Vec b) { return a > b; }
 CONVCORE_INLINE LaneMask at_most(Vec a, Vec b) { return a <= b; }
 CONVCORE_INLINE LaneMask is_nan(Vec a) { return a != a; }
+CONVCORE_INLINE LaneMask are_numbers(LaneMask among, Vec a, Vec b) { return among & (a == a) & (b == b); }
 CONVCORE_INLINE uint16_t mask_bits(LaneMask mask) {
 #if defined(__AVX2__)
   return uint16_t(_mm256_movemask_ps((__m256)mask));
@@ -150,6 +154,17 @@ CONVCORE_INLINE LaneMask mask_of_bits(uint16_t bits) {
   return (splat_int(bits) & bit_of_lane) != IntVec{};
 }
 #endif
+
+// The larger of two numbers (b where one is NaN).
+CONVCORE_INLINE Vec larger(Vec a, Vec b) {
+#if defined(__AVX512F__)
+  return (Vec)_mm512_maskz_max_ps(0xffff, (__m512)a, (__m512)b);
+#elif defined(__AVX2__)
+  return (Vec)_mm256_max_ps((__m256)a, (__m256)b);
+#else
+  return select(a > b, a, b);
+#endif
+}
 
 // The lanes begin .. end - 1, for any begin and end.
 CONVCORE_INLINE LaneMask lanes_between(int64_t begin, int64_t end) {

@@ -15,25 +15,49 @@ namespace convcore::cpu::CONVCORE_ISA {
 ConvPoolKernels pooled_pixels_kernels();
 ConvPoolKernels pooled_channels_kernels();
 
-// Of one vector of outputs, lane l at bit l: whether the second row won, the second column, and whether the gradient
-// passes the ReLU.
+// Of one vector of outputs, lane l at bit l: whether the second row won; whether the right one did in the first and in
+// the second row; and whether the gradient passes the ReLU.
 struct PoolMask {
-  uint16_t row, column, alive;
+  uint16_t second, right0, right1, alive;
+  uint16_t right() const { return uint16_t((second & right1) | (~second & right0)); }
 };
 
 CONVCORE_INLINE LaneMask wins(Vec value, Vec best) { return LaneMask(greater(value, best) | is_nan(value)); }
 
-// The output of one window of vectors: first and second row, left and right.
-CONVCORE_INLINE Vec pool_and_rectify(Vec left0, Vec right0, Vec left1, Vec right1, PoolMask* mask) {
-  const LaneMask right_in_0 = wins(right0, left0), right_in_1 = wins(right1, left1);
-  const Vec best0 = select(right_in_0, right0, left0), best1 = select(right_in_1, right1, left1);
-  const LaneMask second = wins(best1, best0);
-  const Vec best = select(second, best1, best0);
-  const LaneMask dead = at_most(best, Vec{});
-  mask->row = mask_bits(second);
-  mask->column = mask_bits(LaneMask((second & right_in_1) | (~second & right_in_0)));
-  mask->alive = mask_bits(LaneMask(~dead));
-  return select(dead, Vec{}, best);
+// The outputs of N windows, from the results in their first and second row, left and right. `put(n, y)` takes them.
+template <int N, typename Put>
+CONVCORE_INLINE void pool_windows(const Vec (&left0)[N], const Vec (&right0)[N], const Vec (&left1)[N],
+                                  const Vec (&right1)[N], PoolMask* mask, const Put& put) {
+  const LaneMask all = lanes_between(0, kLanes);
+  LaneMask numbers0 = all, numbers1 = all;
+#pragma GCC unroll 8
+  for (int n = 0; n < N; n++) {
+    numbers0 = are_numbers(numbers0, left0[n], right0[n]);
+    numbers1 = are_numbers(numbers1, left1[n], right1[n]);
+  }
+  if (__builtin_expect(mask_bits(LaneMask(numbers0 & numbers1)) == mask_bits(all), 1)) {
+#pragma GCC unroll 8
+    for (int n = 0; n < N; n++) {
+      const Vec best0 = larger(left0[n], right0[n]), best1 = larger(left1[n], right1[n]);
+      const Vec y = larger(larger(best0, best1), Vec{});
+      mask[n] = {mask_bits(greater(best1, best0)), mask_bits(greater(right0[n], left0[n])),
+                 mask_bits(greater(right1[n], left1[n])), mask_bits(greater(y, Vec{}))};
+      put(n, y);
+    }
+    return;
+  }
+  // The rules for NaN: the last of several wins over all numbers (max_pool2d), and passes the ReLU, as its gradient
+  // does.
+#pragma GCC unroll 8
+  for (int n = 0; n < N; n++) {
+    const LaneMask in_0 = wins(right0[n], left0[n]), in_1 = wins(right1[n], left1[n]);
+    const Vec best0 = select(in_0, right0[n], left0[n]), best1 = select(in_1, right1[n], left1[n]);
+    const LaneMask second = wins(best1, best0);
+    const Vec best = select(second, best1, best0);
+    const LaneMask dead = at_most(best, Vec{});
+    mask[n] = {mask_bits(second), mask_bits(in_0), mask_bits(in_1), mask_bits(LaneMask(~dead))};
+    put(n, select(dead, Vec{}, best));
+  }
 }
 
 // Rows and columns of the padded input that the pooled outputs see.

@@ -61,22 +61,45 @@ Pixels pad(const ConvPoolShape& s, const float* image, float* to) {
 int64_t patch_floats(const ConvPoolShape& s) { return s.kw * s.c_in; }
 int64_t patch_pitch(const ConvPoolShape& s) { return whole_vectors(patch_floats(s)); }
 bool patches_in_place(const ConvPoolShape& s) { return s.c_in % kLanes == 0; }
-int64_t copied_patch_floats(const ConvPoolShape& s) { return seen_rows(s) * 2 * s.w_out * patch_pitch(s); }
+int64_t copied_patch_floats(const ConvPoolShape& s) {
+  return patches_in_place(s) ? 0 : seen_rows(s) * 2 * s.w_out * 2 * patch_pitch(s);
+}
 int64_t image_floats(const ConvPoolShape& s) { return s.h_in * s.w_in * s.c_in; }
 
 // Row `row` of the patch at (row, column) is kw * c_in floats from data + row * row_step + column * pixel on, and zeros
-// up to whole vectors.
-Pixels cut_patches(const ConvPoolShape& s, const Pixels& x, float* to) {
-  if (patches_in_place(s)) return x;
-  const int64_t pitch = patch_pitch(s), last = patch_floats(s) - (pitch - kLanes);
+// up to whole vectors. With `dx`, the same row of the patch of dx, cleared, lies right behind it: one place serves
+// both. V vectors, or any number with V = 0.
+template <int V>
+Pixels cut_patches(const ConvPoolShape& s, const Pixels& x, bool dx, float* to) {
+  const int64_t vecs = V ? V : patch_pitch(s) / kLanes, last = patch_floats(s) - (vecs - 1) * kLanes;
+  const int64_t pixel = (dx ? 2 : 1) * vecs * kLanes;
   float* next = to;
-  for (int64_t row = 0; row < seen_rows(s); row++)
-    for (int64_t column = 0; column < 2 * s.w_out; column++, next += pitch) {
-      const float* from = x.data + row * x.row + column * x.pixel;
-      for (int64_t v = 0; v < pitch - kLanes; v += kLanes) store(next + v, load(from + v));
-      store(next + pitch - kLanes, load_partial(from + pitch - kLanes, last));
+  for (int64_t row = 0; row < seen_rows(s); row++) {
+    const float* from = x.data + row * x.row;
+    for (int64_t column = 0; column < 2 * s.w_out; column++, from += x.pixel, next += pixel) {
+#pragma GCC unroll 4
+      for (int64_t v = 0; v < vecs - 1; v++) store(next + v * kLanes, load(from + v * kLanes));
+      store(next + (vecs - 1) * kLanes, load_partial(from + (vecs - 1) * kLanes, last));
+      if (!dx) continue;
+#pragma GCC unroll 4
+      for (int64_t v = vecs; v < 2 * vecs; v++) store(next + v * kLanes, Vec{});
     }
-  return {to, 2 * s.w_out * pitch, pitch};
+  }
+  return {to, 2 * s.w_out * pixel, pixel};
+}
+
+Pixels cut_patches(const ConvPoolShape& s, const Pixels& x, bool dx, float* to) {
+  if (patches_in_place(s)) return x;
+  switch (patch_pitch(s) / kLanes) {
+    case 1:
+      return cut_patches<1>(s, x, dx, to);
+    case 2:
+      return cut_patches<2>(s, x, dx, to);
+    case 3:
+      return cut_patches<3>(s, x, dx, to);
+    default:
+      return cut_patches<0>(s, x, dx, to);
+  }
 }
 
 // ---- weights ------------------------------------------------------------------------------------------------------
@@ -105,40 +128,44 @@ struct PackedChannels {
 
 int64_t packed_floats(const ConvPoolShape& s) { return PackedChannels(s, nullptr).floats; }
 
-int64_t forward_place(const ConvPoolShape& s, int64_t at_once, int64_t c, int64_t tap) {
-  return (tap / at_once * s.c_in * at_once + c * at_once + tap % at_once) * kLanes;
+// Floats from the first channel of a tap to the next, and where that first one lies.
+int64_t channel_floats(const ConvPoolShape& s) { return taps_at_once(s.kw) * kLanes; }
+int64_t tap_place(const ConvPoolShape& s, int64_t tap) {
+  const int64_t at_once = taps_at_once(s.kw);
+  return (tap / at_once * s.c_in * at_once + tap % at_once) * kLanes;
 }
 
 // kLanes taps by kLanes output channels at a time, turned in registers.
 void pack_forward(const ConvPoolShape& s, const float* w, float* to) {
-  const int64_t taps = s.kh * s.kw, terms = s.c_in * taps, at_once = taps_at_once(s.kw);
+  const int64_t taps = s.kh * s.kw, terms = s.c_in * taps, channel = channel_floats(s);
   for (int64_t k = 0; k < s.c_out; k += kLanes, to += terms * kLanes)
-    for (int64_t first = 0; first < terms; first += kLanes) {
-      const int64_t count = min_of<int64_t>(kLanes, terms - first), filters = min_of<int64_t>(kLanes, s.c_out - k);
-      Vec block[kLanes];
+    for (int64_t c = 0; c < s.c_in; c++)
+      for (int64_t first = 0; first < taps; first += kLanes) {
+        const int64_t count = min_of<int64_t>(kLanes, taps - first), filters = min_of<int64_t>(kLanes, s.c_out - k);
+        Vec block[kLanes];
 #pragma GCC unroll 16
-      for (int l = 0; l < kLanes; l++)
-        block[l] = l < filters ? load_partial(w + (k + l) * terms + first, count) : Vec{};
-      transpose(block);
-      for (int64_t l = 0; l < count; l++) {
-        const int64_t c = (first + l) / taps, tap = (first + l) % taps;
-        store(to + forward_place(s, at_once, c, tap), block[l]);
+        for (int l = 0; l < kLanes; l++)
+          block[l] = l < filters ? load_partial(w + (k + l) * terms + c * taps + first, count) : Vec{};
+        transpose(block);
+        for (int64_t l = 0; l < count; l++) store(to + tap_place(s, first + l) + c * channel, block[l]);
       }
-    }
 }
 
 // The rows of the filters, from `forward`.
 void pack_backward(const ConvPoolShape& s, const float* forward, float* to) {
-  const int64_t at_once = taps_at_once(s.kw), panel_floats = s.kh * s.kw * s.c_in * kLanes;
+  const int64_t panel_floats = s.kh * s.kw * s.c_in * kLanes, channel = channel_floats(s);
   for (int64_t panel = 0; panel < panels(s); panel++, forward += panel_floats, to += kLanes * filter_floats(s))
     for (int64_t r = 0; r < s.kh; r++) {
       int64_t t = 0, c = 0;
+      const float* from = forward + tap_place(s, r * s.kw);
       for (int64_t v = 0; v < patch_pitch(s); v += kLanes) {
         Vec block[kLanes];
 #pragma GCC unroll 16
-        for (int l = 0; l < kLanes; l++) {
-          block[l] = t < s.kw ? load(forward + forward_place(s, at_once, c, r * s.kw + t)) : Vec{};
-          if (++c == s.c_in) c = 0, t++;
+        for (int l = 0; l < kLanes; l++, from += channel) {
+          block[l] = t < s.kw ? load(from) : Vec{};
+          if (++c < s.c_in || t == s.kw) continue;
+          c = 0, t++;
+          from = forward + tap_place(s, min_of(r * s.kw + t, s.kh * s.kw - 1)) - channel;
         }
         transpose(block);
 #pragma GCC unroll 16
@@ -160,9 +187,9 @@ void pack(const ConvPoolShape& s, const float* w, const float* b, float* packed)
 template <int P, int K>
 void pool_pixels(const ConvPoolShape& s, const Pixels& x, const float* w, Vec bias, float* y, int64_t y_pixel,
                  int64_t lanes, PoolMask* mask) {
-  Vec acc[2][2 * P];
-#pragma GCC unroll 16
-  for (int q = 0; q < 2 * P; q++) acc[0][q] = acc[1][q] = bias;
+  Vec left0[P], right0[P], left1[P], right1[P];
+#pragma GCC unroll 8
+  for (int p = 0; p < P; p++) left0[p] = right0[p] = left1[p] = right1[p] = bias;
   for (int64_t r = 0; r < s.kh; r++)
     for (int64_t t = 0; t < s.kw; t += K) {
       const float* top = x.data + r * x.row + t * x.pixel;
@@ -176,16 +203,17 @@ void pool_pixels(const ConvPoolShape& s, const Pixels& x, const float* w, Vec bi
           for (int e = 0; e < 2; e++) {
             const Vec pixel = splat(top[e * x.row + q * x.pixel]);
 #pragma GCC unroll 8
-            for (int k = 0; k < K; k++)
-              if (q - k >= 0 && q - k < 2 * P) acc[e][q - k] += pixel * taps[k];
+            for (int k = 0; k < K; k++) {
+              const int column = q - k;
+              if (column < 0 || column >= 2 * P) continue;
+              Vec(&sums)[P] = e == 0 ? (column % 2 == 0 ? left0 : right0) : (column % 2 == 0 ? left1 : right1);
+              sums[column / 2] += pixel * taps[k];
+            }
           }
       }
     }
-#pragma GCC unroll 8
-  for (int p = 0; p < P; p++) {
-    const Vec pooled = pool_and_rectify(acc[0][2 * p], acc[0][2 * p + 1], acc[1][2 * p], acc[1][2 * p + 1], mask + p);
-    store_partial(y + p * y_pixel, pooled, lanes);
-  }
+  pool_windows(left0, right0, left1, right1, mask,
+               [&](int p, Vec pooled) { store_partial(y + p * y_pixel, pooled, lanes); });
 }
 
 struct ForwardScratch {
@@ -208,14 +236,16 @@ void pool_panel(const ConvPoolShape& s, const Pixels& x, const float* w, const f
                 int64_t lanes, PoolMask* mask) {
   const Vec start = load(bias);
   with_count<kTaps>(taps_at_once(s.kw), [&](auto taps) {
-    for (int64_t i = 0; i < s.h_out; i++)
-      for (int64_t j = 0, pairs; j < s.w_out; j += pairs, mask += pairs, y += pairs * y_pixel) {
-        pairs = next_tile(s.w_out - j, kPairs);
-        const Pixels from{x.data + 2 * i * x.row + 2 * j * x.pixel, x.row, x.pixel};
-        with_count<kPairs>(pairs, [&](auto count) {
-          pool_pixels<count.value, taps.value>(s, from, w, start, y, y_pixel, lanes, mask);
-        });
-      }
+    for (int64_t j = 0, pairs; j < s.w_out; j += pairs) {
+      pairs = next_tile(s.w_out - j, kPairs);
+      with_count<kPairs>(pairs, [&](auto count) {
+        for (int64_t i = 0; i < s.h_out; i++) {
+          const Pixels from{x.data + 2 * i * x.row + 2 * j * x.pixel, x.row, x.pixel};
+          const int64_t out = i * s.w_out + j;
+          pool_pixels<count.value, taps.value>(s, from, w, start, y + out * y_pixel, y_pixel, lanes, mask + out);
+        }
+      });
+    }
   });
 }
 
@@ -249,7 +279,7 @@ int64_t words(const ConvPoolShape& s) { return ceil_div(outputs(s), kWordBits); 
 
 struct BackwardScratch {
   float *x, *dx;  // with padding
-  float *patches, *dpatches;
+  float* patches;
   float* dy;        // (output, lane): gradients of one panel that pass the ReLU
   int32_t* places;  // (output, lane): where the winner's patch begins
   int32_t* alive;   // (word, lane): which outputs pass the ReLU
@@ -258,8 +288,7 @@ struct BackwardScratch {
     Parts parts{workspace, 0};
     x = parts.take(padded_floats(s));
     dx = parts.take(padded_floats(s));
-    patches = parts.take(patches_in_place(s) ? 0 : copied_patch_floats(s));
-    dpatches = parts.take(patches_in_place(s) ? 0 : copied_patch_floats(s));
+    patches = parts.take(copied_patch_floats(s));
     dy = parts.take(outputs(s) * kLanes);
     places = reinterpret_cast<int32_t*>(parts.take(outputs(s) * kLanes));
     alive = reinterpret_cast<int32_t*>(parts.take(words(s) * kLanes));
@@ -282,24 +311,28 @@ void read_masks(const ConvPoolShape& s, const float* dy, int64_t lanes, const Po
       memset(to.dy + p * kLanes + lanes, 0, size_t(kLanes - lanes) * 4);
   }
   Vec bias = load(db);
-  IntVec alive{}, bit{};
-  for (int64_t p = 0; p < out; p++) {
-    const PoolMask m = mask[p];
-    const LaneMask lives = mask_of_bits(m.alive);
-    const Vec d = s.y_layout == Layout::row_major ? load(to.dy + p * kLanes) : load_partial(dy + p * s.c_out, lanes);
-    const Vec passed = select(lives, d, Vec{});
-    bias += passed;
-    store(to.dy + p * kLanes, passed);
-    bit = p % kWordBits == 0 ? splat_int(1) : bit << 1;
-    alive = p % kWordBits == 0 ? IntVec{} : alive;
-    alive |= select_int(lives, bit, IntVec{});
-    if (p % kWordBits == kWordBits - 1 || p == out - 1) store_int(to.alive + p / kWordBits * kLanes, alive);
-    const int64_t i = p / s.w_out, j = p % s.w_out;
-    IntVec place = splat_int(int32_t(2 * i * patches.row + 2 * j * patches.pixel));
-    place += select_int(mask_of_bits(m.row), splat_int(int32_t(patches.row)), IntVec{});
-    place += select_int(mask_of_bits(m.column), splat_int(int32_t(patches.pixel)), IntVec{});
-    store_int(to.places + p * kLanes, place);
-  }
+  IntVec alive{}, bit = splat_int(1);
+  int32_t* word = to.alive;
+  int64_t p = 0;
+  for (int64_t i = 0; i < s.h_out; i++)
+    for (int64_t j = 0; j < s.w_out; j++, p++) {
+      const PoolMask m = mask[p];
+      const LaneMask lives = mask_of_bits(m.alive);
+      const Vec d = s.y_layout == Layout::row_major ? load(to.dy + p * kLanes) : load_partial(dy + p * s.c_out, lanes);
+      const Vec passed = select(lives, d, Vec{});
+      bias += passed;
+      store(to.dy + p * kLanes, passed);
+      alive |= select_int(lives, bit, IntVec{});
+      bit <<= 1;
+      if (p % kWordBits == kWordBits - 1 || p == out - 1) {  // the word is full
+        store_int(word, alive);
+        alive = IntVec{}, bit = splat_int(1), word += kLanes;
+      }
+      IntVec place = splat_int(int32_t(2 * i * patches.row + 2 * j * patches.pixel));
+      place += select_int(mask_of_bits(m.second), splat_int(int32_t(patches.row)), IntVec{});
+      place += select_int(mask_of_bits(m.right()), splat_int(int32_t(patches.pixel)), IntVec{});
+      store_int(to.places + p * kLanes, place);
+    }
   store(db, bias);
 }
 
@@ -346,27 +379,35 @@ void add_outputs(const FilterSums& f, uint32_t alive) {
     for (int v = 0; v < V; v++) store(f.dw + r * f.w_row + v * kLanes, dw[r][v]);
 }
 
-// One filter, lane l of the panel whose masks were read.
+// The filters of the panel whose masks were read. w and dw: of its first filter.
 template <bool kInput>
-void add_filter(const ConvPoolShape& s, const BackwardScratch& scratch, int64_t l, const float* w, float* dw,
-                const Pixels& patches, float* dpatches) {
-  const int64_t pitch = patch_pitch(s), vecs = pitch / kLanes;
-  for (int64_t word = 0; word < words(s); word++) {
-    const uint32_t alive = uint32_t(scratch.alive[word * kLanes + l]);
-    const int64_t first = word * kWordBits * kLanes + l;
-    for (int64_t r = 0, rows; r < s.kh; r += rows) {
-      rows = next_tile(s.kh - r, kPatchRows);
-      with_count<kPatchRows>(rows, [&](auto row_count) {
-        constexpr int kRows = row_count.value, kVecs = patch_vecs(kRows);
-        for (int64_t v = 0, count; v < vecs; v += count) {
-          count = next_tile(vecs - v, kVecs);
-          const int64_t in_w = r * pitch + v * kLanes, in_x = r * patches.row + v * kLanes;
-          const FilterSums sums{scratch.dy + first,  scratch.places + first, w + in_w,   dw + in_w, pitch,
-                                patches.data + in_x, dpatches + in_x,        patches.row};
-          with_count<kVecs>(count, [&](auto vec_count) { add_outputs<kRows, vec_count.value, kInput>(sums, alive); });
-        }
-      });
-    }
+void add_panel(const ConvPoolShape& s, const BackwardScratch& scratch, int64_t filters, const float* w, float* dw,
+               const Pixels& patches, float* dpatches) {
+  const int64_t pitch = patch_pitch(s), vecs = pitch / kLanes, filter = filter_floats(s), word_count = words(s);
+  for (int64_t r = 0, rows; r < s.kh; r += rows) {
+    rows = next_tile(s.kh - r, kPatchRows);
+    with_count<kPatchRows>(rows, [&](auto row_count) {
+      constexpr int kRows = row_count.value, kVecs = patch_vecs(kRows);
+      for (int64_t v = 0, count; v < vecs; v += count) {
+        count = next_tile(vecs - v, kVecs);
+        const int64_t in_w = r * pitch + v * kLanes, in_x = r * patches.row + v * kLanes;
+        with_count<kVecs>(count, [&](auto vec_count) {
+          for (int64_t l = 0; l < filters; l++)
+            for (int64_t word = 0; word < word_count; word++) {
+              const int64_t first = word * kWordBits * kLanes + l;
+              const FilterSums sums{scratch.dy + first,
+                                    scratch.places + first,
+                                    w + l * filter + in_w,
+                                    dw + l * filter + in_w,
+                                    pitch,
+                                    patches.data + in_x,
+                                    dpatches + in_x,
+                                    patches.row};
+              add_outputs<kRows, vec_count.value, kInput>(sums, uint32_t(scratch.alive[word * kLanes + l]));
+            }
+        });
+      }
+    });
   }
 }
 
@@ -375,18 +416,48 @@ Pixels gradient_image(const ConvPoolShape& s, float* dx, float* copy) {
   return padded(s) ? Pixels{copy, seen_columns(s) * s.c_in, s.c_in} : Pixels{dx, s.w_in * s.c_in, s.c_in};
 }
 
-// Adds the patches of dx to its pixels. Column by column, so that a row's pixels are in memory when its next patch, one
-// pixel on, is added.
-void fold_patches(const ConvPoolShape& s, const float* dpatches, float* dx, int64_t dx_row) {
-  const int64_t pitch = patch_pitch(s), last = patch_floats(s) - (pitch - kLanes), row_floats = 2 * s.w_out * pitch;
+// Adds the patches of dx, `pixel` floats apart, to its pixels. V vectors of a patch, of less than a vector of channels:
+// they are summed in registers that move on by one pixel at a time.
+template <int V>
+void fold_rows(const ConvPoolShape& s, const float* dpatches, int64_t pixel, float* dx, int64_t dx_row) {
+  const IntVec next = lane_numbers() + splat_int(int32_t(s.c_in));
+  const int64_t tail = (s.kw - 1) * s.c_in;  // floats beyond the pixel of the last patch
+  for (int64_t row = 0; row < seen_rows(s); row++, dx += dx_row) {
+    Vec sums[V + 1] = {};
+    for (int64_t column = 0; column < 2 * s.w_out; column++, dpatches += pixel) {
+#pragma GCC unroll 4
+      for (int v = 0; v < V; v++) sums[v] += load(dpatches + v * kLanes);
+      store_partial(dx + column * s.c_in, sums[0], s.c_in);
+#pragma GCC unroll 4
+      for (int v = 0; v < V; v++) sums[v] = __builtin_shuffle(sums[v], sums[v + 1], next);
+    }
+#pragma GCC unroll 4
+    for (int v = 0; v < V; v++)
+      if (tail > v * kLanes)
+        store_partial(dx + 2 * s.w_out * s.c_in + v * kLanes, sums[v], min_of<int64_t>(kLanes, tail - v * kLanes));
+  }
+}
+
+// The same in memory. Column by column, so that a row's pixels are written when its next patch, one pixel on, is added.
+void fold_columns(const ConvPoolShape& s, const float* dpatches, int64_t pixel, float* dx, int64_t dx_row) {
+  const int64_t pitch = patch_pitch(s), last = patch_floats(s) - (pitch - kLanes), row_floats = 2 * s.w_out * pixel;
   for (int64_t column = 0; column < 2 * s.w_out; column++)
     for (int64_t row = 0; row < seen_rows(s); row++) {
-      const float* from = dpatches + row * row_floats + column * pitch;
+      const float* from = dpatches + row * row_floats + column * pixel;
       float* to = dx + row * dx_row + column * s.c_in;
       int64_t v = 0;
       for (; v < pitch - kLanes; v += kLanes) store(to + v, load(to + v) + load(from + v));
       store_partial(to + v, load_partial(to + v, last) + load(from + v), last);
     }
+}
+
+void fold_patches(const ConvPoolShape& s, const float* dpatches, int64_t pixel, float* dx, int64_t dx_row) {
+  constexpr int kMost = 4;
+  const int64_t vecs = patch_pitch(s) / kLanes;
+  if (s.c_in < kLanes && vecs <= kMost)
+    with_count<kMost>(vecs, [&](auto count) { fold_rows<count.value>(s, dpatches, pixel, dx, dx_row); });
+  else
+    fold_columns(s, dpatches, pixel, dx, dx_row);
 }
 
 // Takes the padding off dx; what no window saw is zero.
@@ -407,24 +478,22 @@ void add_image(const ConvPoolShape& s, const float* dy, const PoolMask* mask, co
                float* dx, float* gradient, const BackwardScratch& scratch) {
   const int64_t out = outputs(s);
   const bool in_place = patches_in_place(s);
-  const Pixels patches = cut_patches(s, pad(s, x, scratch.x), scratch.patches);
+  const Pixels patches = cut_patches(s, pad(s, x, scratch.x), kInput, scratch.patches);
   const Pixels dx_image = gradient_image(s, dx, scratch.dx);
   float* dx_pixels = const_cast<float*>(dx_image.data);
-  float* dpatches = in_place ? dx_pixels : scratch.dpatches;
+  float* dpatches = in_place ? dx_pixels : scratch.patches + patch_pitch(s);
   if (kInput) {
     memset(dx_pixels, 0, size_t(padded(s) ? padded_floats(s) : image_floats(s)) * sizeof(float));
-    if (!in_place) memset(dpatches, 0, size_t(copied_patch_floats(s)) * sizeof(float));
   }
   for (int64_t panel = 0; panel < panels(s); panel++) {
     const int64_t k = panel * kLanes, lanes = channels_in(s, panel);
     read_masks(s, dy + k * (s.y_layout == Layout::row_major ? out : 1), lanes, mask + panel * out, patches, scratch,
                gradient + s.c_out * filter_floats(s) + k);
-    for (int64_t l = 0; l < lanes; l++)
-      add_filter<kInput>(s, scratch, l, filters + (k + l) * filter_floats(s), gradient + (k + l) * filter_floats(s),
-                         patches, dpatches);
+    add_panel<kInput>(s, scratch, lanes, filters + k * filter_floats(s), gradient + k * filter_floats(s), patches,
+                      dpatches);
   }
   if (!kInput) return;
-  if (!in_place) fold_patches(s, dpatches, dx_pixels, dx_image.row);
+  if (!in_place) fold_patches(s, dpatches, patches.pixel, dx_pixels, dx_image.row);
   if (padded(s)) crop(s, dx_pixels, dx);
 }
 

@@ -48,19 +48,23 @@ struct Interleaving {
     masks[v * pairs(c) + pair] |= 1 << l;
   }
 
-  // Reads an even number of vectors.
-  void apply(int64_t c, const float* from, float* to) const {
+  // Reads an even number of vectors and writes the first `count` floats of the result.
+  void apply(int64_t c, const float* from, int64_t count, float* to) const {
     with_count<kMostPairs>(pairs(c), [&](auto pair_count) {
-      for (int64_t v = 0; v < c; v++) {
-        Vec result{};
+      const int32_t *entry_lanes = lanes, *entry_mask = masks;
+      for (int64_t v = 0; v < count; v += kLanes) {
+        Vec result = __builtin_shuffle(load(from), load(from + kLanes), load_int(entry_lanes));
 #pragma GCC unroll 8
-        for (int p = 0; p < pair_count.value; p++) {
-          const int64_t entry = v * pair_count.value + p;
+        for (int p = 1; p < pair_count.value; p++) {
           const Vec part = __builtin_shuffle(load(from + 2 * p * kLanes), load(from + (2 * p + 1) * kLanes),
-                                             load_int(lanes + entry * kLanes));
-          result = select(mask_of_bits(uint16_t(masks[entry])), part, result);
+                                             load_int(entry_lanes + p * kLanes));
+          result = select(mask_of_bits(uint16_t(entry_mask[p])), part, result);
         }
-        store(to + v * kLanes, result);
+        if (count - v >= kLanes)
+          store(to + v, result);
+        else
+          store_partial(to + v, result, count - v);
+        entry_lanes += pair_count.value * kLanes, entry_mask += pair_count.value;
       }
     });
   }
@@ -79,9 +83,8 @@ void fill(int64_t c, const Interleaving& to_pixels, const Interleaving& to_vecto
 }
 
 CONVCORE_INLINE void copy_floats(const float* from, int64_t count, float* to) {
-  int64_t i = 0;
-  for (; i + kLanes <= count; i += kLanes) store(to + i, load(from + i));
-  if (i < count) store_partial(to + i, load_partial(from + i, count - i), count - i);
+  for (int64_t i = 0; i < count; i += kLanes)
+    store(to + i, count - i >= kLanes ? load(from + i) : load_partial(from + i, count - i));
 }
 
 // ---- weights ------------------------------------------------------------------------------------------------------
@@ -89,9 +92,11 @@ CONVCORE_INLINE void copy_floats(const float* from, int64_t count, float* to) {
 // Forward: tiles of up to kFilters filters, (tap, filter) in each; the bias; for dx, the rows of each filter as whole
 // vectors. The tables of channels-last y and dy lie beside them.
 struct PackedPixels {
+  int64_t* offsets;  // of the taps in the spread input
   float *forward, *bias, *backward, *to_pixels, *to_vectors;
   PackedPixels(const ConvPoolShape& s, float* packed) {
     Parts parts{packed, 0};
+    offsets = reinterpret_cast<int64_t*>(parts.take(2 * taps(s)));
     forward = parts.take(s.c_out * taps(s));
     bias = parts.take(s.c_out);
     backward = parts.take(s.c_out * s.c_in * s.kh * whole_vectors(s.kw));
@@ -106,6 +111,8 @@ int64_t packed_floats(const ConvPoolShape& s) { return PackedPixels(s, nullptr).
 
 void pack(const ConvPoolShape& s, const float* w, const float* b, float* packed) {
   const PackedPixels to(s, packed);
+  for (int64_t t = 0; t < taps(s); t++)
+    to.offsets[t] = (t / (s.kh * s.kw) * seen_rows(s) + t / s.kw % s.kh) * spread_pitch(s) + t % s.kw * kLanes;
   float* forward = to.forward;
   for (int64_t o0 = 0, filters; o0 < s.c_out; o0 += filters) {
     filters = next_tile(s.c_out - o0, kFilters);
@@ -171,14 +178,13 @@ void spread(const ConvPoolShape& s, const float* image, int64_t block, float* to
 // The pixels [j, j + count) of row i of all channels, as one vector per channel, to and from an image. `scratch` holds
 // as many vectors.
 void store_pixels(const ConvPoolShape& s, const Interleaving& to_pixels, const float* vectors, int64_t i, int64_t j,
-                  int64_t count, float* scratch, float* y) {
+                  int64_t count, float* y) {
   if (s.y_layout == Layout::row_major) {
     for (int64_t o = 0; o < s.c_out; o++)
       store_partial(y + (o * s.h_out + i) * s.w_out + j, load(vectors + o * kLanes), count);
     return;
   }
-  to_pixels.apply(s.c_out, vectors, scratch);
-  copy_floats(scratch, count * s.c_out, y + (i * s.w_out + j) * s.c_out);
+  to_pixels.apply(s.c_out, vectors, count * s.c_out, y + (i * s.w_out + j) * s.c_out);
 }
 
 void load_pixels(const ConvPoolShape& s, const Interleaving& to_vectors, const float* dy, int64_t i, int64_t j,
@@ -188,52 +194,42 @@ void load_pixels(const ConvPoolShape& s, const Interleaving& to_vectors, const f
       store(vectors + o * kLanes, load_partial(dy + (o * s.h_out + i) * s.w_out + j, count));
     return;
   }
-  memset(scratch, 0, size_t(s.c_out * kLanes) * sizeof(float));
   copy_floats(dy + (i * s.w_out + j) * s.c_out, count * s.c_out, scratch);
-  to_vectors.apply(s.c_out, scratch, vectors);
+  to_vectors.apply(s.c_out, scratch, s.c_out * kLanes, vectors);
 }
 
 // ---- forward ------------------------------------------------------------------------------------------------------
 
 // One vector of pooled pixels of O filters; `top` is the first input row that they see.
 template <int O>
-void pool_filters(const ConvPoolShape& s, const float* top, const float* w, const float* bias, float* y,
-                  PoolMask* mask) {
+void pool_filters(const ConvPoolShape& s, const float* top, const int64_t* offsets, const float* w, const float* bias,
+                  float* y, PoolMask* mask) {
   Vec left0[O], right0[O], left1[O], right1[O];
 #pragma GCC unroll 8
   for (int o = 0; o < O; o++) left0[o] = right0[o] = left1[o] = right1[o] = splat(bias[o]);
-  const int64_t pitch = spread_pitch(s);
-  for (int64_t c = 0; c < s.c_in; c++, top += (seen_rows(s) - s.kh) * pitch)
-    for (int64_t r = 0; r < s.kh; r++, top += pitch) {
-      const float* from = top;
-      Vec x0 = load(from), x1 = load(from + pitch);
-      for (int64_t t = 0; t < s.kw; t++, w += O) {
-        from += kLanes;
-        const Vec next0 = load(from), next1 = load(from + pitch);
+  const int64_t pitch = spread_pitch(s), count = taps(s);
+  for (int64_t t = 0; t < count; t++, w += O) {
+    const float *row0 = top + offsets[t], *row1 = row0 + pitch;
+    const Vec x0 = load(row0), next0 = load(row0 + kLanes), x1 = load(row1), next1 = load(row1 + kLanes);
 #pragma GCC unroll 8
-        for (int o = 0; o < O; o++) {
-          const Vec tap = splat(w[o]);
-          left0[o] += tap * x0;
-          right0[o] += tap * next0;
-          left1[o] += tap * x1;
-          right1[o] += tap * next1;
-        }
-        x0 = next0, x1 = next1;
-      }
+    for (int o = 0; o < O; o++) {
+      const Vec tap = splat(w[o]);
+      left0[o] += tap * x0;
+      right0[o] += tap * next0;
+      left1[o] += tap * x1;
+      right1[o] += tap * next1;
     }
-#pragma GCC unroll 8
-  for (int o = 0; o < O; o++)
-    store(y + o * kLanes, pool_and_rectify(left0[o], right0[o], left1[o], right1[o], mask + o));
+  }
+  pool_windows(left0, right0, left1, right1, mask, [&](int o, Vec pooled) { store(y + o * kLanes, pooled); });
 }
 
 struct ForwardScratch {
-  float *spread, *y, *pixels;
+  float *spread, *y;
   int64_t floats;
   ForwardScratch(const ConvPoolShape& s, float* workspace) {
     Parts parts{workspace, 0};
     spread = parts.take(spread_floats(s));
-    y = parts.take((s.c_out + 1) * kLanes);
-    pixels = parts.take(s.c_out * kLanes);
+    y = parts.take((s.h_out * s.c_out + 1) * kLanes);  // one more: rows are read in pairs of vectors
     floats = parts.used;
   }
 };
@@ -241,6 +237,19 @@ struct ForwardScratch {
 // Masks: (row, block of pixels, channel).
 int64_t masks(const ConvPoolShape& s) { return s.h_out * blocks(s) * s.c_out; }
 int64_t mask_bytes(const ConvPoolShape& s) { return masks(s) * int64_t(sizeof(PoolMask)); }
+
+// All rows of a block, as (row, channel, pixel).
+void pool_block(const ConvPoolShape& s, const PackedPixels& weights, const ForwardScratch& scratch, PoolMask* mask) {
+  const int64_t mask_row = blocks(s) * s.c_out, row = s.c_out * kLanes, top = 2 * spread_pitch(s);
+  for (int64_t o = 0, filters; o < s.c_out; o += filters) {
+    filters = next_tile(s.c_out - o, kFilters);
+    with_count<kFilters>(filters, [&](auto count) {
+      for (int64_t i = 0; i < s.h_out; i++)
+        pool_filters<count.value>(s, scratch.spread + i * top, weights.offsets, weights.forward + o * taps(s),
+                                  weights.bias + o, scratch.y + i * row + o * kLanes, mask + i * mask_row + o);
+    });
+  }
+}
 
 void forward(const ConvPoolShape& s, const float* x, const float* packed, float* y, void* mask, float* workspace) {
   const PackedPixels weights(s, const_cast<float*>(packed));
@@ -250,18 +259,10 @@ void forward(const ConvPoolShape& s, const float* x, const float* packed, float*
     PoolMask* image_mask = static_cast<PoolMask*>(mask) + n * masks(s);
     for (int64_t block = 0; block < blocks(s); block++) {
       spread(s, x + n * s.c_in * s.h_in * s.w_in, block, scratch.spread);
-      for (int64_t i = 0; i < s.h_out; i++) {
-        PoolMask* row_mask = image_mask + (i * blocks(s) + block) * s.c_out;
-        for (int64_t o = 0, filters; o < s.c_out; o += filters) {
-          filters = next_tile(s.c_out - o, kFilters);
-          with_count<kFilters>(filters, [&](auto count) {
-            pool_filters<count.value>(s, scratch.spread + 2 * i * spread_pitch(s), weights.forward + o * taps(s),
-                                      weights.bias + o, scratch.y + o * kLanes, row_mask + o);
-          });
-        }
-        store_pixels(s, to_pixels, scratch.y, i, block * kLanes, pixels_in(s, block), scratch.pixels,
+      pool_block(s, weights, scratch, image_mask + block * s.c_out);
+      for (int64_t i = 0; i < s.h_out; i++)
+        store_pixels(s, to_pixels, scratch.y + i * s.c_out * kLanes, i, block * kLanes, pixels_in(s, block),
                      y + n * s.c_out * s.h_out * s.w_out);
-      }
     }
   }
 }
@@ -293,11 +294,13 @@ int64_t workspace_floats(const ConvPoolShape& s) {
 // The gradients of one block of pixels that pass the ReLU, as (row, channel, lane), added to the bias's on the way.
 void rectify_gradient(const ConvPoolShape& s, const Interleaving& to_vectors, const float* dy, const PoolMask* mask,
                       int64_t block, float* scratch, float* to, float* db) {
-  for (int64_t i = 0; i < s.h_out; i++, to += s.c_out * kLanes) {
-    load_pixels(s, to_vectors, dy, i, block * kLanes, pixels_in(s, block), scratch, to);
+  const int64_t count = pixels_in(s, block);
+  const uint16_t whole = mask_bits(lanes_between(0, count));
+  mask += block * s.c_out;
+  for (int64_t i = 0; i < s.h_out; i++, to += s.c_out * kLanes, mask += blocks(s) * s.c_out) {
+    load_pixels(s, to_vectors, dy, i, block * kLanes, count, scratch, to);
     for (int64_t o = 0; o < s.c_out; o++) {
-      const LaneMask alive = mask_of_bits(mask[(i * blocks(s) + block) * s.c_out + o].alive);
-      const Vec d = select(alive, load(to + o * kLanes), Vec{});
+      const Vec d = select(mask_of_bits(mask[o].alive & whole), load(to + o * kLanes), Vec{});
       store(to + o * kLanes, d);
       store(db + o * kLanes, load(db + o * kLanes) + d);
     }
@@ -316,7 +319,7 @@ void add_taps(const ConvPoolShape& s, const float* x, const float* dy, const Poo
   const int64_t pitch = spread_pitch(s), mask_step = blocks(s) * s.c_out;
   for (int64_t i = 0; i < s.h_out; i++, dy += s.c_out * kLanes, mask += mask_step, x += 2 * pitch) {
     const Vec d = load(dy);
-    const LaneMask second_row = mask_of_bits(mask->row), second_column = mask_of_bits(mask->column);
+    const LaneMask second_row = mask_of_bits(mask->second), second_column = mask_of_bits(mask->right());
     Vec above[K], here[K];
     const float* from = x;
 #pragma GCC unroll 8
@@ -336,21 +339,24 @@ void add_taps(const ConvPoolShape& s, const float* x, const float* dy, const Poo
 }
 
 void add_weight_gradient(const ConvPoolShape& s, const float* x, const float* dy, const PoolMask* mask, float* dw) {
-  for (int64_t o = 0; o < s.c_out; o++)
-    for (int64_t c = 0; c < s.c_in; c++)
-      for (int64_t r = 0, rows; r < s.kh; r += rows) {
-        rows = next_tile(s.kh - r, kTapRows);
-        for (int64_t t = 0, columns; t < s.kw; t += columns) {
-          columns = next_tile(s.kw - t, kTapColumns);
-          with_count<kTapRows>(rows, [&](auto row_count) {
-            with_count<kTapColumns>(columns, [&](auto column_count) {
-              add_taps<row_count.value, column_count.value>(
-                  s, x + (c * seen_rows(s) + r) * spread_pitch(s) + t * kLanes, dy + o * kLanes, mask + o,
-                  dw + (((o * s.c_in + c) * s.kh + r) * s.kw + t) * kLanes);
-            });
-          });
-        }
-      }
+  const int64_t filter = taps(s) * kLanes;
+  for (int64_t r = 0, rows; r < s.kh; r += rows) {
+    rows = next_tile(s.kh - r, kTapRows);
+    for (int64_t t = 0, columns; t < s.kw; t += columns) {
+      columns = next_tile(s.kw - t, kTapColumns);
+      with_count<kTapRows>(rows, [&](auto row_count) {
+        with_count<kTapColumns>(columns, [&](auto column_count) {
+          for (int64_t c = 0; c < s.c_in; c++) {
+            const float* first_x = x + (c * seen_rows(s) + r) * spread_pitch(s) + t * kLanes;
+            float* first_dw = dw + ((c * s.kh + r) * s.kw + t) * kLanes;
+            for (int64_t o = 0; o < s.c_out; o++)
+              add_taps<row_count.value, column_count.value>(s, first_x, dy + o * kLanes, mask + o,
+                                                            first_dw + o * filter);
+          }
+        });
+      });
+    }
+  }
 }
 
 // Adds each living gradient times its filter to the padded dx, `pitch` floats per row.
@@ -363,7 +369,7 @@ void scatter_to_input(const ConvPoolShape& s, const float* dy, const PoolMask* m
       for (int64_t l = 0; l < pixels_in(s, block); l++) {
         if (!(m.alive >> l & 1)) continue;
         const Vec d = splat(dy[(i * s.c_out + o) * kLanes + l]);
-        const int64_t row = 2 * i + (m.row >> l & 1), column = 2 * (block * kLanes + l) + (m.column >> l & 1);
+        const int64_t row = 2 * i + (m.second >> l & 1), column = 2 * (block * kLanes + l) + (m.right() >> l & 1);
         for (int64_t c = 0; c < s.c_in; c++)
           for (int64_t r = 0; r < s.kh; r++) {
             const float* from = w + ((o * s.c_in + c) * s.kh + r) * width;
