@@ -44,6 +44,11 @@ Tensor conv2d_forward(const char* op, const Tensor& x, const Tensor& w, const Te
       kernels.direct_forward(s, x.data(), x.layout(), w.data(), b.data(), y.data());
       return y;
     }
+    case ConvAlgorithm::gemm: {
+      Tensor y = Tensor::empty(op, "y", shape, Layout::channels_last);
+      kernels.pointwise_forward(s, reorder(op, x, Layout::channels_last).data(), w.data(), b.data(), y.data());
+      return y;
+    }
     case ConvAlgorithm::winograd: {
       Tensor y = Tensor::empty(op, "y", shape, Layout::channels_last);
       kernels.winograd_forward(s, reorder(op, x, Layout::channels_last).data(), w.data(), b.data(), y.data());
@@ -68,6 +73,11 @@ Tensor backward_input(const char* op, const Conv2dShape& s, const Tensor& dy, co
       kernels.direct_backward_input(s, dy.data(), dy.layout(), w.data(), dx.data());
       return dx;
     }
+    case ConvAlgorithm::gemm: {
+      Tensor dx = Tensor::empty(op, "dx", shape, Layout::channels_last);
+      kernels.pointwise_backward_input(s, reorder(op, dy, Layout::channels_last).data(), w.data(), dx.data());
+      return dx;
+    }
     case ConvAlgorithm::winograd: {
       Tensor dx = Tensor::empty(op, "dx", shape, Layout::channels_last);
       kernels.winograd_backward_input(s, reorder(op, dy, Layout::channels_last).data(), w.data(), dx.data());
@@ -89,6 +99,7 @@ Tensor backward_weight(const char* op, const Conv2dShape& s, const Tensor& dy, c
   const Tensor dys = reorder(op, dy, layout), xs = reorder(op, x, layout);
   const auto kernel = algorithm == ConvAlgorithm::planar   ? kernels.planar_backward_weight
                       : algorithm == ConvAlgorithm::direct ? kernels.direct_backward_weight
+                      : algorithm == ConvAlgorithm::gemm   ? kernels.pointwise_backward_weight
                                                            : kernels.winograd_backward_weight;
   kernel(s, dys.data(), xs.data(), dw.data());
   return dw;

@@ -11,7 +11,8 @@ enum class ConvPass { forward, backward_input, backward_weight };
 // `wanted` if it is not `automatic`. Throws std::invalid_argument when that algorithm cannot compute this convolution.
 ConvAlgorithm choose_algorithm(const char* op, const Conv2dShape& s, ConvPass pass, ConvAlgorithm wanted);
 
-ConvAlgorithm parse_algorithm(const char* op, const std::string& name);  // "auto", "planar", "direct", "winograd"
+ConvAlgorithm parse_algorithm(const char* op,
+                              const std::string& name);  // "auto", "planar", "direct", "gemm", "winograd"
 const char* algorithm_name(ConvAlgorithm algorithm);
 
 }  // namespace convcore

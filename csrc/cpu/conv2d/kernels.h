@@ -16,6 +16,11 @@ void direct_backward_input(const Conv2dShape&, const float* dy, Layout, const fl
 // direct_weight.cpp: groups = 1, channels-last dy and x, dw OIHW.
 void direct_backward_weight(const Conv2dShape&, const float* dy, const float* x, float* dw);
 
+// pointwise.cpp: 1x1 filters without padding, groups = 1, channels-last images.
+void pointwise_forward(const Conv2dShape&, const float* x, const float* w, const float* b, float* y);
+void pointwise_backward_input(const Conv2dShape&, const float* dy, const float* w, float* dx);
+void pointwise_backward_weight(const Conv2dShape&, const float* dy, const float* x, float* dw);
+
 // 3x3 filters of stride 1 on channels-last images: winograd.h and winograd_weight.h.
 
 }  // namespace convcore::cpu::CONVCORE_ISA
