@@ -72,6 +72,9 @@ Conv2dKernels conv2d_kernels() {
   k.direct_backward_weight = direct_backward_weight;
   k.few_forward = few_forward;
   k.few_backward_weight = few_backward_weight;
+  k.pointwise_forward = pointwise_forward;
+  k.pointwise_backward_input = pointwise_backward_input;
+  k.pointwise_backward_weight = pointwise_backward_weight;
   k.winograd_forward = winograd_forward;
   k.winograd_backward_input = winograd_backward_input;
   k.winograd_backward_weight = winograd_backward_weight;

@@ -42,13 +42,13 @@ struct Panels {
   int64_t end(int64_t p) const { return min_of(n, first(p + 1)); }
 };
 
-// Of panels of four, three or two vectors, those that keep `threads` busy longest: with 12 vectors and two threads four
-// panels of three, not three of four. A narrower tile makes more loads per FMA.
+// Of panels of kTileVecs vectors or one less, those that keep `threads` busy best: 12 vectors are four panels of three
+// for two threads, not three of four. Still narrower tiles lose more by their loads than they win.
 Panels balanced_panels(int64_t columns, int64_t threads) {
-  constexpr int64_t kNarrower = 4;  // per cent that a tile is slower with one vector less
+  constexpr int64_t kNarrower = 4;  // per cent that a tile with one vector less is slower
   Panels best(columns, kTileVecs);
   int64_t best_time = INT64_MAX;
-  for (int64_t most = kTileVecs; most >= 2; most--) {
+  for (int64_t most = kTileVecs; most >= kTileVecs - 1; most--) {
     const Panels panels(columns, most);
     const int64_t widest = ceil_div(panels.vecs, panels.count);
     const int64_t time = ceil_div(panels.count, threads) * widest * (100 + kNarrower * (kTileVecs - most));
@@ -213,14 +213,16 @@ struct Part {
 void multiply(const Product& q) {
   const int64_t chunks = ceil_div(q.s.m, q.packed ? kRowChunk : kMostRows), panels = q.panels.count;
   const int64_t items = chunks * panels;
-  parallel_for(items, ceil_div(q.s.m, chunks) * ceil_div(q.s.n, panels) * q.s.k / kLanes + 1,
-               [&](int64_t begin, int64_t end) {
-                 for (int64_t item = begin, next; item < end; item = next) {
-                   const int64_t chunk = item / panels, p = item % panels;
-                   next = min_of(end, (chunk + 1) * panels);
-                   Part{q, q.s.m * chunk / chunks, q.s.m * (chunk + 1) / chunks, p, p + next - item}.run();
-                 }
-               });
+  // Waking a second thread takes 1 to 6 us: products of 20 us and more are shared. That is 1.5 units of work for a
+  // vector of multiply-adds.
+  const int64_t work = ceil_div(q.s.m, chunks) * ceil_div(q.s.n, panels) * q.s.k / kLanes * 3 / 2 + 1;
+  parallel_for(items, work, [&](int64_t begin, int64_t end) {
+    for (int64_t item = begin, next; item < end; item = next) {
+      const int64_t chunk = item / panels, p = item % panels;
+      next = min_of(end, (chunk + 1) * panels);
+      Part{q, q.s.m * chunk / chunks, q.s.m * (chunk + 1) / chunks, p, p + next - item}.run();
+    }
+  });
 }
 
 }  // namespace

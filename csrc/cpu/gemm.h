@@ -1,4 +1,4 @@
-// General matrix product C = A B (+ bias per column), float32, with any strides of A and B.
+// Matrix product C = A B (+ bias per column), float32, of matrices in either order.
 //
 // gemm() does it in one call. Where the same B meets many A (the weights of a layer, the rows of a batch block by
 // block), pack B once with gemm_pack() and use it with gemm_with_packed() as often as needed.
@@ -11,15 +11,15 @@ struct GemmShape {
   int64_t m, n, k;  // A (m, k), B (k, n), C (m, n)
 };
 
-struct Matrix {  // element (i, j) is data[i * row_stride + j * column_stride]
+struct Matrix {  // element (i, j) is data[i * row_stride + j * column_stride]; one of the strides is 1
   const float* data;
   int64_t row_stride, column_stride;
   Matrix transposed() const { return {data, column_stride, row_stride}; }
 };
 
 // C is row-major with `c_stride` floats from row to row and is overwritten. `bias` (n) is added to each row, or null.
-// Each element of C is one sum over k in ascending order, cut into blocks of a fixed size: the same bits at any number
-// of threads.
+// Each element of C is a sum over k in ascending order, of sums over blocks of a fixed size: the same bits at any
+// number of threads.
 void gemm(const GemmShape&, const Matrix& a, const Matrix& b, float* c, int64_t c_stride, const float* bias);
 
 // The same in two steps. A packed B holds gemm_packed_floats(k, n) floats and starts at a multiple of 64 bytes; its

@@ -14,7 +14,7 @@
 namespace convcore {
 
 // The algorithms; conv2d_algorithm.h says which one is taken when.
-enum class ConvAlgorithm { automatic, planar, direct, winograd };
+enum class ConvAlgorithm { automatic, planar, direct, gemm, winograd };
 
 struct Conv2dParams {  // as the caller gives them; the kernel size comes from w
   std::array<int64_t, 2> stride;
@@ -61,6 +61,9 @@ struct Conv2dKernels {  // contracts: cpu/conv2d/kernels.h
   void (*few_forward)(const Conv2dShape&, const float* x, Layout, const float* w, const float* b, float* y);
   void (*few_backward_weight)(const Conv2dShape&, const float* dy, const float* x, float* dw,
                               float* db /* or null */);
+  void (*pointwise_forward)(const Conv2dShape&, const float* x, const float* w, const float* b, float* y);
+  void (*pointwise_backward_input)(const Conv2dShape&, const float* dy, const float* w, float* dx);
+  void (*pointwise_backward_weight)(const Conv2dShape&, const float* dy, const float* x, float* dw);
   void (*winograd_forward)(const Conv2dShape&, const float* x, const float* w, const float* b, float* y);
   void (*winograd_backward_input)(const Conv2dShape&, const float* dy, const float* w, float* dx);
   void (*winograd_backward_weight)(const Conv2dShape&, const float* dy, const float* x, float* dw);

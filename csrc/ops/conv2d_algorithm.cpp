@@ -23,10 +23,26 @@ bool is_3x3_stride_1(const Conv2dShape& s) {
   return axis(s.window.h) && axis(s.window.w) && s.groups == 1;
 }
 
+bool is_1x1(const Conv2dShape& s) {
+  const auto axis = [](const WindowAxis& w) { return w.kernel == 1 && w.pad_before == 0 && w.pad_after == 0; };
+  return axis(s.window.h) && axis(s.window.w) && s.groups == 1;
+}
+
+// 1x1 filters as a matrix product: from here on its larger tiles of pixels beat the direct kernel's rows. The direct
+// kernel cuts the gradient of the weights by images as well, and stays ahead until that gradient is large.
+constexpr int64_t kProductChannels = 32, kProductWeights = 1 << 17;
+
+bool product_pays(const Conv2dShape& s, ConvPass pass) {
+  return std::min(s.c_in, s.c_out) >= kProductChannels &&
+         (pass != ConvPass::backward_weight || s.c_in * s.c_out >= kProductWeights);
+}
+
 bool can(ConvAlgorithm algorithm, const Conv2dShape& s) {
   switch (algorithm) {
     case ConvAlgorithm::direct:
       return s.groups == 1;
+    case ConvAlgorithm::gemm:
+      return is_1x1(s);
     case ConvAlgorithm::winograd:
       return is_3x3_stride_1(s);
     default:
@@ -51,16 +67,17 @@ ConvAlgorithm choose_algorithm(const char* op, const Conv2dShape& s, ConvPass pa
     return wanted;
   }
   if (is_3x3_stride_1(s) && winograd_pays(s)) return ConvAlgorithm::winograd;
+  if (is_1x1(s) && product_pays(s, pass)) return ConvAlgorithm::gemm;
   const int64_t lanes = pass == ConvPass::backward_input ? s.c_in : s.c_out;  // the channels that are lanes
   if (can(ConvAlgorithm::direct, s) && lanes >= kManyChannels && !mostly_padding(s)) return ConvAlgorithm::direct;
   return ConvAlgorithm::planar;
 }
 
 ConvAlgorithm parse_algorithm(const char* op, const std::string& name) {
-  for (ConvAlgorithm a :
-       {ConvAlgorithm::automatic, ConvAlgorithm::planar, ConvAlgorithm::direct, ConvAlgorithm::winograd})
+  for (ConvAlgorithm a : {ConvAlgorithm::automatic, ConvAlgorithm::planar, ConvAlgorithm::direct, ConvAlgorithm::gemm,
+                          ConvAlgorithm::winograd})
     if (name == algorithm_name(a)) return a;
-  fail(op, "algo is not known", "'auto', 'planar', 'direct' or 'winograd'", "'" + name + "'");
+  fail(op, "algo is not known", "'auto', 'planar', 'direct', 'gemm' or 'winograd'", "'" + name + "'");
 }
 
 const char* algorithm_name(ConvAlgorithm algorithm) {
@@ -69,6 +86,8 @@ const char* algorithm_name(ConvAlgorithm algorithm) {
       return "planar";
     case ConvAlgorithm::direct:
       return "direct";
+    case ConvAlgorithm::gemm:
+      return "gemm";
     case ConvAlgorithm::winograd:
       return "winograd";
     default:

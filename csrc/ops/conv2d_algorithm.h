@@ -14,7 +14,8 @@ ConvAlgorithm choose_algorithm(const char* op, const Conv2dShape& s, ConvPass pa
 // Whether the direct algorithm reads x channel by channel, row-major, because the channels would not fill a vector.
 bool few_input_channels(const Conv2dShape& s);
 
-ConvAlgorithm parse_algorithm(const char* op, const std::string& name);  // "auto", "planar", "direct", "winograd"
+ConvAlgorithm parse_algorithm(const char* op,
+                              const std::string& name);  // "auto", "planar", "direct", "gemm", "winograd"
 const char* algorithm_name(ConvAlgorithm algorithm);
 
 }  // namespace convcore

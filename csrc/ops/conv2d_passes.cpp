@@ -9,6 +9,7 @@ ConvForwardLayouts conv_forward_layouts(ConvAlgorithm algorithm) {
   switch (algorithm) {
     case ConvAlgorithm::direct:
       return {std::nullopt, Layout::channels_last};
+    case ConvAlgorithm::gemm:
     case ConvAlgorithm::winograd:
       return {Layout::channels_last, Layout::channels_last};
     default:
@@ -20,6 +21,7 @@ ConvBackwardInputLayouts conv_backward_input_layouts(ConvAlgorithm algorithm) {
   switch (algorithm) {
     case ConvAlgorithm::direct:
       return {std::nullopt, Layout::channels_last};
+    case ConvAlgorithm::gemm:
     case ConvAlgorithm::winograd:
       return {Layout::channels_last, Layout::channels_last};
     default:
@@ -40,6 +42,8 @@ void conv_forward(ConvAlgorithm algorithm, const Conv2dShape& s, const float* x,
   switch (algorithm) {
     case ConvAlgorithm::direct:
       return (few_input_channels(s) ? kernels.few_forward : kernels.direct_forward)(s, x, layout, w, b, y);
+    case ConvAlgorithm::gemm:
+      return kernels.pointwise_forward(s, x, w, b, y);
     case ConvAlgorithm::winograd:
       return kernels.winograd_forward(s, x, w, b, y);
     default:
@@ -53,6 +57,8 @@ void conv_backward_input(ConvAlgorithm algorithm, const Conv2dShape& s, const fl
   switch (algorithm) {
     case ConvAlgorithm::direct:
       return kernels.direct_backward_input(s, dy, layout, w, dx);
+    case ConvAlgorithm::gemm:
+      return kernels.pointwise_backward_input(s, dy, w, dx);
     case ConvAlgorithm::winograd:
       return kernels.winograd_backward_input(s, dy, w, dx);
     default:
@@ -67,6 +73,8 @@ void conv_backward_weight(ConvAlgorithm algorithm, const Conv2dShape& s, const f
     case ConvAlgorithm::direct:
       if (few_input_channels(s)) return kernels.few_backward_weight(s, dy, x, dw, db);
       return kernels.direct_backward_weight(s, dy, x, dw);
+    case ConvAlgorithm::gemm:
+      return kernels.pointwise_backward_weight(s, dy, x, dw);
     case ConvAlgorithm::winograd:
       return kernels.winograd_backward_weight(s, dy, x, dw);
     default:

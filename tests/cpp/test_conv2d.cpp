@@ -26,6 +26,8 @@ const Case kCases[] = {
     {"lenet", {2, 1, 12, 13}, {6, 1, 5, 5}, {{1, 1}, {0, 0, 0, 0}, {1, 1}, 1}},
     {"same 3x3", {2, 5, 7, 9}, {7, 5, 3, 3}, {{1, 1}, {1, 1, 1, 1}, {1, 1}, 1}},
     {"1x1, many channels", {3, 17, 5, 6}, {33, 17, 1, 1}, {{1, 1}, {0, 0, 0, 0}, {1, 1}, 1}},
+    {"1x1, strided", {3, 33, 7, 8}, {34, 33, 1, 1}, {{2, 3}, {0, 0, 0, 0}, {1, 1}, 1}},
+    {"3x3, strided, many channels", {3, 19, 9, 10}, {35, 19, 3, 3}, {{2, 2}, {1, 1, 1, 1}, {1, 1}, 1}},
     {"strided", {2, 3, 11, 10}, {4, 3, 3, 3}, {{2, 2}, {1, 1, 1, 1}, {1, 1}, 1}},
     {"stride larger than the kernel", {2, 2, 9, 14}, {3, 2, 2, 1}, {{3, 5}, {0, 0, 0, 0}, {1, 1}, 1}},
     {"uneven in everything", {2, 2, 9, 12}, {3, 2, 2, 3}, {{2, 1}, {0, 2, 3, 1}, {1, 2}, 1}},
@@ -88,8 +90,11 @@ TEST_CASE("conv2d matches the naive loops") {
       db[size_t(k)].add(dy.data()[at]);
     }
 
-    for (ConvAlgorithm algorithm : {ConvAlgorithm::automatic, ConvAlgorithm::planar, ConvAlgorithm::direct}) {
+    const bool pointwise = s.taps() == 1 && c.params.padding == std::array<int64_t, 4>{};
+    for (ConvAlgorithm algorithm :
+         {ConvAlgorithm::automatic, ConvAlgorithm::planar, ConvAlgorithm::direct, ConvAlgorithm::gemm}) {
       if (algorithm == ConvAlgorithm::direct && c.params.groups > 1) continue;
+      if (algorithm == ConvAlgorithm::gemm && !(pointwise && c.params.groups == 1)) continue;
       Conv2dParams params = c.params;
       params.algorithm = algorithm;
       for (Layout layout : {Layout::row_major, Layout::channels_last}) {

@@ -18,7 +18,8 @@ struct Case {
   int64_t n, in, out;
 };
 
-const Case kCases[] = {{1, 1, 1}, {0, 3, 2}, {2, 3, 5}, {7, 16, 8}, {13, 17, 33}, {3, 131, 1}, {65, 5, 70}};
+const Case kCases[] = {{1, 1, 1},   {0, 3, 2},   {2, 3, 5},     {7, 16, 8},    {13, 17, 33},
+                       {3, 131, 1}, {65, 5, 70}, {5, 300, 130}, {290, 140, 7}, {70, 9, 270}};
 
 std::vector<Sum> naive_forward(const Case& c, const float* x, const float* w, const float* b) {
   std::vector<Sum> y(size_t(c.n * c.out));

@@ -164,6 +164,48 @@ def test_conv2d_by_winograd_matches_reference(case, last):
     check_backward(case, "winograd", F.channels_last if last else np.asarray)
 
 
+@st.composite
+def convolutions_of_many_channels(draw):
+    """Draw convolutions whose channels fill more than one vector and one block of terms."""
+    kernel = (draw(st.integers(1, 3)), draw(st.integers(1, 4)))
+    stride = (draw(st.integers(1, 4)), draw(st.integers(1, 4)))
+    size = (draw(st.integers(4, 15)), draw(st.integers(4, 30)))
+    padding = tuple((draw(st.integers(0, 2)), draw(st.integers(0, 2))) for _ in range(2))
+    n, c_in, c_out = (
+        draw(st.sampled_from([0, 1, 2, 11])),
+        draw(st.integers(1, 70)),
+        draw(st.integers(1, 70)),
+    )
+    return (n, c_in, *size), (c_out, c_in, *kernel), (stride, padding, 1, 1)
+
+
+@settings(max_examples=40, deadline=None)
+@given(convolutions_of_many_channels(), st.booleans())
+def test_direct_conv2d_of_many_channels_matches_reference(case, last):
+    check_forward(case, "direct", F.channels_last if last else np.asarray)
+    check_backward(case, "direct", F.channels_last if last else np.asarray)
+
+
+@st.composite
+def pointwise_convolutions(draw):
+    """Draw 1x1 convolutions of any stride."""
+    stride = (draw(st.integers(1, 4)), draw(st.integers(1, 4)))
+    size = (draw(st.integers(1, 20)), draw(st.integers(1, 20)))
+    n, c_in, c_out = (
+        draw(st.sampled_from([0, 1, 3])),
+        draw(st.integers(1, 150)),
+        draw(st.integers(1, 150)),
+    )
+    return (n, c_in, *size), (c_out, c_in, 1, 1), (stride, 0, 1, 1)
+
+
+@settings(max_examples=60, deadline=None)
+@given(pointwise_convolutions(), st.booleans())
+def test_conv2d_by_gemm_matches_reference(case, last):
+    check_forward(case, "gemm", F.channels_last if last else np.asarray)
+    check_backward(case, "gemm", F.channels_last if last else np.asarray)
+
+
 LAYERS = {  # x, w, parameters
     "lenet_c1": ((9, 1, 28, 28), (6, 1, 5, 5), (1, 2, 1, 1)),
     "lenet_c3": ((9, 6, 14, 14), (16, 6, 5, 5), (1, 0, 1, 1)),
@@ -171,6 +213,8 @@ LAYERS = {  # x, w, parameters
     "resnet20_downsample": ((2, 16, 32, 32), (32, 16, 3, 3), (2, 1, 1, 1)),
     "odd_downsample": ((1, 16, 33, 31), (24, 16, 3, 3), (2, 1, 1, 1)),
     "shortcut": ((2, 16, 32, 32), (32, 16, 1, 1), (2, 0, 1, 1)),
+    "expand": ((2, 32, 14, 14), (130, 32, 1, 1), (1, 0, 1, 1)),
+    "wide_shortcut": ((3, 64, 15, 13), (128, 64, 1, 1), (2, 0, 1, 1)),
     "stem": ((1, 3, 65, 65), (20, 3, 7, 7), (2, 3, 1, 1)),
     "depthwise": ((2, 24, 17, 15), (24, 1, 3, 3), (1, 1, 1, 24)),
     "wide_row": ((1, 2, 3, 300), (7, 2, 3, 3), (1, 1, 1, 1)),
@@ -529,6 +573,11 @@ def test_conv2d_rejects_an_algorithm_that_cannot():
         ValueError, match=r"the algorithm cannot compute this convolution.*got winograd"
     ):
         F.conv2d(zeros(1, 1, 8, 8), zeros(1, 1, 5, 5), algo="winograd")
+    for padding in (0, 1):
+        with pytest.raises(ValueError, match=r"cannot compute this convolution.*got gemm"):
+            F.conv2d(
+                zeros(1, 1, 8, 8), zeros(1, 1, 3 - 2 * padding, 1), padding=padding, algo="gemm"
+            )
     with pytest.raises(ValueError, match=r"algo is not known: expected 'auto'.*got 'fft'"):
         F.conv2d(zeros(1, 1, 8, 8), zeros(1, 1, 5, 5), algo="fft")
 

@@ -19,7 +19,10 @@ from helpers import (
     numeric_gradient,
 )
 
-sizes = st.tuples(st.integers(0, 40), st.integers(1, 70), st.integers(1, 70))
+sizes = st.one_of(
+    st.tuples(st.integers(0, 40), st.integers(1, 70), st.integers(1, 70)),
+    st.tuples(st.integers(0, 300), st.integers(1, 300), st.integers(1, 300)),  # several blocks
+)
 
 
 def case(n, i, o, seed=0):

@@ -22,6 +22,11 @@ void few_forward(const Conv2dShape&, const float* x, Layout, const float* w, con
 // few_weight.cpp: groups = 1, few input channels; channels-last dy, row-major x, dw OIHW; db too, unless null.
 void few_backward_weight(const Conv2dShape&, const float* dy, const float* x, float* dw, float* db);
 
+// pointwise.cpp: 1x1 filters without padding, groups = 1, channels-last images.
+void pointwise_forward(const Conv2dShape&, const float* x, const float* w, const float* b, float* y);
+void pointwise_backward_input(const Conv2dShape&, const float* dy, const float* w, float* dx);
+void pointwise_backward_weight(const Conv2dShape&, const float* dy, const float* x, float* dw);
+
 // 3x3 filters of stride 1 on channels-last images: winograd.h and winograd_weight.h.
 
 }  // namespace convcore::cpu::CONVCORE_ISA

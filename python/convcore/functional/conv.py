@@ -67,7 +67,7 @@ def conv2d(
     groups : int, default 1
         The channels are cut into this many groups that do not see each other;
         ``groups = C_in`` is the depthwise convolution.
-    algo : {'auto', 'planar', 'direct', 'winograd'}, default 'auto'
+    algo : {'auto', 'planar', 'direct', 'gemm', 'winograd'}, default 'auto'
         The algorithm. ``'auto'`` chooses by the shape alone, so that the bits are the same every
         time; docs/kernels.md explains the others.
 
