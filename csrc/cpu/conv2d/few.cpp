@@ -99,7 +99,7 @@ void few_forward(const Conv2dShape& s, const float* x, Layout x_layout, const fl
   const int64_t pixel = x_layout == Layout::channels_last ? s.c_in : 1;
   const int64_t work = s.c_out * block_rows * s.w_out * terms / kLanes + s.c_in * layout.channel() / kLanes;
   parallel_for(s.n * blocks, work, [&](int64_t begin, int64_t end) {
-    float* planes = workspace(kPlaneSlot, s.c_in * layout.channel());
+    float* planes = workspace(kPlaneSlot, s.c_in * layout.channel() + kLanes);
     for (int64_t task = begin; task < end; task++) {
       const int64_t n = task / blocks, i0 = task % blocks * block_rows, i_end = min_of(s.h_out, i0 + block_rows);
       fill_whole_rows(layout, s.c_in, x + n * s.c_in * s.h_in * s.w_in, x_layout, pixel, i0 * wh.stride, planes);
