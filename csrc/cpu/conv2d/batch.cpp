@@ -38,16 +38,21 @@ struct Images {
   void interleave(int64_t n0, int64_t i0, int64_t row_count, int64_t count, int64_t left, int64_t plane, int64_t pitch,
                   float* to) const {
     const int64_t images = min_of<int64_t>(kLanes, n - n0), image = channels * rows * columns;
-    for (int64_t a = max_of<int64_t>(0, -i0); a < min_of(row_count, rows - i0); a++) {
+    const int64_t begin = max_of<int64_t>(0, -i0), end = min_of(row_count, rows - i0);
+    // Rows that follow each other in both orders are turned as one.
+    const bool joined = count == columns && pitch == columns;
+    const int64_t step = joined ? max_of<int64_t>(1, end - begin) : 1;
+    for (int64_t a = begin; a < end; a += step) {
+      const int64_t pixels = joined ? (end - begin) * columns : count;
       float* row = to + (a * pitch + left) * kLanes;
       if (layout == Layout::channels_last) {
         const float* from = data + n0 * image + (i0 + a) * columns * channels;
-        for (int64_t j = 0; j < count; j++)
+        for (int64_t j = 0; j < pixels; j++)
           transpose_matrix(images, channels, from + j * channels, image, row + j * kLanes, plane * kLanes);
       } else {
         const float* from = data + n0 * image + (i0 + a) * columns;
         for (int64_t c = 0; c < channels; c++)
-          transpose_matrix(images, count, from + c * rows * columns, image, row + c * plane * kLanes, kLanes);
+          transpose_matrix(images, pixels, from + c * rows * columns, image, row + c * plane * kLanes, kLanes);
       }
     }
   }
