@@ -88,11 +88,11 @@ Tensor empty_weight_gradient(const char* op, const Conv2dShape& s) {
 
 // The direct weight gradient for few input channels, which sums db (if given) as it reads dy.
 bool few_computes_weight(const char* op, const Conv2dShape& s, ConvAlgorithm wanted) {
-  return few_input_channels(s) &&
-         choose_algorithm(op, s, ConvPass::backward_weight, wanted) == ConvAlgorithm::direct;
+  return few_input_channels(s) && choose_algorithm(op, s, ConvPass::backward_weight, wanted) == ConvAlgorithm::direct;
 }
 
-void few_backward_weight(const char* op, const Conv2dShape& s, const Tensor& dy, const Tensor& x, Tensor& dw, Tensor& db) {
+void few_backward_weight(const char* op, const Conv2dShape& s, const Tensor& dy, const Tensor& x, Tensor& dw,
+                         Tensor& db) {
   dw = empty_weight_gradient(op, s);
   cpu::kernels().conv2d.few_backward_weight(s, reorder(op, dy, Layout::channels_last).data(),
                                             reorder(op, x, Layout::row_major).data(), dw.data(), db.data());

@@ -52,8 +52,7 @@ struct Conv2dKernels {  // contracts: cpu/conv2d/kernels.h
   void (*direct_backward_input)(const Conv2dShape&, const float* dy, Layout, const float* w, float* dx);
   void (*direct_backward_weight)(const Conv2dShape&, const float* dy, const float* x, float* dw);
   void (*few_forward)(const Conv2dShape&, const float* x, Layout, const float* w, const float* b, float* y);
-  void (*few_backward_weight)(const Conv2dShape&, const float* dy, const float* x, float* dw,
-                              float* db /* or null */);
+  void (*few_backward_weight)(const Conv2dShape&, const float* dy, const float* x, float* dw, float* db /* or null */);
   void (*winograd_forward)(const Conv2dShape&, const float* x, const float* w, const float* b, float* y);
   void (*winograd_backward_input)(const Conv2dShape&, const float* dy, const float* w, float* dx);
   void (*winograd_backward_weight)(const Conv2dShape&, const float* dy, const float* x, float* dw);

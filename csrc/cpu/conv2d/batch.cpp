@@ -8,7 +8,7 @@
 namespace convcore::cpu::CONVCORE_ISA {
 namespace {
 
-constexpr int64_t kUnits = 8;            // pieces of work, for as many threads
+constexpr int64_t kUnits = 8;             // pieces of work, for as many threads
 constexpr int64_t kUnitFloats = 1 << 16;  // interleaved images of one piece: 256 KiB, a part of L2
 
 int64_t groups_of(int64_t images) { return (images + kLanes - 1) / kLanes; }
@@ -33,8 +33,8 @@ struct Images {
   Layout layout;
   int64_t n, channels, rows, columns;
 
-  // to[c][a][left + j][lane] = image n0 + lane, channel c, row i0 + a, column j, for rows that exist and j < count. `to`
-  // has planes of `plane` and rows of `pitch` vectors. Lanes past the last image are left as they are.
+  // to[c][a][left + j][lane] = image n0 + lane, channel c, row i0 + a, column j, for rows that exist and j < count.
+  // `to` has planes of `plane` and rows of `pitch` vectors. Lanes past the last image are left as they are.
   void interleave(int64_t n0, int64_t i0, int64_t row_count, int64_t count, int64_t left, int64_t plane, int64_t pitch,
                   float* to) const {
     const int64_t images = min_of<int64_t>(kLanes, n - n0), image = channels * rows * columns;
@@ -63,16 +63,16 @@ struct Images {
 // ---- backward: input ----------------------------------------------------------------------------------------------
 //
 // Row h of dx is a sum over the rows i of dy with i * stride + r * dilation = h + pad. Along the columns (stride and
-// dilation 1) P pixels of dy meet the W taps of a row of M input channels: M * (P + W - 1) sums of neighbouring pixels of
-// dx, to which every product belongs. 4 pixels, 5 taps, 3 channels: 24 sums, 4 pixels and a weight are 29 registers, 19
-// loads for 60 FMAs.
+// dilation 1) P pixels of dy meet the W taps of a row of M input channels: M * (P + W - 1) sums of neighbouring pixels
+// of dx, to which every product belongs. 4 pixels, 5 taps, 3 channels: 24 sums, 4 pixels and a weight are 29 registers,
+// 19 loads for 60 FMAs.
 
 namespace {
 
-constexpr int kMostPixels = 4;
+constexpr int kMostPixels = kRegisters >= 32 ? 4 : 3;
 constexpr int channels_of_tile(int taps) { return kRegisters < 32 ? 1 : taps > 5 ? 2 : 3; }
 
-struct ScatterRow {   // one row of dx
+struct ScatterRow {  // one row of dx
   int64_t c_in, c_out;
   int64_t dy_plane;   // floats from channel to channel of dy
   int64_t out_plane;  // floats from channel to channel of the row of dx
@@ -175,7 +175,8 @@ void backward_input(const Conv2dShape& s, const float* dy, Layout dy_layout, con
 bool batch_can_backward_input(const Conv2dShape& s) {
   const WindowAxis &h = s.window.h, &w = s.window.w;
   return s.groups == 1 && fills_lanes(s.n) && w.stride == 1 && w.dilation == 1 &&
-         (w.kernel == 3 || w.kernel == 5 || w.kernel == 7) && s.c_out * s.w_out * (h.extent() + h.stride) <= kUnitFloats / kLanes * 4;
+         (w.kernel == 3 || w.kernel == 5 || w.kernel == 7) &&
+         s.c_out * s.w_out * (h.extent() + h.stride) <= kUnitFloats / kLanes * 4;
 }
 
 void batch_backward_input(const Conv2dShape& s, const float* dy, Layout dy_layout, const float* w, float* dx) {
@@ -194,15 +195,15 @@ namespace {
 
 constexpr int kSumRows = kRegisters >= 32 ? 6 : 3;  // 6 x 4 sums + 6 of dy + 1 of x = 31 registers,
 constexpr int kSumTaps = kRegisters >= 32 ? 4 : 3;  // 3 x 3 + 3 + 1 = 13
-constexpr int64_t kPassFloats = 8 << 10;   // rows of dy and x that all tiles read in turns: 32 KiB, two thirds of L1
-constexpr int64_t kSumFloats = 1 << 16;    // sums of a shard: 256 KiB
+constexpr int64_t kPassFloats = 8 << 10;  // rows of dy and x that all tiles read in turns: 32 KiB, two thirds of L1
+constexpr int64_t kSumFloats = 1 << 16;   // sums of a shard: 256 KiB
 
 struct PixelSum {
   int64_t rows, columns;
   const float* dy;
   int64_t dy_k, dy_row;  // floats from channel to channel, from row to row
   const float* x;
-  const int64_t* offsets;  // of the terms in x
+  const int64_t* offsets;   // of the terms in x
   int64_t x_row, x_column;  // floats from row to row and column to column of dy
   float* sums;              // (term, k, lane)
   int64_t sums_t;
@@ -254,10 +255,10 @@ void sum_pixels(const PixelSum& s, int64_t c_out, int64_t terms) {
 
 // How the gradient is cut; a function of the shape alone.
 struct BatchCuts {
-  int64_t pitch;           // of x with its padding, vectors
-  int64_t rows, blocks;    // of dy in a piece, pieces per group of images
-  int64_t x_rows;          // of a piece
-  int64_t pass_rows;       // of dy that all tiles read before the next rows
+  int64_t pitch;         // of x with its padding, vectors
+  int64_t rows, blocks;  // of dy in a piece, pieces per group of images
+  int64_t x_rows;        // of a piece
+  int64_t pass_rows;     // of dy that all tiles read before the next rows
   int64_t pieces, shards;
 
   explicit BatchCuts(const Conv2dShape& s) {
@@ -307,7 +308,8 @@ void batch_backward_weight(const Conv2dShape& s, const float* dy, const float* x
       sum.x_row = wh.stride * cuts.pitch * kLanes, sum.x_column = ww.stride * kLanes;
       sum.sums = sums.data + shard * count * kLanes, sum.sums_t = s.c_out * kLanes;
       fill_zeros(sum.sums, count);
-      for (int64_t piece = cuts.pieces * shard / cuts.shards; piece < cuts.pieces * (shard + 1) / cuts.shards; piece++) {
+      for (int64_t piece = cuts.pieces * shard / cuts.shards; piece < cuts.pieces * (shard + 1) / cuts.shards;
+           piece++) {
         const int64_t n0 = piece / cuts.blocks * kLanes, i0 = piece % cuts.blocks * cuts.rows;
         const int64_t rows = min_of(cuts.rows, s.h_out - i0);
         if (s.n - n0 < kLanes) fill_zeros(turned_dy, s.c_out * dy_plane);

@@ -1,8 +1,8 @@
 // Gradients of convolutions with few channels on small images, lanes = images.
 //
-// kLanes images are interleaved, so that a pixel of one channel is a vector. Then no row is too short for the lanes, every
-// tap is an aligned load, and no product with the padding of a short row is made. The planar kernels call these where
-// they apply.
+// kLanes images are interleaved, so that a pixel of one channel is a vector. Then no row is too short for the lanes,
+// every tap is an aligned load, and no product with the padding of a short row is made. The planar kernels call these
+// where they apply.
 #pragma once
 #include "core/array.h"
 #include "ops/conv2d.h"

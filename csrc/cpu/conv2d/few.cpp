@@ -15,13 +15,13 @@
 namespace convcore::cpu::CONVCORE_ISA {
 namespace {
 
-// Pixels of a row of a tile: its sums, the weights of a row of taps and a broadcast fill the registers. 16 sums hide the
-// latency; with fewer pixels a tile has two rows.
+// Pixels of a row of a tile: its sums, the weights of a row of taps and a broadcast fill the registers. 16 sums hide
+// the latency; with fewer pixels a tile has two rows.
 constexpr int most_pixels(int taps) {
   const int pixels = kRegisters - 2 - taps;
   return pixels < 16 ? pixels : 16;
 }
-constexpr bool has_two_rows(int taps, int pixels) { return 2 * pixels + taps + 2 <= kRegisters; }
+constexpr bool has_two_rows(int taps, int pixels) { return kRegisters >= 32 && 2 * pixels + taps + 2 <= kRegisters; }
 
 // With more output channels the tile of direct.cpp, which shares a broadcast among vectors, is the faster one.
 constexpr int64_t kMostOutputChannels = 16;
@@ -107,7 +107,8 @@ void few_forward(const Conv2dShape& s, const float* x, Layout x_layout, const fl
                      packed.data + p * terms * kLanes, kLanes);
 
   // Without padding the images are their own planes.
-  const bool in_place = x_layout == Layout::row_major && wh.pad_before + wh.pad_after + ww.pad_before + ww.pad_after == 0;
+  const bool in_place =
+      x_layout == Layout::row_major && wh.pad_before + wh.pad_after + ww.pad_before + ww.pad_after == 0;
   const Gather rows{-wh.pad_before, 1}, columns{-ww.pad_before, 1};
   PlaneLayout layout{};
   layout.in_rows = s.h_in, layout.in_columns = s.w_in;

@@ -1,5 +1,5 @@
-// dw[c][r,q][k] = sum over images and pixels of x[c][i*stride + r*dilation - pad][j*stride + ...] * dy[i][j][k], for few
-// input channels: x row-major, dy channels-last, lanes are output channels.
+// dw[c][r,q][k] = sum over images and pixels of x[c][i*stride + r*dilation - pad][j*stride + ...] * dy[i][j][k], for
+// few input channels: x row-major, dy channels-last, lanes are output channels.
 //
 // With few input channels the taps take the place that direct_weight.cpp gives to the channels: a register tile is some
 // of the c_in * kh * kw terms times some vectors of output channels. A float of x is broadcast from a padded row, where

@@ -66,8 +66,8 @@ struct InputPhase {
 
   InputPhase() = default;
   InputPhase(const WindowAxis& w, int64_t in, int64_t h0) : first(h0), count((in - h0 + w.stride - 1) / w.stride) {
-    const int64_t residue = (h0 + w.pad_before) % w.stride;
-    q0 = (h0 + w.pad_before) / w.stride;
+    const int64_t residue = ((h0 + w.pad_before) % w.stride + w.stride) % w.stride;  // LiveTaps may pad by less than 0
+    q0 = (h0 + w.pad_before - residue) / w.stride;
     tap_step = Phases(w).period;
     first_tap = 0;
     while (first_tap < min_of(tap_step, w.kernel) && first_tap * w.dilation % w.stride != residue) first_tap++;

@@ -184,7 +184,8 @@ void planar_backward_input(const Conv2dShape& s, const float* dy, Layout dy_layo
         for (int64_t u = phase.h.taps - 1; u >= 0; u--)  // downwards in dy
           runs.add(k * layout.channel() + (phase.h.q0 - phase.h.shift(wh, u) - span_h.first) * layout.pitch +
                        phase.w.q0 - phase.w.shift(ww, v) - span_w.first,
-                   k * c_in * s.taps() + first_tap + phase.h.tap(u) * row_of_filter + phase.w.tap(v), share && u < phase.h.taps - 1);
+                   k * c_in * s.taps() + first_tap + phase.h.tap(u) * row_of_filter + phase.w.tap(v),
+                   share && u < phase.h.taps - 1);
     phase.run_count = runs.count - first_run;
   }
   const Buffer<float> packed(s.groups * terms * c_in);  // (group, term, channel)
@@ -339,8 +340,8 @@ struct WeightTask {
     for (int64_t n0 = n_begin; n0 < n_end; n0 += cuts.chunk) {
       const int64_t images = min_of(cuts.chunk, n_end - n0);
       for (int64_t n = 0; n < images; n++)
-        fill_whole_rows(dy_layout, k_end - k, dy + ((n0 + n) * s.c_out + k) * s.h_out * s.w_out, Layout::row_major, 1, 0,
-                        dy_planes + n * dy_image);
+        fill_whole_rows(dy_layout, k_end - k, dy + ((n0 + n) * s.c_out + k) * s.h_out * s.w_out, Layout::row_major, 1,
+                        0, dy_planes + n * dy_image);
       for (int64_t c = 0; c < c_in; c += cuts.channels) {
         const int64_t c_count = min_of(cuts.channels, c_in - c), block_terms = c_count * s.taps();
         for (int64_t n = 0; n < images; n++) {

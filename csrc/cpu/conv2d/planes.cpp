@@ -124,9 +124,9 @@ void fill_whole_rows(const PlaneLayout& layout, int64_t channels, const float* x
 
 namespace {
 
-// A tile is R rows of one vector, of M output channels. A run keeps the R rows that its tap reads in registers and loads
-// one more for the next tap: R + taps - 1 loads and M * taps broadcasts for M * R * taps FMAs, so that loads that cross a
-// cache line cost nothing. 3 channels x 7 rows: 21 sums, 7 rows of the planes and 1 weight are 29 registers.
+// A tile is R rows of one vector, of M output channels. A run keeps the R rows that its tap reads in registers and
+// loads one more for the next tap: R + taps - 1 loads and M * taps broadcasts for M * R * taps FMAs, so that loads that
+// cross a cache line cost nothing. 3 channels x 7 rows: 21 sums, 7 rows of the planes and 1 weight are 29 registers.
 constexpr int kMostChannels = 4;
 constexpr int kMostRows = 12;
 constexpr int rows_of_tile(int channels) {

@@ -45,7 +45,8 @@ void fill_planes(const PlaneLayout& layout, int64_t channels, const float* x, in
                  float* scratch);
 
 // The same, faster, for copies of step 1, which are whole rows, shifted: any pitch from `columns` on. x lies in either
-// order of memory, `stride` floats from pixel to pixel when it is channels-last. Stores up to kLanes floats past the end.
+// order of memory, `stride` floats from pixel to pixel when it is channels-last. Stores up to kLanes floats past the
+// end.
 void fill_whole_rows(const PlaneLayout& layout, int64_t channels, const float* x, Layout x_layout, int64_t stride,
                      int64_t row0, float* planes);
 
