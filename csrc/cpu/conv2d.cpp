@@ -2,7 +2,9 @@
 #include "ops/conv2d.h"
 
 #include "core/threads.h"
+#include "cpu/conv2d/geometry.h"
 #include "cpu/conv2d/kernels.h"
+#include "cpu/conv2d/pixel_sum.h"
 #include "cpu/conv2d/weight_shards.h"
 #include "cpu/conv2d/winograd.h"
 #include "cpu/conv2d/winograd_weight.h"
@@ -10,40 +12,50 @@
 
 namespace convcore::cpu::CONVCORE_ISA {
 
+// Sums that do not wait for each other.
+static constexpr int kChains = 4;
+
 // One channel per task, in the order of the images.
 static void backward_bias_row_major(const Conv2dShape& s, const float* dy, float* db) {
-  const int64_t pixels = s.h_out * s.w_out, whole = pixels / kLanes * kLanes;
+  const int64_t pixels = s.h_out * s.w_out, whole = pixels / (kChains * kLanes) * (kChains * kLanes);
   parallel_for(s.c_out, s.n * pixels / kLanes + 1, [&](int64_t begin, int64_t end) {
     for (int64_t k = begin; k < end; k++) {
-      Vec total{};
+      Vec totals[kChains] = {};
       for (int64_t n = 0; n < s.n; n++) {
         const float* plane = dy + (n * s.c_out + k) * pixels;
-        for (int64_t p = 0; p < whole; p += kLanes) total += load(plane + p);
-        total += load_partial(plane + whole, pixels - whole);
+        for (int64_t p = 0; p < whole; p += kChains * kLanes)
+#pragma GCC unroll 4
+          for (int i = 0; i < kChains; i++) totals[i] += load(plane + p + i * kLanes);
+        for (int64_t p = whole; p < pixels; p += kLanes)
+          totals[0] += load_partial(plane + p, min_of<int64_t>(kLanes, pixels - p));
       }
-      db[k] = sum(total);
+      db[k] = sum((totals[0] + totals[1]) + (totals[2] + totals[3]));
     }
   });
 }
 
-// One vector of channels per task, in the order of the pixels, in float64: the sum may run over very many.
+// Shards of the pixels, each in the order of the pixels and in float64: the sum may run over very many.
 static void backward_bias_channels_last(const Conv2dShape& s, const float* dy, float* db) {
-  const int64_t pixels = s.n * s.h_out * s.w_out, blocks = (s.c_out + kLanes - 1) / kLanes;
-  parallel_for(blocks, pixels, [&](int64_t begin, int64_t end) {
-    for (int64_t block = begin; block < end; block++) {
-      const int64_t k = block * kLanes, lanes = min_of<int64_t>(kLanes, s.c_out - k);
-      constexpr int64_t kRun = 256;  // pixels summed in float32 before they are added to the total
-      double total[kLanes] = {};
-      for (int64_t p0 = 0; p0 < pixels; p0 += kRun) {
-        Vec run{};
-        for (int64_t p = p0; p < min_of(pixels, p0 + kRun); p++) run += load_partial(dy + p * s.c_out + k, lanes);
-        float values[kLanes];
-        store(values, run);
-        for (int64_t l = 0; l < lanes; l++) total[l] += double(values[l]);
+  constexpr int64_t kShards = 8, kShardPixels = 1024;  // at least so many pixels per shard
+  const int64_t pixels = s.n * s.h_out * s.w_out;
+  const int64_t shards = max_of<int64_t>(1, min_of(kShards, pixels / kShardPixels));
+  const Buffer<double> totals(shards * s.c_out);
+  parallel_for(shards, pixels / shards * ((s.c_out + kLanes - 1) / kLanes), [&](int64_t begin, int64_t end) {
+    for (int64_t shard = begin; shard < end; shard++) {
+      double* total = totals.data + shard * s.c_out;
+      for (int64_t k = 0; k < s.c_out; k++) total[k] = 0;
+      const int64_t last = pixels * (shard + 1) / shards;
+      for (int64_t p = pixels * shard / shards, count; p < last; p += count) {
+        count = min_of(kPixelRun, last - p);
+        add_pixels(dy + p * s.c_out, count, s.c_out, total);
       }
-      for (int64_t l = 0; l < lanes; l++) db[k + l] = float(total[l]);
     }
   });
+  for (int64_t k = 0; k < s.c_out; k++) {
+    double total = 0;
+    for (int64_t shard = 0; shard < shards; shard++) total += totals.data[shard * s.c_out + k];
+    db[k] = float(total);
+  }
 }
 
 static void backward_bias(const Conv2dShape& s, const float* dy, Layout layout, float* db) {

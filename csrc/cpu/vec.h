@@ -112,6 +112,19 @@ CONVCORE_INLINE void store_int_partial(int32_t* p, IntVec v, int64_t count) {
 }
 #endif
 
+// Lanes first .. last - 1 (0 <= first <= last <= kLanes); the others are zero and not read.
+CONVCORE_INLINE Vec load_between(const float* p, int64_t first, int64_t last) {
+#if defined(__AVX512F__) && !defined(__SANITIZE_ADDRESS__)
+  return (Vec)_mm512_maskz_loadu_ps(first_lanes(last) & ~first_lanes(first), p);
+#elif defined(__AVX2__) && !defined(__SANITIZE_ADDRESS__)
+  return (Vec)_mm256_maskload_ps(p, _mm256_andnot_si256(first_lanes(first), first_lanes(last)));
+#else
+  float lanes[kLanes] = {};
+  for (int64_t i = first; i < last; i++) lanes[i] = p[i];
+  return load(lanes);
+#endif
+}
+
 CONVCORE_INLINE Vec select(IntVec mask, Vec yes, Vec no) { return mask ? yes : no; }
 CONVCORE_INLINE IntVec select_int(IntVec mask, IntVec yes, IntVec no) { return mask ? yes : no; }
 

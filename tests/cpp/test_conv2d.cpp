@@ -37,6 +37,15 @@ const Case kCases[] = {
     {"padding wider than the kernel", {1, 2, 3, 3}, {2, 2, 2, 2}, {{1, 1}, {3, 3, 3, 3}, {1, 1}, 1}},
     {"window as large as the input", {2, 3, 6, 7}, {4, 3, 6, 7}, {{1, 1}, {0, 0, 0, 0}, {1, 1}, 1}},
     {"one row, as conv1d has it", {3, 4, 1, 37}, {5, 4, 1, 3}, {{1, 1}, {0, 0, 1, 1}, {1, 1}, 1}},
+    {"few channels, in place", {3, 2, 8, 13}, {16, 2, 5, 5}, {{1, 1}, {0, 0, 0, 0}, {1, 1}, 1}},
+    {"few channels, padded", {2, 3, 6, 19}, {14, 3, 3, 3}, {{1, 1}, {1, 1, 1, 1}, {1, 1}, 1}},
+    {"few channels, 7x7", {2, 1, 9, 26}, {15, 1, 7, 7}, {{2, 1}, {3, 1, 2, 3}, {1, 1}, 1}},
+    {"few channels, strided", {2, 3, 15, 17}, {20, 3, 7, 7}, {{2, 2}, {3, 3, 3, 3}, {1, 1}, 1}},
+    {"few channels, rows in blocks", {1, 3, 40, 90}, {33, 3, 3, 3}, {{1, 1}, {1, 1, 1, 1}, {1, 1}, 1}},
+    {"a vector of images", {16, 2, 7, 6}, {5, 2, 5, 5}, {{1, 1}, {2, 0, 2, 1}, {1, 1}, 1}},
+    {"most of a vector of images", {13, 3, 9, 5}, {7, 3, 3, 3}, {{1, 1}, {0, 0, 0, 0}, {1, 1}, 1}},
+    {"two vectors of images, strided rows", {29, 2, 9, 8}, {4, 2, 3, 7}, {{3, 1}, {1, 1, 2, 2}, {2, 1}, 1}},
+    {"images, strided", {12, 2, 8, 9}, {3, 2, 2, 3}, {{1, 2}, {0, 1, 1, 0}, {1, 2}, 1}},
     {"wide rows", {1, 3, 4, 70}, {4, 3, 3, 3}, {{1, 1}, {1, 1, 1, 1}, {1, 1}, 1}},
 };
 
@@ -114,6 +123,8 @@ TEST_CASE("conv2d matches the naive loops") {
 
 TEST_CASE("conv2d gives the same bits at any number of threads") {
   for (const Case& c : {Case{"3x3", {5, 12, 14, 15}, {18, 12, 3, 3}, {{1, 1}, {1, 1, 1, 1}, {1, 1}, 1}},
+                        Case{"images", {29, 1, 16, 17}, {6, 1, 5, 5}, {{1, 1}, {0, 0, 0, 0}, {1, 1}, 1}},
+                        Case{"few", {21, 3, 16, 17}, {16, 3, 3, 3}, {{1, 1}, {1, 1, 1, 1}, {1, 1}, 1}},
                         Case{"5x5", {9, 1, 16, 17}, {6, 1, 5, 5}, {{1, 1}, {0, 0, 0, 0}, {1, 1}, 1}}}) {
     CAPTURE(c.name);
     const Conv2dShape s = infer_conv2d_shape("conv2d", c.x, c.w, c.params);

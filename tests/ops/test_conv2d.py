@@ -111,6 +111,34 @@ def test_conv2d_backward_matches_reference_by_each_algorithm(case, algo, last):
     check_backward(case, algo, F.channels_last if last else np.asarray)
 
 
+@st.composite
+def few_channel_convolutions(draw):
+    """Draw few input channels and one vector of output channels or more, or few on both sides."""
+    axis = {"kernel": st.integers(1, 7), "stride": st.sampled_from([1, 1, 2, 3])}
+    kernel, stride = ((draw(axis[name]), draw(axis[name])) for name in ("kernel", "stride"))
+    dilation = tuple(draw(st.sampled_from([1, 1, 2])) for _ in range(2))
+    padding = tuple((draw(st.integers(0, 3)), draw(st.integers(0, 3))) for _ in range(2))
+    size = (draw(st.integers(1, 18)), draw(st.integers(1, 18)))
+    for i in range(2):
+        assume(size[i] + sum(padding[i]) >= dilation[i] * (kernel[i] - 1) + 1)
+    c_in = draw(st.integers(1, 7))
+    n, c_out = draw(
+        st.one_of(
+            st.tuples(st.sampled_from([1, 3, 20]), st.integers(12, 40)),
+            st.tuples(st.sampled_from([12, 13, 16, 29]), st.integers(1, 11)),  # images as lanes
+        )
+    )
+    return (n, c_in, *size), (c_out, c_in, *kernel), (stride, padding, dilation, 1)
+
+
+@settings(max_examples=150, deadline=None)
+@given(few_channel_convolutions(), st.booleans())
+def test_conv2d_of_few_channels_matches_reference(case, last):
+    order = F.channels_last if last else np.asarray
+    check_forward(case, "auto", order)
+    check_backward(case, "auto", order)
+
+
 def check_backward(case, algo, order=np.asarray):
     x, w, b, dy = arrays(*case)
     x, dy = order(x), order(dy)
@@ -209,6 +237,9 @@ def test_conv2d_by_gemm_matches_reference(case, last):
 LAYERS = {  # x, w, parameters
     "lenet_c1": ((9, 1, 28, 28), (6, 1, 5, 5), (1, 2, 1, 1)),
     "lenet_c3": ((9, 6, 14, 14), (16, 6, 5, 5), (1, 0, 1, 1)),
+    "lenet_c1_large_batch": ((29, 1, 28, 28), (6, 1, 5, 5), (1, 2, 1, 1)),
+    "lenet_c3_large_batch": ((64, 6, 14, 14), (16, 6, 5, 5), (1, 0, 1, 1)),
+    "resnet20_stem": ((9, 3, 32, 32), (16, 3, 3, 3), (1, 1, 1, 1)),
     "resnet20_stage1": ((2, 16, 32, 32), (16, 16, 3, 3), (1, 1, 1, 1)),
     "resnet20_downsample": ((2, 16, 32, 32), (32, 16, 3, 3), (2, 1, 1, 1)),
     "odd_downsample": ((1, 16, 33, 31), (24, 16, 3, 3), (2, 1, 1, 1)),

@@ -1,5 +1,5 @@
-// dw[c][r,q][k] = sum over images and pixels of x[c][i*stride + r*dilation - pad][j*stride + ...] * dy[i][j][k], for few
-// input channels: x row-major, dy channels-last, lanes are output channels.
+// dw[c][r,q][k] = sum over images and pixels of x[c][i*stride + r*dilation - pad][j*stride + ...] * dy[i][j][k], for
+// few input channels: x row-major, dy channels-last, lanes are output channels.
 //
 // With few input channels the taps take the place that direct_weight.cpp gives to the channels: a register tile is some
 // of the c_in * kh * kw terms times some vectors of output channels. A float of x is broadcast from a padded row, where
@@ -14,6 +14,7 @@
 #include "core/threads.h"
 #include "cpu/conv2d/geometry.h"
 #include "cpu/conv2d/kernels.h"
+#include "cpu/conv2d/pixel_sum.h"
 #include "cpu/conv2d/weight_shards.h"
 #include "cpu/tile.h"
 
@@ -22,7 +23,7 @@ namespace {
 
 constexpr int64_t kBlock = 16 << 10;  // floats of x and dy of a block: 64 KiB, read from L1 and L2
 constexpr int64_t kShardCount = 8;
-constexpr int64_t kShardBlocks = 4;       // at least so many per shard
+constexpr int64_t kShardBlocks = 2;       // of each shard, where there are enough images
 constexpr int64_t kPartFloats = 4 << 20;  // all partial gradients together: 16 MiB
 
 constexpr int kMostTerms = 12;  // an address each, in integer registers
@@ -36,25 +37,29 @@ constexpr int rows_of_tile(int taps) { return (kRegisters - 1 - taps) / taps; }
 
 // How a gradient is cut; a function of the shape alone.
 struct Cuts {
+  bool in_place;               // x has no padding: its rows are read where they are
   int64_t pitch;               // of the rows of x with their padding
   int64_t rows, images;        // of dy in a block: all rows of some images, or some rows of one
-  int64_t x_rows;              // that a block needs
+  int64_t x_rows, plane_rows;  // that a block needs, that a plane of x has
   int64_t row_blocks, blocks;  // per image, in all
   int64_t shards;
 
   explicit Cuts(const Conv2dShape& s) {
     const WindowAxis &h = s.window.h, &w = s.window.w;
-    pitch = (s.w_out - 1) * w.stride + w.extent();
+    in_place = h.pad_before + h.pad_after + w.pad_before + w.pad_after == 0;
+    pitch = in_place ? s.w_in : (s.w_out - 1) * w.stride + w.extent();
     const int64_t dy_row = s.w_out * whole_vectors(s.c_out), x_row = s.c_in * pitch;
     const int64_t fit = (kBlock - (h.extent() - h.stride) * x_row) / (x_row * h.stride + dy_row);
     row_blocks = ceil_div(s.h_out, max_of<int64_t>(1, min_of(s.h_out, fit)));
     rows = ceil_div(s.h_out, row_blocks);
     row_blocks = ceil_div(s.h_out, rows);
     x_rows = (rows - 1) * h.stride + h.extent();
-    images = row_blocks > 1 ? 1 : max_of<int64_t>(1, kBlock / (x_rows * x_row + s.h_out * dy_row));
+    const int64_t most = max_of<int64_t>(1, kBlock / (x_rows * x_row + s.h_out * dy_row));
+    images = row_blocks > 1 ? 1 : min_of(most, ceil_div(s.n, kShardBlocks * kShardCount));
     blocks = row_blocks * ceil_div(s.n, images);
+    plane_rows = in_place ? s.h_in : x_rows;
     const int64_t dw_floats = s.c_in * s.taps() * whole_vectors(s.c_out);
-    shards = max_of<int64_t>(1, min_of(min_of(kShardCount, blocks / kShardBlocks), kPartFloats / max_of<int64_t>(1, dw_floats)));
+    shards = max_of<int64_t>(1, min_of(min_of(kShardCount, blocks), kPartFloats / max_of<int64_t>(1, dw_floats)));
   }
 };
 
@@ -163,22 +168,6 @@ __attribute__((noinline)) void add_rows(const Block& b, const int64_t* offsets, 
     for (int q = 0; q < W; q++) add(to[r * W + q], acc[r][q], first);
 }
 
-// total[k] += sum over the pixels of dy[k]; a block's sum in float32, in four chains.
-void add_bias(const float* dy, int64_t pixels, int64_t c_out, double* total) {
-  constexpr int kChains = 4;
-  for (int64_t k = 0; k < c_out; k += kLanes) {
-    const int64_t lanes = min_of<int64_t>(kLanes, c_out - k);
-    Vec sums[kChains] = {};
-    for (int64_t p = 0; p + kChains <= pixels; p += kChains)
-#pragma GCC unroll 4
-      for (int i = 0; i < kChains; i++) sums[i] += load_partial(dy + (p + i) * c_out + k, lanes);
-    for (int64_t p = pixels / kChains * kChains; p < pixels; p++) sums[0] += load_partial(dy + p * c_out + k, lanes);
-    float values[kLanes];
-    store(values, (sums[0] + sums[1]) + (sums[2] + sums[3]));
-    for (int64_t l = 0; l < lanes; l++) total[k + l] += double(values[l]);
-  }
-}
-
 struct Task {
   const Conv2dShape& s;
   const Cuts& cuts;
@@ -259,19 +248,19 @@ struct Task {
   }
 
   void run(int64_t block_begin, int64_t block_end, const WeightParts& parts, int64_t shard) const {
-    const int64_t x_image = s.c_in * cuts.x_rows * cuts.pitch;
-    float* x_copy = workspace(kPlaneSlot, cuts.images * x_image);
+    const int64_t x_image = s.c_in * cuts.plane_rows * cuts.pitch;
+    float* x_copy = cuts.in_place ? nullptr : workspace(kPlaneSlot, cuts.images * x_image);
     for (int64_t block = block_begin; block < block_end; block++) {
       const int64_t n = block / cuts.row_blocks * cuts.images, i = block % cuts.row_blocks * cuts.rows;
       Block b{};
       b.images = min_of(cuts.images, s.n - n), b.rows = min_of(cuts.rows, s.h_out - i), b.columns = s.w_out;
-      b.x = x_copy;
+      b.x = cuts.in_place ? x + n * x_image + i * s.window.h.stride * s.w_in : x_copy;
       b.x_image = x_image, b.x_row = s.window.h.stride * cuts.pitch, b.x_column = s.window.w.stride;
       b.dy_column = s.c_out, b.dy_row = s.w_out * s.c_out, b.dy_image = s.h_out * b.dy_row;
-      for (int64_t m = 0; m < b.images; m++)
+      for (int64_t m = 0; m < b.images && !cuts.in_place; m++)
         copy_rows(n + m, i * s.window.h.stride - s.window.h.pad_before, x_copy + m * x_image);
       const float* block_dy = dy + (n * s.h_out + i) * b.dy_row;
-      if (bias) add_bias(block_dy, b.pixels(), s.c_out, bias + shard * s.c_out);
+      if (bias) add_pixels(block_dy, b.pixels(), s.c_out, bias + shard * s.c_out);
       b.ahead = block_dy + b.pixels() * s.c_out;
       for (int64_t k = 0, vecs; k < s.c_out; k += vecs * kLanes) {
         vecs = next_tile(ceil_div(s.c_out - k, kLanes), kTileVecs);
@@ -299,7 +288,7 @@ void few_backward_weight(const Conv2dShape& s, const float* dy, const float* x, 
   const Buffer<int64_t> offsets(terms);
   for (int64_t t = 0; t < terms; t++) {
     const int64_t c = t / s.taps(), r = t % s.taps() / s.window.w.kernel, q = t % s.window.w.kernel;
-    offsets.data[t] = (c * cuts.x_rows + r * s.window.h.dilation) * cuts.pitch + q * s.window.w.dilation;
+    offsets.data[t] = (c * cuts.plane_rows + r * s.window.h.dilation) * cuts.pitch + q * s.window.w.dilation;
   }
 
   const Buffer<double> bias(cuts.shards * s.c_out);

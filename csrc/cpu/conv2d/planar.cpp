@@ -5,6 +5,7 @@
 #include "ops/conv2d.h"
 
 #include "core/threads.h"
+#include "cpu/conv2d/batch.h"
 #include "cpu/conv2d/geometry.h"
 #include "cpu/conv2d/kernels.h"
 #include "cpu/conv2d/planes.h"
@@ -148,6 +149,7 @@ struct PlanarPhase {
 }  // namespace
 
 void planar_backward_input(const Conv2dShape& s, const float* dy, Layout dy_layout, const float* weight, float* dx) {
+  if (batch_can_backward_input(s)) return batch_backward_input(s, dy, dy_layout, weight, dx);
   const LiveTaps live_h(s.window.h, s.h_in, s.h_out), live_w(s.window.w, s.w_in, s.w_out);
   const WindowAxis &wh = live_h.axis, &ww = live_w.axis;
   const int64_t row_of_filter = s.window.w.kernel, first_tap = live_h.first * row_of_filter + live_w.first;
@@ -182,7 +184,8 @@ void planar_backward_input(const Conv2dShape& s, const float* dy, Layout dy_layo
         for (int64_t u = phase.h.taps - 1; u >= 0; u--)  // downwards in dy
           runs.add(k * layout.channel() + (phase.h.q0 - phase.h.shift(wh, u) - span_h.first) * layout.pitch +
                        phase.w.q0 - phase.w.shift(ww, v) - span_w.first,
-                   k * c_in * s.taps() + first_tap + phase.h.tap(u) * row_of_filter + phase.w.tap(v), share && u < phase.h.taps - 1);
+                   k * c_in * s.taps() + first_tap + phase.h.tap(u) * row_of_filter + phase.w.tap(v),
+                   share && u < phase.h.taps - 1);
     phase.run_count = runs.count - first_run;
   }
   const Buffer<float> packed(s.groups * terms * c_in);  // (group, term, channel)
@@ -231,8 +234,8 @@ void planar_backward_input(const Conv2dShape& s, const float* dy, Layout dy_layo
 
 namespace {
 
-constexpr int kWeightRows = kRegisters >= 32 ? 4 : 3;  // 4 x 6 sums + 4 of dy + 1 of x = 29 registers,
-constexpr int kWeightTaps = kRegisters >= 32 ? 6 : 3;  // 3 x 3 + 3 + 1 = 13
+constexpr int kWeightRows = kRegisters >= 32 ? 6 : 3;  // 6 x 4 sums + 6 of dy + 1 of x = 31 registers,
+constexpr int kWeightTaps = kRegisters >= 32 ? 4 : 3;  // 3 x 3 + 3 + 1 = 13
 constexpr int64_t kTileFloats = 6 << 10;  // planes that a tile of a chunk reads again for each k: 24 KiB, half of L1
 constexpr int64_t kShards = 8;
 constexpr int64_t kShardFloats = 4 << 20;  // all copies of dw together: 16 MiB
@@ -288,21 +291,9 @@ void sum_weight_tile(const WeightTile& tile) {
 }
 
 void sum_weight_tile(int64_t k, int64_t t, const WeightTile& tile) {
-  const auto with_k = [&](auto taps) {
-    if constexpr (kWeightRows >= 4)
-      if (k == 4) return sum_weight_tile<4, taps.value>(tile);
-    if (k == 3) return sum_weight_tile<3, taps.value>(tile);
-    if (k == 2) return sum_weight_tile<2, taps.value>(tile);
-    return sum_weight_tile<1, taps.value>(tile);
-  };
-  if constexpr (kWeightTaps >= 6) {
-    if (t == 6) return with_k(Const<6>{});
-    if (t == 5) return with_k(Const<5>{});
-    if (t == 4) return with_k(Const<4>{});
-  }
-  if (t == 3) return with_k(Const<3>{});
-  if (t == 2) return with_k(Const<2>{});
-  return with_k(Const<1>{});
+  with_count<kWeightRows>(k, [&](auto rows) {
+    with_count<kWeightTaps>(t, [&](auto taps) { sum_weight_tile<rows.value, taps.value>(tile); });
+  });
 }
 
 // How the images and channels of a weight gradient are cut; a function of the shape alone.
@@ -342,20 +333,24 @@ struct WeightTask {
     const int64_t c_in = s.c_in_per_group(), terms = c_in * s.taps();
     const int64_t dy_plane = s.h_out * layout.pitch, dy_image = (k_end - k) * dy_plane;
     const int64_t x_image = cuts.channels * layout.channel();
-    float* x_planes = workspace(kPlaneSlot, cuts.chunk * x_image);
-    float* dy_planes = workspace(kGradientSlot, cuts.chunk * dy_image);
-    float* scratch = workspace(kFillSlot, max_of(fill_scratch(layout), fill_scratch(dy_layout)));
+    float* x_planes = workspace(kPlaneSlot, cuts.chunk * x_image + kLanes);
+    float* dy_planes = workspace(kGradientSlot, cuts.chunk * dy_image + kLanes);
+    float* scratch = workspace(kFillSlot, fill_scratch(layout));
 
     for (int64_t n0 = n_begin; n0 < n_end; n0 += cuts.chunk) {
       const int64_t images = min_of(cuts.chunk, n_end - n0);
       for (int64_t n = 0; n < images; n++)
-        fill_planes(dy_layout, k_end - k, dy + ((n0 + n) * s.c_out + k) * s.h_out * s.w_out, 0,
-                    dy_planes + n * dy_image, scratch);
+        fill_whole_rows(dy_layout, k_end - k, dy + ((n0 + n) * s.c_out + k) * s.h_out * s.w_out, Layout::row_major, 1,
+                        0, dy_planes + n * dy_image);
       for (int64_t c = 0; c < c_in; c += cuts.channels) {
         const int64_t c_count = min_of(cuts.channels, c_in - c), block_terms = c_count * s.taps();
-        for (int64_t n = 0; n < images; n++)
-          fill_planes(layout, c_count, x + ((n0 + n) * s.c_in + g * c_in + c) * s.h_in * s.w_in, 0,
-                      x_planes + n * x_image, scratch);
+        for (int64_t n = 0; n < images; n++) {
+          const float* image = x + ((n0 + n) * s.c_in + g * c_in + c) * s.h_in * s.w_in;
+          if (s.window.w.stride == 1)
+            fill_whole_rows(layout, c_count, image, Layout::row_major, 1, 0, x_planes + n * x_image);
+          else
+            fill_planes(layout, c_count, image, 0, x_planes + n * x_image, scratch);
+        }
         for (int64_t t = 0, t_count; t < block_terms; t += t_count) {
           t_count = next_tile(block_terms - t, kWeightTaps);
           for (int64_t i = k, k_count; i < k_end; i += k_count) {
@@ -376,6 +371,7 @@ struct WeightTask {
 }  // namespace
 
 void planar_backward_weight(const Conv2dShape& s, const float* dy, const float* x, float* dw) {
+  if (batch_can_backward_weight(s)) return batch_backward_weight(s, dy, x, dw);
   const int64_t terms = s.c_in_per_group() * s.taps(), c_out = s.c_out_per_group(), count = s.c_out * terms;
   if (s.n == 0) {
     memset(dw, 0, size_t(count) * sizeof(float));

@@ -85,26 +85,12 @@ void fill_planes(const PlaneLayout& layout, int64_t channels, const float* x, in
 
 namespace {
 
-// Row `i` of the source, all channels, as row `a` of their planes.
-void fill_row(const PlaneLayout& layout, int64_t channels, const float* x, Layout x_layout, int64_t stride, int64_t i,
-              float* plane) {
-  const bool inside = 0 <= i && i < layout.in_rows;
-  const int64_t shift = layout.copy_columns[0].first;  // place j holds column shift + j
-  const int64_t begin = inside ? min_of(layout.pitch, max_of<int64_t>(0, -shift)) : layout.pitch;
-  const int64_t end = max_of(begin, min_of(layout.pitch, layout.in_columns - shift));
-  if (x_layout == Layout::channels_last && begin < end)
-    transpose_matrix(end - begin, channels, x + (i * layout.in_columns + shift + begin) * stride, stride, plane + begin,
-                     layout.channel());
-  for (int64_t c = 0; c < channels; c++, plane += layout.channel()) {
-    for (int64_t j = 0; j < begin; j += kLanes) store_partial(plane + j, Vec{}, min_of<int64_t>(kLanes, begin - j));
-    if (x_layout == Layout::row_major) {
-      const float* from = x + (c * layout.in_rows + i) * layout.in_columns + shift;
-      int64_t j = begin;
-      for (; j + kLanes <= end; j += kLanes) store(plane + j, load(from + j));
-      if (j < end) store_partial(plane + j, load_partial(from + j, end - j), end - j);
-    }
-    for (int64_t j = end; j < layout.pitch; j += kLanes)
-      store_partial(plane + j, Vec{}, min_of<int64_t>(kLanes, layout.pitch - j));
+// Places begin .. end - 1 of a row from `from`, zeros elsewhere; whole vectors are stored, past `pitch` if need be.
+void fill_row(const float* from, int64_t begin, int64_t end, int64_t pitch, float* to) {
+  for (int64_t j = 0; j < pitch; j += kLanes) {
+    const auto lane = [&](int64_t place) { return min_of<int64_t>(kLanes, max_of<int64_t>(0, place - j)); };
+    const bool whole = begin <= j && j + kLanes <= end;
+    store(to + j, whole ? load(from + j) : load_between(from + j, lane(begin), lane(end)));
   }
 }
 
@@ -112,17 +98,35 @@ void fill_row(const PlaneLayout& layout, int64_t channels, const float* x, Layou
 
 void fill_whole_rows(const PlaneLayout& layout, int64_t channels, const float* x, Layout x_layout, int64_t stride,
                      int64_t row0, float* planes) {
-  for (int64_t e = 0; e < layout.phases; e++)
-    for (int64_t a = 0; a < layout.rows; a++)
-      fill_row(layout, channels, x, x_layout, stride, layout.phase_rows[e].first + (row0 + a) * layout.phase_rows[e].step,
-               planes + layout.offset(e, 0, a));
+  // In ascending order of memory: what a row stores past its end, the next one overwrites.
+  const bool turned = x_layout == Layout::channels_last;
+  if (turned)
+    for (int64_t j = 0; j < channels * layout.channel(); j += kLanes) store(planes + j, Vec{});
+  for (int64_t c = 0; c < (turned ? 1 : channels); c++)
+    for (int64_t e = 0; e < layout.phases; e++)
+      for (int64_t s = 0; s < layout.copies; s++) {
+        const int64_t shift = layout.copy_columns[s].first;  // place j holds column shift + j
+        const int64_t begin = min_of(layout.columns, max_of<int64_t>(0, -shift));
+        const int64_t end = max_of(begin, min_of(layout.columns, layout.in_columns - shift));
+        float* plane = planes + c * layout.channel() + layout.offset(e, s, 0);
+        for (int64_t a = 0; a < layout.rows; a++, plane += layout.pitch) {
+          const int64_t i = layout.phase_rows[e].first + (row0 + a) * layout.phase_rows[e].step;
+          const bool inside = 0 <= i && i < layout.in_rows;
+          if (!turned)
+            fill_row(x + (c * layout.in_rows + i) * layout.in_columns + shift, inside ? begin : 0, inside ? end : 0,
+                     layout.pitch, plane);
+          else if (inside)
+            transpose_matrix(end - begin, channels, x + (i * layout.in_columns + shift + begin) * stride, stride,
+                             plane + begin, layout.channel());
+        }
+      }
 }
 
 namespace {
 
-// A tile is R rows of one vector, of M output channels. A run keeps the R rows that its tap reads in registers and loads
-// one more for the next tap: R + taps - 1 loads and M * taps broadcasts for M * R * taps FMAs, so that loads that cross a
-// cache line cost nothing. 3 channels x 7 rows: 21 sums, 7 rows of the planes and 1 weight are 29 registers.
+// A tile is R rows of one vector, of M output channels. A run keeps the R rows that its tap reads in registers and
+// loads one more for the next tap: R + taps - 1 loads and M * taps broadcasts for M * R * taps FMAs, so that loads that
+// cross a cache line cost nothing. 3 channels x 7 rows: 21 sums, 7 rows of the planes and 1 weight are 29 registers.
 constexpr int kMostChannels = 4;
 constexpr int kMostRows = 12;
 constexpr int rows_of_tile(int channels) {

@@ -44,8 +44,9 @@ int64_t fill_scratch(const PlaneLayout& layout);  // floats of scratch that fill
 void fill_planes(const PlaneLayout& layout, int64_t channels, const float* x, int64_t row0, float* planes,
                  float* scratch);
 
-// The same for planes that are whole, shifted rows: one copy of step 1, and any pitch from `columns` on. x lies in either
-// order of memory, `stride` floats from pixel to pixel when it is channels-last.
+// The same, faster, for copies of step 1, which are whole rows, shifted: any pitch from `columns` on. x lies in either
+// order of memory, `stride` floats from pixel to pixel when it is channels-last. Stores up to kLanes floats past the
+// end.
 void fill_whole_rows(const PlaneLayout& layout, int64_t channels, const float* x, Layout x_layout, int64_t stride,
                      int64_t row0, float* planes);
 
