@@ -188,7 +188,8 @@ void direct_sum(const DirectSum& s) {
       constexpr int kMost = kAccumulators / v.value;
       int64_t first = 0, term = 0;
       do {
-        const int64_t end = reaches == 0 ? 0 : first + next_tile(reaches - first, kTermBlock / kPixel);
+        const int64_t end =
+            reaches == 0 ? 0 : first + next_tile(reaches - first, kTermBlock / min_of(kPixel, s.w.c_in));
         for (int64_t n = 0; n < s.images; n++)
           for (int64_t i = 0; i < s.rows; i++)
             for (int64_t j = 0, count; j < s.columns; j += count) {
