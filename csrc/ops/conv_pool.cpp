@@ -22,11 +22,11 @@ ConvPoolShape infer_conv_pool_shape(const char* op, const Shape& x, const Shape&
   s.pad_top = padding[0], s.pad_bottom = padding[1], s.pad_left = padding[2], s.pad_right = padding[3];
   s.h_conv = conv.h_out, s.w_conv = conv.w_out, s.h_out = pool.h_out, s.w_out = pool.w_out;
   s.y_layout = y_layout;
-  // The kernels cut the image into patches, one row of the filter wide, and count their floats in 32 bits.
-  const double patches = double(s.h_in + padding[0] + padding[1]) * double(s.w_in + padding[2] + padding[3]) *
+  // The kernels cut x and dx into patches, one row of the filter wide, and count their floats in 32 bits.
+  const double patches = 2 * double(s.h_in + padding[0] + padding[1]) * double(s.w_in + padding[2] + padding[3]) *
                          (double(s.kw) * double(s.c_in) + kAlignment / sizeof(float));
   if (patches > INT32_MAX)
-    fail(op, "the image is too large for this operation", "(H + padding) * (W + padding) * C_in * KW below 2^31",
+    fail(op, "the image is too large for this operation", "(H + padding) * (W + padding) * (C_in * KW + 16) below 2^30",
          "x of shape " + to_string(x) + " and w of shape " + to_string(w));
   return s;
 }

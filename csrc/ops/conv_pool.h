@@ -38,8 +38,9 @@ Conv2dGrads conv_pool_backward(const char* op, const Tensor& dy, const Tensor& x
                                const std::array<int64_t, 4>& padding, bool need_dx);
 
 namespace cpu {
-// All run on the calling thread: the caller shares blocks of images out. Every pointer is aligned to kAlignment. The
-// shape's n is the number of images of the block; sizes in floats and bytes do not depend on it.
+// All run on the calling thread: the caller shares blocks of images out. `packed`, `workspace` and `gradient` are best
+// aligned to kAlignment. The shape's n is the number of images of the block; sizes in floats and bytes do not depend on
+// it.
 struct ConvPoolKernels {
   // Weights and bias as the kernels read them, in both directions; b may be null.
   int64_t (*packed_floats)(const ConvPoolShape&);

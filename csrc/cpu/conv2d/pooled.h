@@ -15,12 +15,16 @@ namespace convcore::cpu::CONVCORE_ISA {
 ConvPoolKernels pooled_pixels_kernels();
 ConvPoolKernels pooled_channels_kernels();
 
-// Of one vector of outputs, lane l at bit l: whether the second row won; whether the right one did in the first and in
-// the second row; and whether the gradient passes the ReLU.
+// Of one vector of outputs, lane l at bit l: whether the second row won, the right column, and whether the gradient
+// passes the ReLU.
 struct PoolMask {
-  uint16_t second, right0, right1, alive;
-  uint16_t right() const { return uint16_t((second & right1) | (~second & right0)); }
+  uint16_t second, right, alive;
 };
+
+CONVCORE_INLINE PoolMask pool_mask(LaneMask right0, LaneMask right1, LaneMask second, LaneMask alive) {
+  const LaneMask right = LaneMask((second & right1) | (~second & right0));
+  return {mask_bits(second), mask_bits(right), mask_bits(alive)};
+}
 
 CONVCORE_INLINE LaneMask wins(Vec value, Vec best) { return LaneMask(greater(value, best) | is_nan(value)); }
 
@@ -40,8 +44,8 @@ CONVCORE_INLINE void pool_windows(const Vec (&left0)[N], const Vec (&right0)[N],
     for (int n = 0; n < N; n++) {
       const Vec best0 = larger(left0[n], right0[n]), best1 = larger(left1[n], right1[n]);
       const Vec y = larger(larger(best0, best1), Vec{});
-      mask[n] = {mask_bits(greater(best1, best0)), mask_bits(greater(right0[n], left0[n])),
-                 mask_bits(greater(right1[n], left1[n])), mask_bits(greater(y, Vec{}))};
+      mask[n] = pool_mask(greater(right0[n], left0[n]), greater(right1[n], left1[n]), greater(best1, best0),
+                          greater(y, Vec{}));
       put(n, y);
     }
     return;
@@ -55,7 +59,7 @@ CONVCORE_INLINE void pool_windows(const Vec (&left0)[N], const Vec (&right0)[N],
     const LaneMask second = wins(best1, best0);
     const Vec best = select(second, best1, best0);
     const LaneMask dead = at_most(best, Vec{});
-    mask[n] = {mask_bits(second), mask_bits(in_0), mask_bits(in_1), mask_bits(LaneMask(~dead))};
+    mask[n] = pool_mask(in_0, in_1, second, LaneMask(~dead));
     put(n, select(dead, Vec{}, best));
   }
 }

@@ -24,11 +24,10 @@ namespace convcore::cpu::CONVCORE_ISA {
 namespace {
 
 constexpr int kPairs = kRegisters >= 32 ? 5 : 2;  // pooled pixels of a forward tile, four sums each
-constexpr int kTaps = 5;                          // of a row of the filter at once
+constexpr int kTaps = kRegisters >= 32 ? 5 : 3;   // of a row of the filter at once
 // Rows of the filter by vectors of a row, of the filter and of its gradient in registers.
 constexpr int kPatchRows = kRegisters >= 32 ? 5 : 3;
 constexpr int patch_vecs(int rows) { return kRegisters < 32 ? 2 : rows <= 3 ? 4 : rows == 4 ? 3 : 2; }
-constexpr int kMostPatchVecs = patch_vecs(1);
 constexpr int kWordBits = 32;  // outputs of a channel whose life is kept in one word
 
 int64_t outputs(const ConvPoolShape& s) { return s.h_out * s.w_out; }
@@ -330,7 +329,7 @@ void read_masks(const ConvPoolShape& s, const float* dy, int64_t lanes, const Po
       }
       IntVec place = splat_int(int32_t(2 * i * patches.row + 2 * j * patches.pixel));
       place += select_int(mask_of_bits(m.second), splat_int(int32_t(patches.row)), IntVec{});
-      place += select_int(mask_of_bits(m.right()), splat_int(int32_t(patches.pixel)), IntVec{});
+      place += select_int(mask_of_bits(m.right), splat_int(int32_t(patches.pixel)), IntVec{});
       store_int(to.places + p * kLanes, place);
     }
   store(db, bias);
@@ -421,12 +420,13 @@ Pixels gradient_image(const ConvPoolShape& s, float* dx, float* copy) {
 template <int V>
 void fold_rows(const ConvPoolShape& s, const float* dpatches, int64_t pixel, float* dx, int64_t dx_row) {
   const IntVec next = lane_numbers() + splat_int(int32_t(s.c_in));
-  const int64_t tail = (s.kw - 1) * s.c_in;  // floats beyond the pixel of the last patch
+  const int64_t last = patch_floats(s) - (V - 1) * kLanes, tail = (s.kw - 1) * s.c_in;  // beyond the last pixel
   for (int64_t row = 0; row < seen_rows(s); row++, dx += dx_row) {
     Vec sums[V + 1] = {};
     for (int64_t column = 0; column < 2 * s.w_out; column++, dpatches += pixel) {
 #pragma GCC unroll 4
-      for (int v = 0; v < V; v++) sums[v] += load(dpatches + v * kLanes);
+      for (int v = 0; v < V - 1; v++) sums[v] += load(dpatches + v * kLanes);
+      sums[V - 1] += load_partial(dpatches + (V - 1) * kLanes, last);
       store_partial(dx + column * s.c_in, sums[0], s.c_in);
 #pragma GCC unroll 4
       for (int v = 0; v < V; v++) sums[v] = __builtin_shuffle(sums[v], sums[v + 1], next);
@@ -451,13 +451,18 @@ void fold_columns(const ConvPoolShape& s, const float* dpatches, int64_t pixel, 
     }
 }
 
+constexpr int kFoldVecs = 4;
+bool folds_in_registers(const ConvPoolShape& s) { return s.c_in < kLanes && patch_pitch(s) <= kFoldVecs * kLanes; }
 void fold_patches(const ConvPoolShape& s, const float* dpatches, int64_t pixel, float* dx, int64_t dx_row) {
-  constexpr int kMost = 4;
-  const int64_t vecs = patch_pitch(s) / kLanes;
-  if (s.c_in < kLanes && vecs <= kMost)
-    with_count<kMost>(vecs, [&](auto count) { fold_rows<count.value>(s, dpatches, pixel, dx, dx_row); });
-  else
-    fold_columns(s, dpatches, pixel, dx, dx_row);
+  if (!folds_in_registers(s)) return fold_columns(s, dpatches, pixel, dx, dx_row);
+  with_count<kFoldVecs>(patch_pitch(s) / kLanes,
+                        [&](auto vecs) { fold_rows<vecs.value>(s, dpatches, pixel, dx, dx_row); });
+}
+
+// Whether every pixel of the image that the gradient is summed in is written without being read.
+bool overwrites_input_gradient(const ConvPoolShape& s) {
+  const bool seen = padded(s) || (seen_rows(s) == s.h_in && seen_columns(s) == s.w_in);
+  return seen && !patches_in_place(s) && folds_in_registers(s);
 }
 
 // Takes the padding off dx; what no window saw is zero.
@@ -482,9 +487,8 @@ void add_image(const ConvPoolShape& s, const float* dy, const PoolMask* mask, co
   const Pixels dx_image = gradient_image(s, dx, scratch.dx);
   float* dx_pixels = const_cast<float*>(dx_image.data);
   float* dpatches = in_place ? dx_pixels : scratch.patches + patch_pitch(s);
-  if (kInput) {
+  if (kInput && !overwrites_input_gradient(s))
     memset(dx_pixels, 0, size_t(padded(s) ? padded_floats(s) : image_floats(s)) * sizeof(float));
-  }
   for (int64_t panel = 0; panel < panels(s); panel++) {
     const int64_t k = panel * kLanes, lanes = channels_in(s, panel);
     read_masks(s, dy + k * (s.y_layout == Layout::row_major ? out : 1), lanes, mask + panel * out, patches, scratch,

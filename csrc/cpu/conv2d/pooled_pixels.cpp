@@ -319,7 +319,7 @@ void add_taps(const ConvPoolShape& s, const float* x, const float* dy, const Poo
   const int64_t pitch = spread_pitch(s), mask_step = blocks(s) * s.c_out;
   for (int64_t i = 0; i < s.h_out; i++, dy += s.c_out * kLanes, mask += mask_step, x += 2 * pitch) {
     const Vec d = load(dy);
-    const LaneMask second_row = mask_of_bits(mask->second), second_column = mask_of_bits(mask->right());
+    const LaneMask second_row = mask_of_bits(mask->second), second_column = mask_of_bits(mask->right);
     Vec above[K], here[K];
     const float* from = x;
 #pragma GCC unroll 8
@@ -369,7 +369,7 @@ void scatter_to_input(const ConvPoolShape& s, const float* dy, const PoolMask* m
       for (int64_t l = 0; l < pixels_in(s, block); l++) {
         if (!(m.alive >> l & 1)) continue;
         const Vec d = splat(dy[(i * s.c_out + o) * kLanes + l]);
-        const int64_t row = 2 * i + (m.second >> l & 1), column = 2 * (block * kLanes + l) + (m.right() >> l & 1);
+        const int64_t row = 2 * i + (m.second >> l & 1), column = 2 * (block * kLanes + l) + (m.right >> l & 1);
         for (int64_t c = 0; c < s.c_in; c++)
           for (int64_t r = 0; r < s.kh; r++) {
             const float* from = w + ((o * s.c_in + c) * s.kh + r) * width;
