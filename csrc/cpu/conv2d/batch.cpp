@@ -331,7 +331,7 @@ void batch_backward_weight(const Conv2dShape& s, const float* dy, const float* x
       const float* from = sums.data + (t * s.c_out + k) * kLanes;
       Vec total = load(from);
       for (int64_t shard = 1; shard < cuts.shards; shard++) total += load(from + shard * count * kLanes);
-      dw[k * terms + t] = convcore::cpu::CONVCORE_ISA::sum(total);
+      dw[k * terms + t] = sum(total);
     }
 }
 

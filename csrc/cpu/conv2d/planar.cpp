@@ -234,8 +234,14 @@ void planar_backward_input(const Conv2dShape& s, const float* dy, Layout dy_layo
 
 namespace {
 
-constexpr int kWeightRows = kRegisters >= 32 ? 6 : 3;  // 6 x 4 sums + 6 of dy + 1 of x = 31 registers,
-constexpr int kWeightTaps = kRegisters >= 32 ? 4 : 3;  // 3 x 3 + 3 + 1 = 13
+// A tile is up to kWeightRows filters; with fewer of them, more taps keep enough sums in flight. 6 x 4 sums + 6 of dy +
+// 1 of x = 31 registers, 3 x 3 + 3 + 1 = 13.
+constexpr int kWeightRows = kRegisters >= 32 ? 6 : 3;
+constexpr int taps_of_tile(int rows) {
+  const int taps = (kRegisters >= 32 ? 24 : 9) / rows;
+  return taps < 8 ? taps : 8;
+}
+constexpr int kWeightTaps = taps_of_tile(kWeightRows);
 constexpr int64_t kTileFloats = 6 << 10;  // planes that a tile of a chunk reads again for each k: 24 KiB, half of L1
 constexpr int64_t kShards = 8;
 constexpr int64_t kShardFloats = 4 << 20;  // all copies of dw together: 16 MiB
@@ -292,7 +298,7 @@ void sum_weight_tile(const WeightTile& tile) {
 
 void sum_weight_tile(int64_t k, int64_t t, const WeightTile& tile) {
   with_count<kWeightRows>(k, [&](auto rows) {
-    with_count<kWeightTaps>(t, [&](auto taps) { sum_weight_tile<rows.value, taps.value>(tile); });
+    with_count<taps_of_tile(rows.value)>(t, [&](auto taps) { sum_weight_tile<rows.value, taps.value>(tile); });
   });
 }
 
@@ -351,8 +357,9 @@ struct WeightTask {
           else
             fill_planes(layout, c_count, image, 0, x_planes + n * x_image, scratch);
         }
+        const int64_t most_taps = taps_of_tile(int(next_tile(k_end - k, kWeightRows)));
         for (int64_t t = 0, t_count; t < block_terms; t += t_count) {
-          t_count = next_tile(block_terms - t, kWeightTaps);
+          t_count = next_tile(block_terms - t, most_taps);
           for (int64_t i = k, k_count; i < k_end; i += k_count) {
             k_count = next_tile(k_end - i, kWeightRows);
             WeightTile tile{};

@@ -1,15 +1,11 @@
-// Convolution on planes: images copied so that every tap of any stride, dilation and padding is one aligned offset.
+// Convolution on planes: images copied with their padding, so that every tap of any stride, dilation and padding is one
+// offset.
 //
-// Each kernel column s gets a copy of the image, already shifted (and with stride, thinned out) so that output column j
-// finds its pixel at column j. Rows are kept once per residue modulo the stride ("phase"): tap row r reads one phase, a
-// fixed number of rows further down. With all rows padded to one pitch, a multiple of the vector length, a whole
-// convolution is
+// Rows are kept once per residue modulo the stride ("phase"): tap row r reads one phase, a fixed number of rows further
+// down. Columns have copies, each from a place of its own on and in steps of its own: one per residue modulo the
+// stride, or one per kernel column where loads shall be aligned. So a whole convolution runs at stride 1:
 //
 //   out[m][i][j] = bias[m] + sum_t a[m][t] * planes[offset[t] + i*pitch + j],   t over input channels and taps
-//
-// and runs over consecutive, aligned floats, whatever the parameters were. Unaligned loads in place of the copies would
-// cross a cache line nearly every time and halve the speed (measured: 114 against 166 GFLOP/s on one core). A copied
-// vector costs one load and one store, and takes part in kh * c_out FMAs.
 #pragma once
 #include "core/array.h"
 #include "cpu/vec.h"
