@@ -6,7 +6,7 @@
 namespace convcore::plan {
 namespace {
 
-constexpr int64_t kGradientRows = 24;  // of the weight, in a task of its gradient
+constexpr int64_t kGradientRows = 16;  // of the weight, in a task of its gradient: enough tasks for an even split
 
 LinearShape shape_of(Builder& b, int i) {
   const Shape &x = b.shape(b.input_of(i).y), &w = b.parameter_shape(i, 0);
@@ -23,7 +23,7 @@ LinearShape of_block(LinearShape s, const Block& block) {
 // The weight as the product reads it, packed once per step for all blocks.
 BufferId pack(Builder& b, const LinearShape& s, bool backward, int weight) {
   const BufferId packed = b.program.buffer(Per::program, cpu::kernels().linear.packed_floats(s, backward));
-  b.prepare("pack parameter " + std::to_string(weight), double(s.in * s.out) / 4, [=](const Frame& f) {
+  b.prepare("pack parameter " + std::to_string(weight), double(s.in * s.out) / (backward ? 8 : 4), [=](const Frame& f) {
     cpu::kernels().linear.pack(s, backward, f.parameters[size_t(weight)].data, f.buffer(packed));
   });
   return packed;
