@@ -40,8 +40,8 @@ def still(parameters):
     return optim.SGD(parameters, lr=0.0)
 
 
-def is_planned(model):
-    return model._planned is not None and model._told is None
+def is_planned(model, x, batch_size):
+    return model._plan_for("fit", x, min(batch_size, len(x))) is not None
 
 
 def trained(make, x, y, optimizer=still, loss="cross_entropy", planned=True, **arguments):
@@ -53,8 +53,7 @@ def trained(make, x, y, optimizer=still, loss="cross_entropy", planned=True, **a
         model = make()
         model.compile(optimizer=optimizer, loss=loss, clip_grad_norm=clip)
         model.fit(x, y, verbose=0, **{"batch_size": len(x), "shuffle": False, **arguments})
-        if planned:
-            assert is_planned(model), model._told
+        assert is_planned(model, x, arguments.get("batch_size", len(x))) == planned
     return model
 
 
@@ -577,7 +576,7 @@ def test_a_checkpoint_goes_on_with_the_same_bits(tmp_path, optimizer):
     second.fit(x, y, epochs=1, **arguments)  # planned already, with other weights
     checkpoint = serialization.load_checkpoint(tmp_path, second, second.optimizer)
     second.fit(x, y, epochs=4, initial_epoch=checkpoint.epoch, **arguments)
-    assert is_planned(whole) and is_planned(second)
+    assert is_planned(whole, x, 8) and is_planned(second, x, 8)
     assert_equal_states(second, whole)
 
 
@@ -644,32 +643,6 @@ def test_batch_norm_over_one_value_is_the_same_error():
     assert messages[0] == messages[1]
 
 
-def test_batch_norm_in_evaluation_mode_stays_as_it_is():
-    class Freeze(Callback):
-        def on_epoch_begin(self, epoch):
-            self.model[0][1].eval()
-
-    x, y = data(16, (5, 6, 6))
-    make = NETWORKS["batch norm read twice"][1]
-    got, want = (
-        trained(make, x, y, OPTIMIZERS["sgd"], planned=False, callbacks=Freeze())
-        if not planned
-        else _fit_without_check(make, x, y, OPTIMIZERS["sgd"], callbacks=Freeze())
-        for planned in (True, False)
-    )
-    assert want[0][1].num_batches_tracked == 0
-    assert_near_states(got, want)
-
-
-def _fit_without_check(make, x, y, optimizer, **arguments):
-    """Fit a network that the engine may run layer by layer."""
-    convcore.manual_seed(1)
-    model = make()
-    model.compile(optimizer)
-    model.fit(x, y, verbose=0, **{"batch_size": len(x), "shuffle": False, **arguments})
-    return model
-
-
 # ---- threads -------------------------------------------------------------------------------------
 
 
@@ -716,3 +689,453 @@ def test_augmented_bytes_are_those_of_the_layers():
     assert_near_gradients(got, want, 1e-3)
     assert_near_states(got, want, 1e-4)
     assert got.history.history["loss"] == pytest.approx(want.history.history["loss"], rel=1e-5)
+
+
+# ---- rules ---------------------------------------------------------------------------------------
+
+RULES = {
+    "conv + relu + max_pool": "lenet-like",
+    "batch_norm + add": "residual with batch norm on both sides",
+    "batch_norm + relu": "vgg-like",
+    "conv + batch_norm": "residual with batch norm on both sides",
+    "conv + relu": "nested",
+}
+
+
+def test_every_rule_is_tested():
+    assert sorted(RULES) == sorted(_core.Plan.rules())
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_a_rule_changes_the_program_and_nothing_else(rule):
+    shape, make = NETWORKS[RULES[rule]]
+    x, y = data(24, shape)
+    got = trained(make, x, y, OPTIMIZERS["sgd"])
+    want = trained(make, x, y, OPTIMIZERS["sgd"], without_rules=[rule])
+    assert_near_gradients(got, want, bound_of(got, 24))
+    want.load_state_dict(got.state_dict())
+    texts, outputs = [], []
+    for model, without in ((got, ()), (want, (rule,))):
+        with planning_as(without_rules=without):
+            texts.append(model.plan(shape, 24) + model.plan(shape, 24, training=False))
+            outputs.append(model.predict(x))
+    assert texts[0] != texts[1]
+    assert_near(*outputs, WINOGRAD)
+
+
+@pytest.mark.parametrize("name", ["vgg-like", "resnet20", "batch norm read twice", "lenet5"])
+def test_without_any_rule(name):
+    shape, make = NETWORKS[name]
+    x, y = data(12, shape)
+    got = trained(make, x, y, without_rules=_core.Plan.rules())
+    want = trained(make, x, y, planned=False)
+    assert_near_gradients(got, want, bound_of(got, 12))
+    with planning_as(without_rules=_core.Plan.rules()):
+        output = got.predict(x)
+    with planning_as(False):
+        assert_near(output, want.predict(x), 1e-3)
+
+
+# ---- predict and evaluate ------------------------------------------------------------------------
+
+
+def layer_by_layer(model, x, **arguments):
+    with planning_as(False):
+        return model.predict(x, **arguments)
+
+
+def scrambled(model, seed=0):
+    """Give the network other weights and running statistics, in place."""
+    rng = np.random.default_rng(seed)
+    for name, array in model.state_dict().items():
+        if array.dtype == np.float32:
+            spread = rng.standard_normal(array.shape).astype(np.float32)
+            array[...] = np.abs(spread) + 0.5 if "var" in name else array + 0.1 * spread
+    state = model.state_dict()
+    model.load_state_dict({k: v.copy() for k, v in state.items()})
+    return model
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_predict_is_the_layers_in_evaluation_mode(name):
+    shape, make = NETWORKS[name]
+    x, y = data(64, shape)
+    convcore.manual_seed(2)
+    model = scrambled(make())
+    for count in (1, 5, 64):
+        assert_near(model.predict(x[:count]), layer_by_layer(model, x[:count]), 1e-4, name)
+    assert model._planned is not None
+    whole = model.predict(x, batch_size=64)
+    for batch_size in (1, 5, 63):
+        assert_near(model.predict(x, batch_size=batch_size), whole, 1e-4)
+    assert model.predict(x[:0]).shape == (0, 4) or model.predict(x[:0]).shape[0] == 0
+    model.compile()
+    values = model.evaluate(x, y, batch_size=25)
+    with planning_as(False):
+        assert values == pytest.approx(model.evaluate(x, y, batch_size=25), rel=1e-4)
+
+
+def test_predict_sees_new_weights():
+    shape, make = NETWORKS["residual with batch norm on both sides"]
+    x, y = data(9, shape)
+    model = make()
+    before = model.predict(x)
+
+    def has_changed():
+        nonlocal before
+        now = model.predict(x)
+        assert_near(now, layer_by_layer(model, x), 1e-4)
+        assert not np.array_equal(now, before)
+        before = now
+
+    for p in model.parameters():
+        p.data[...] += 0.1
+    has_changed()
+    model.load_state_dict(scrambled(make()).state_dict())
+    has_changed()
+    for p in model.parameters():
+        p.data = (p.data * 1.5).astype(np.float32)
+    has_changed()
+    norm = next(m for m in model.modules() if isinstance(m, nn.BatchNorm2d))
+    norm.running_var = np.repeat(norm.running_var + 1, 2)[::2]  # strided
+    norm.running_mean = norm.running_mean + 1
+    norm.running_mean.flags.writeable = False
+    has_changed()
+
+
+def test_predict_sees_new_layers():
+    x, _ = data(9, (3, 12, 12))
+    model = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Flatten())
+    assert model.predict(x).shape == (9, 800)
+    model.append(nn.Linear(800, 3))
+    assert_near(model.predict(x), layer_by_layer(model, x), 1e-4)
+    model[1] = nn.Tanh()
+    assert_near(model.predict(x), layer_by_layer(model, x), 1e-4)
+    model[3] = nn.Linear(800, 5, bias=False)
+    assert_near(model.predict(x), layer_by_layer(model, x), 1e-4)
+    model[0].padding = (1, 0)
+    model[3] = nn.Linear(960, 2)
+    assert_near(model.predict(x), layer_by_layer(model, x), 1e-4)
+    model[1] = nn.LeakyReLU(0.5)
+    model[1].negative_slope = 0.25
+    assert_near(model.predict(x), layer_by_layer(model, x), 1e-4)
+    x = floats(np.random.default_rng(0), 4, 3, 12, 12)[:, :, ::2]  # strided
+    model[3] = nn.Linear(8 * 6 * 10, 2)
+    assert_near(model.predict(x), layer_by_layer(model, x), 1e-4)
+
+
+def test_fit_after_another_compile():
+    x, y = data(24, (1, 14, 14))
+    make = NETWORKS["lenet-like"][1]
+    models = []
+    for planned in (True, False):
+        with planning_as(planned):
+            convcore.manual_seed(1)
+            model = make()
+            for name in ("momentum", "adam", "sgd", "adamw"):
+                model.compile(OPTIMIZERS[name])
+                model.fit(x, y, batch_size=8, verbose=0)
+                model.predict(x)
+            model.compile(OPTIMIZERS["sgd"], loss=nn.CrossEntropyLoss(label_smoothing=0.5))
+            model.fit(x, y, batch_size=8, verbose=0)
+            models.append(model)
+    assert_near_states(*models, 5e-2)
+
+
+def test_predict_runs_as_planned_when_only_the_training_is_not():
+    x, y = data(9, (9,))
+    model = NETWORKS["mlp with batch norm"][1]()
+    x = floats(np.random.default_rng(0), 9, 12)
+    model.compile(loss="mse")
+    assert model._plan_for("predict", x, 9) is not None
+    assert model._plan_for("fit", x, 9) is None
+    assert_near(model.predict(x), layer_by_layer(model, x), 1e-4)
+
+
+def test_predict_from_many_threads_at_once():
+    shape, make = NETWORKS["vgg-like"]
+    x, _ = data(64, shape)
+    model = make()
+    want = model.predict(x, batch_size=8)
+    wrong = []
+
+    def run(begin):
+        for _ in range(20):
+            if not np.array_equal(model.predict(x[begin : begin + 8]), want[begin : begin + 8]):
+                wrong.append(begin)
+
+    with planning_as():
+        threads = [threading.Thread(target=run, args=(8 * i,)) for i in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert not wrong
+
+
+@pytest.mark.parametrize("duplicate", [copy.deepcopy, lambda m: pickle.loads(pickle.dumps(m))])
+def test_a_trained_network_can_be_copied(duplicate):
+    x, y = data(9, (9,))
+    model = NETWORKS["linear"][1]()
+    model.compile("adam")
+    model.fit(x, y, verbose=0)
+    other = duplicate(model)
+    before = other.predict(x)
+    model.fit(x, y, verbose=0)
+    np.testing.assert_array_equal(other.predict(x), before)
+    other.fit(x, y, verbose=0)
+    assert_equal_states(other, model)
+
+
+# ---- what is not planned -------------------------------------------------------------------------
+
+
+class Doubled(nn.ReLU):
+    """A subclass of a known layer with another forward."""
+
+    def forward(self, x):
+        return 2 * super().forward(x)
+
+    def backward(self, dy, need_dx=True):
+        return super().backward(2 * dy, need_dx)
+
+
+class Scale(nn.Module):
+    def __init__(self):
+        self.weight = nn.Parameter(np.full(1, 2, np.float32))
+
+    def forward(self, x):
+        self._keep(x)
+        return x * self.weight.data
+
+    def backward(self, dy, need_dx=True):
+        (x,) = self._take()
+        self.weight.accumulate_grad(np.float32([(dy * x).sum()]))
+        return dy * self.weight.data
+
+
+class Slow(optim.SGD):
+    def _update(self, p, grad, state, group):
+        super()._update(p, grad / 2, state, group)
+
+
+def surprise(y, target):
+    return float(np.mean(y))
+
+
+UNKNOWN = {
+    "Doubled": {"layer": Doubled},
+    "Scale": {"layer": Scale},
+    "Softmax": {"layer": nn.Softmax},
+    "metrics": {"metrics": ["accuracy", surprise]},
+    "Slow": {"optimizer": lambda p: Slow(p, lr=0.1)},
+    "momentum": {"layer": lambda: nn.BatchNorm1d(8, momentum=None)},
+    "share": {"layer": None},
+}
+
+
+@pytest.mark.parametrize("what", UNKNOWN)
+def test_what_the_planner_does_not_know_runs_layer_by_layer(what, capsys):
+    x, y = data(20, (9,))
+    arguments = {"layer": nn.ReLU, "optimizer": optim.Adam, "metrics": None, **UNKNOWN[what]}
+
+    def run(planned, verbose):
+        with planning_as(planned):
+            convcore.manual_seed(1)
+            layer = arguments["layer"]
+            model = nn.Sequential(nn.Linear(9, 8), (layer or nn.ReLU)(), nn.Linear(8, 4))
+            if layer is None:
+                model = nn.Sequential(*model, nn.Linear(4, 4), nn.Linear(4, 4))
+                model[4].weight = model[3].weight
+            model.compile(arguments["optimizer"], metrics=arguments["metrics"])
+            model.predict(x)
+            history = model.fit(x, y, epochs=3, batch_size=8, verbose=verbose).history
+            model.fit(x, y, batch_size=8, verbose=verbose)
+            return model, {k: v for k, v in history.items() if "second" not in k}
+
+    model, history = run(True, 0)
+    assert capsys.readouterr().err == ""
+    other, same = run(False, 0)
+    assert history == same
+    assert_equal_states(model, other)
+    run(True, 1)
+    told = [line for line in capsys.readouterr().err.splitlines() if "planner" in line]
+    assert len(told) == 1 and told[0].startswith("fit: layer by layer") and what in told[0]
+    with pytest.raises(ValueError, match=f"plan: the network runs layer by layer.*{what}"):
+        model.plan((9,), 8)
+
+
+def test_the_reason_is_told_although_a_silent_training_came_before(capsys):
+    x, y = data(20, (9,))
+    model = nn.Sequential(nn.Linear(9, 4), Doubled())
+    model.compile()
+    model.fit(x, y, verbose=0)
+    model.fit(x, y, verbose=1)
+    assert "planner" in capsys.readouterr().err
+
+
+# ---- callbacks -----------------------------------------------------------------------------------
+
+
+class Record(Callback):
+    def __init__(self):
+        self.seen = []
+
+    def on_batch_end(self, batch, logs):
+        self.seen.append((batch, logs))
+
+
+def test_callbacks_see_every_batch():
+    x, y = data(21, (1, 14, 14))
+    make = NETWORKS["lenet-like"][1]
+    records = []
+    for planned in (True, False):
+        record = Record()
+        model = trained(
+            make, x, y, OPTIMIZERS["sgd"], batch_size=8, epochs=2, callbacks=record, planned=planned
+        )
+        records.append(record.seen)
+        assert record.seen[-1][1]["loss"] == model.history.history["loss"][-1]
+    got, want = records
+    assert [batch for batch, _ in got] == [batch for batch, _ in want] == [0, 1, 2] * 2
+    for (_, logs), (_, other) in zip(got, want, strict=True):
+        assert logs == pytest.approx(other, rel=1e-4)
+
+
+class Change(Callback):
+    """Changes something after each batch."""
+
+    def __init__(self, change):
+        self.change = change
+
+    def on_batch_end(self, batch, logs):
+        self.change(self.model, batch)
+
+
+def set_rate(model, batch):
+    model.optimizer.param_groups[0]["lr"] = 0.1 / (batch + 1)
+
+
+def set_momentum(model, batch):
+    model.optimizer.param_groups[0]["momentum"] = 0.5 * (batch % 2)
+
+
+def set_weights(model, batch):
+    p = next(model.parameters())
+    p.data = p.data * np.float32(0.5)
+
+
+def set_frozen(model, batch):
+    for p in model[0].parameters():
+        p.requires_grad = batch % 2 == 1
+
+
+def set_layer(model, batch):
+    model[1] = nn.Tanh() if batch == 1 else nn.ReLU()
+
+
+def set_state(model, batch):
+    model.optimizer.load_state_dict(model.optimizer.state_dict())
+    for state in model.optimizer.state.values():
+        for value in state.values():
+            if isinstance(value, np.ndarray):
+                value *= 2
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "momentum", "adam"])
+@pytest.mark.parametrize(
+    "change", [set_rate, set_momentum, set_weights, set_frozen, set_layer, set_state]
+)
+def test_changes_in_on_batch_end_take_effect_at_the_next_step(change, optimizer):
+    if optimizer == "adam" and change is set_momentum:
+        pytest.skip("Adam has no momentum")
+    x, y = data(28, (9,))
+
+    def make():
+        return nn.Sequential(nn.Linear(9, 8), nn.ReLU(), nn.Linear(8, 4))
+
+    models = []
+    for planned in (True, False):
+        with planning_as(planned):
+            convcore.manual_seed(1)
+            model = make()
+            model.compile(OPTIMIZERS[optimizer])
+            if (change, optimizer) == (set_frozen, "adam"):
+                # Adam's steps become uneven: the plan lasts until the end of the epoch
+                model.fit(x, y, batch_size=8, verbose=0, callbacks=Change(change))
+                continue
+            model.fit(x, y, batch_size=8, epochs=2, verbose=0, callbacks=Change(change))
+            models.append(model)
+    if models:
+        assert_near_states(*models, 1e-2 if optimizer == "adam" else 1e-4)
+
+
+class Failing(Callback):
+    def __init__(self, error):
+        self.error = error
+
+    def on_batch_end(self, batch, logs):
+        if batch == 1:
+            raise self.error
+
+
+@pytest.mark.parametrize("error", [RuntimeError("enough"), KeyboardInterrupt()])
+def test_an_error_in_a_callback_leaves_the_network_usable(error):
+    x, y = data(24, (3, 12, 12))
+    make = NETWORKS["vgg-like"][1]
+    models = []
+    for planned in (True, False):
+        with planning_as(planned):
+            convcore.manual_seed(1)
+            model = make()
+            model.compile(OPTIMIZERS["momentum"])
+            with pytest.raises(type(error)):
+                model.fit(x, y, batch_size=8, verbose=0, callbacks=Failing(error))
+            assert model[0][1].num_batches_tracked == 2
+            model.fit(x, y, batch_size=8, verbose=0)
+            models.append(model)
+    assert_near_states(*models, 1e-3)
+
+
+# ---- text and memory -----------------------------------------------------------------------------
+
+
+def test_plan_says_what_runs():
+    model = NETWORKS["lenet-like"][1]()
+    with pytest.raises(RuntimeError, match="not compiled"):
+        model.plan((1, 14, 14))
+    assert "linear" in model.plan((1, 14, 14), training=False)
+    model.compile()
+    text = model.plan((1, 14, 14), batch_size=8)
+    assert text.startswith("8 images in ")
+    for part in ("conv2d + relu + max_pool2d", "cross-entropy", "update parameter 0", "phase 2"):
+        assert part in text
+    assert "update" not in model.plan((1, 14, 14), batch_size=8, training=False)
+
+
+def test_memory_does_not_grow_with_the_number_of_batch_sizes():
+    x, y = data(64, (1, 14, 14))
+    model = NETWORKS["lenet-like"][1]()
+    model.compile(OPTIMIZERS["sgd"])
+    model.fit(x, y, batch_size=64, verbose=0)
+    one = model._planned.plan.memory_bytes()
+    assert one > 0
+    most = 0
+    for batch_size in range(1, 40):
+        model.fit(x, y, batch_size=batch_size, verbose=0)
+        model.predict(x, batch_size=batch_size)
+        most = max(most, model._planned.plan.memory_bytes())
+    assert most <= 7 * one
+    x = floats(np.random.default_rng(0), 8, 1, 14, 14)
+    model.predict(x)
+
+
+def test_a_profile_measures_the_steps():
+    x, y = data(16, (1, 14, 14))
+    model = NETWORKS["lenet-like"][1]()
+    model.compile()
+    model.fit(x, y, batch_size=8, verbose=0)
+    plan = model._planned.plan
+    plan.profile(8, True)
+    model.fit(x, y, batch_size=8, verbose=0)
+    assert "milliseconds of the first thread" in plan.describe(8, True)

@@ -63,6 +63,7 @@ class _Graph:
     nodes: list[dict[str, Any]] = field(default_factory=list)
     arrays: list[_Array] = field(default_factory=list)
     numbers: dict[tuple[int, str], int] = field(default_factory=dict)
+    memory: set[int] = field(default_factory=set)  # ids of the arrays
     norms: list[nn.BatchNorm2d] = field(default_factory=list)
 
     def add(
@@ -84,6 +85,11 @@ class _Graph:
         )
         return len(self.nodes) - 1
 
+    def trained(self) -> list[Parameter]:
+        return [
+            a.owner for a in self.arrays if isinstance(a.owner, Parameter) and a.owner.requires_grad
+        ]
+
     def _number(self, owner: Any, name: str) -> int:
         value = getattr(owner, name)
         if value is None:
@@ -93,8 +99,12 @@ class _Graph:
         key = (id(owner), name)
         if key in self.numbers:
             raise Unplannable("a parameter that two layers share")
+        array = _Array(owner, name)
+        if id(array.get()) in self.memory:
+            raise Unplannable("two parameters in the same memory")
+        self.memory.add(id(array.get()))
         self.numbers[key] = len(self.arrays)
-        self.arrays.append(_Array(owner, name))
+        self.arrays.append(array)
         return self.numbers[key]
 
 
@@ -145,9 +155,7 @@ def _batch_norm(graph: _Graph, layer: nn.BatchNorm2d, name: str, x: int) -> int:
 
 def _activation(graph: _Graph, layer: Module, name: str, x: int) -> int:
     slope = getattr(layer, "negative_slope", 0.0)
-    return graph.add(
-        "activation", name, [x], kind=_ACTIVATIONS[type(layer)], negative_slope=slope
-    )
+    return graph.add("activation", name, [x], kind=_ACTIVATIONS[type(layer)], negative_slope=slope)
 
 
 def _pair(layer: Module, name: str) -> tuple[int, ...]:
@@ -240,21 +248,36 @@ def _visit(graph: _Graph, layer: Module, name: str, x: int) -> int:
 # ---- optimizers ----------------------------------------------------------------------------------
 
 
-def _groups_of(optimizer: Any) -> list[dict[str, Any]]:
+def _groups_of(optimizer: Any, graph: _Graph) -> dict[int, int]:
+    """Return the number of the group of each parameter, by its id."""
     if type(optimizer) not in (optim.SGD, optim.Adam, optim.AdamW):
         raise Unplannable(f"the optimizer {type(optimizer).__name__}")
-    groups: list[dict[str, Any]] = optimizer.param_groups
-    return groups
+    known = {id(array.owner) for array in graph.arrays}
+    trained = {id(p) for p in graph.trained()}
+    numbers = {}
+    for number, group in enumerate(optimizer.param_groups):
+        if any(p.grad is not None and id(p) not in known for p in group["params"]):
+            raise Unplannable("an optimizer with gradients of another network")
+        if type(optimizer) is not optim.SGD:
+            _steps_done(optimizer, group, trained)
+        numbers.update({id(p): number for p in group["params"]})
+    return numbers
 
 
-def _settings(optimizer: Any, group: dict[str, Any]) -> dict[str, Any]:
+def _steps_done(optimizer: Any, group: dict[str, Any], trained: set[int]) -> int:
+    """Return how many steps Adam has made on those of the group that are trained, by their ids."""
+    params = [p for p in group["params"] if id(p) in trained]
+    steps = {int(optimizer.state.get(p, {}).get("step", 0)) for p in params}
+    if len(steps) > 1:
+        raise Unplannable("Adam with parameters at different steps")
+    return steps.pop() if steps else 0
+
+
+def _settings(optimizer: Any, group: dict[str, Any], trained: set[int]) -> dict[str, Any]:
     """Return the group as the program takes it."""
     if type(optimizer) is optim.SGD:
         keys = ("lr", "momentum", "dampening", "weight_decay", "nesterov")
         return {"kind": "sgd", **{key: group[key] for key in keys}}
-    steps = {optimizer.state[p]["step"] for p in group["params"] if optimizer.state.get(p)}
-    if len(steps) > 1:
-        raise Unplannable("Adam with parameters at different steps")
     beta1, beta2 = group["betas"]
     return {
         "kind": "adam",
@@ -262,7 +285,7 @@ def _settings(optimizer: Any, group: dict[str, Any]) -> dict[str, Any]:
         "beta1": beta1,
         "beta2": beta2,
         "decoupled": type(optimizer) is optim.AdamW,
-        "step": steps.pop() + 1 if steps else 1,
+        "step": _steps_done(optimizer, group, trained) + 1,
     }
 
 
@@ -293,13 +316,20 @@ def _state_arrays(optimizer: Any, p: Parameter, group: dict[str, Any]) -> tuple[
 class Planned:
     """A network, its loss and its optimizer, planned for images of one shape."""
 
-    def __init__(self, key: Any, plan: _core.Plan, graph: _Graph) -> None:
+    def __init__(self, key: Any, plan: _core.Plan, graph: _Graph, untrainable: str) -> None:
         self.key = key  # what the plan was made from: equal keys need no new plan
         self.plan = plan
         self._graph = graph
+        self._trained = {id(p) for p in graph.trained()}
+        self._untrainable = untrainable  # why there is a plan for evaluation only; "": there is not
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(None), ()  # a copy of the network makes a plan of its own
 
     def prepare(self, images: int, training: bool) -> None:
         """Make the program for batches of `images`, or raise `Unplannable`."""
+        if training and self._untrainable:
+            raise Unplannable(self._untrainable)
         try:
             self.plan.prepare(images, training)
         except ValueError as error:
@@ -325,22 +355,27 @@ class Planned:
             raise Unplannable("a network without layers")
         inference = list(graph.nodes)
         groups: dict[int, int] = {}
+        untrainable = "" if run is not None else "a network without a loss"
         if run is not None:
-            _add_loss(graph, run, y)
-            for number, group in enumerate(_groups_of(run.optimizer)):
-                groups |= {id(p): number for p in group["params"]}
+            try:
+                _add_loss(graph, run, y)
+                groups = _groups_of(run.optimizer, graph)
+            except Unplannable as reason:
+                untrainable = str(reason)
+        trained = {id(p) for p in graph.trained()}
         infos = []
         for array in graph.arrays:
-            trained = isinstance(array.owner, Parameter) and array.owner.requires_grad
-            infos.append((list(array.get().shape), trained, groups.get(id(array.owner), -1)))
+            owner = id(array.owner)
+            infos.append((list(array.get().shape), owner in trained, groups.get(owner, -1)))
         without = planning.without_rules
         clip = 0.0 if run is None else run.clip_grad_norm or 0.0
-        key = (graph.nodes, infos, x_shape, [id(array.owner) for array in graph.arrays], clip, without)
+        ids = [id(array.owner) for array in graph.arrays]
+        key = (graph.nodes, infos, x_shape, ids, clip, without, untrainable)
         if known is not None and known.key == key:
             return known
-        training = graph.nodes if run is not None else []
+        training = [] if untrainable else graph.nodes
         plan = _core.Plan(training, inference, infos, list(x_shape), clip, list(without))
-        return Planned(key, plan, graph)
+        return Planned(key, plan, graph, untrainable)
 
     def _memory(self, optimizer: Any = None) -> list[tuple[Any, ...]]:
         """Return the arrays of all parameters: data, gradient, two of the optimizer, first step."""
@@ -350,7 +385,9 @@ class Planned:
         memory: list[tuple[Any, ...]] = []
         for array in self._graph.arrays:
             p = array.owner
-            if optimizer is None or not isinstance(p, Parameter) or not p.requires_grad:
+            if optimizer is None or id(p) not in self._trained:
+                if optimizer is not None and isinstance(p, Parameter):
+                    p.grad = None
                 memory.append((array.get(), None, None, None, False))
                 continue
             if not _is_writeable(p.grad, p.shape):
@@ -374,7 +411,8 @@ class Planned:
         optimizer, criterion = run.optimizer, run.criterion
         assert isinstance(criterion, nn.CrossEntropyLoss)
         memory = self._memory(optimizer)
-        settings = [_settings(optimizer, group) for group in optimizer.param_groups]
+        groups = optimizer.param_groups
+        settings = [_settings(optimizer, group, self._trained) for group in groups]
         results = self.plan.train(
             *_source(x, augment, key),
             y,
@@ -386,8 +424,8 @@ class Planned:
             memory,
         )
         if type(optimizer) is not optim.SGD:
-            for p in (p for group in optimizer.param_groups for p in group["params"]):
-                if p.requires_grad:
+            for p in (p for group in groups for p in group["params"]):
+                if id(p) in self._trained:
                     optimizer.state[p]["step"] += len(results)
         for norm in self._graph.norms:
             if norm.num_batches_tracked is not None:
