@@ -269,6 +269,17 @@ NETWORKS = {
             nn.Conv2d(1, 1, 3), nn.BatchNorm2d(1), nn.ReLU(), nn.Conv2d(1, 16, 4), nn.ReLU(), *ending(16)
         ),
     ),
+    "dropout": (
+        (3, 7, 7),
+        lambda: nn.Sequential(
+            nn.Dropout(0.1), nn.Conv2d(3, 16, 3, padding=1), nn.ReLU(), nn.Dropout(0.3),
+            nn.Residual(
+                nn.Sequential(nn.Conv2d(16, 16, 3, padding=1), nn.Dropout(0.2)), nn.Dropout(0.6),
+                nn.Dropout(0.0),
+            ),
+            nn.Flatten(), nn.Dropout(), nn.Linear(16 * 49, 4),
+        ),
+    ),
     "lenet5": ((1, 28, 28), lenet5),
     "resnet20": ((3, 8, 8), resnet20),
     "resnet20 with convolutions as shortcuts": ((3, 8, 8), lambda: resnet20(shortcut="B")),
@@ -596,6 +607,28 @@ def test_the_gradient_of_the_last_step_is_there_and_may_be_any_array():
     assert readable.all()
 
 
+def test_dropout_drops_what_the_layers_drop_and_draws_as_many_keys():
+    x, y = np.ones((30, 50), np.float32), labels(30, 50)
+
+    def make():
+        model = nn.Sequential(nn.Dropout(0.4), nn.Linear(50, 50), nn.Dropout(0.5))
+        model[1].weight.data = np.eye(50, dtype=np.float32)
+        return model
+
+    models = []
+    for planned in (True, False):
+        models.append(
+            trained(make, x, y, OPTIMIZERS["sgd"], batch_size=7, epochs=3, shuffle=True, planned=planned)
+        )
+        models[-1].next = convcore.random.next_key()
+    assert_near_states(*models)
+    assert_near_gradients(*models)
+    zeros = [model[1].bias.grad == 0 for model in models]
+    assert zeros[0].any()
+    np.testing.assert_array_equal(*zeros)
+    assert models[0].next == models[1].next
+
+
 # ---- batch norm ----------------------------------------------------------------------------------
 
 
@@ -646,7 +679,9 @@ def test_batch_norm_over_one_value_is_the_same_error():
 # ---- threads -------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ["lenet-like", "vgg-like", "resnet20", "groups and depthwise"])
+@pytest.mark.parametrize(
+    "name", ["lenet-like", "vgg-like", "resnet20", "groups and depthwise", "dropout"]
+)
 def test_the_same_bits_at_any_thread_count(name):
     shape, make = NETWORKS[name]
     _, y = data(45, shape)
@@ -878,12 +913,12 @@ def test_a_trained_network_can_be_copied(duplicate):
     x, y = data(9, (9,))
     model = NETWORKS["linear"][1]()
     model.compile("adam")
-    model.fit(x, y, verbose=0)
+    model.fit(x, y, shuffle=False, verbose=0)
     other = duplicate(model)
     before = other.predict(x)
-    model.fit(x, y, verbose=0)
+    model.fit(x, y, shuffle=False, verbose=0)
     np.testing.assert_array_equal(other.predict(x), before)
-    other.fit(x, y, verbose=0)
+    other.fit(x, y, shuffle=False, verbose=0)
     assert_equal_states(other, model)
 
 

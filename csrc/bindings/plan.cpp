@@ -116,12 +116,14 @@ void bind_plan(py::module_& m) {
       }))
       .def("train",
            [](plan::Plan& self, py::object x, const py::tuple& gather, py::object labels, py::object order,
-              int64_t batch, int64_t ignore_index, bool mean, const py::list& groups, const py::list& parameters) {
+              int64_t batch, int64_t ignore_index, bool mean, const std::vector<std::pair<uint64_t, uint64_t>>& keys,
+              const py::list& groups, const py::list& parameters) {
              const Source source("fit", x, gather);
              const auto la = label_arg("fit", "y", labels), oa = label_arg("fit", "order", order);
              const Memory memory(self, parameters, true);
-             plan::TrainingArguments arguments{source.source, la.array, oa.array, batch,
-                                               ignore_index,  mean,     {},       memory.parameters};
+             plan::TrainingArguments arguments{source.source,    la.array, oa.array, batch, ignore_index, mean, {}, {},
+                                               memory.parameters};
+             for (const auto& [seed, stream] : keys) arguments.dropout_keys.push_back({seed, stream});
              for (py::handle group : groups)
                arguments.groups.push_back(to_group(py::reinterpret_borrow<py::dict>(group)));
              std::vector<plan::StepResult> results;

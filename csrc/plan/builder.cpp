@@ -18,6 +18,7 @@ const std::map<std::string, const OpSteps*>& table() {
       {"conv2d", &kConv2dSteps},
       {"conv_pool", &kConvPoolSteps},
       {"cross_entropy", &kCrossEntropySteps},
+      {"dropout", &kDropoutSteps},
       {"flatten", &kFlattenSteps},
       {"input", &kInputSteps},
       {"linear", &kLinearSteps},

@@ -109,6 +109,7 @@ std::vector<StepResult> Plan::train(const TrainingArguments& a) {
       set_images(frame.input, a.x, 0);
       frame.input.labels = a.labels.data();
       frame.input.order = a.order.data() + step * a.batch;
+      frame.input.dropout_keys = a.dropout_keys.data() + step * int64_t(a.dropout_keys.size()) / steps;
       int64_t targets = 0;
       for (int64_t i = 0; i < size; i++) targets += a.labels.data()[frame.input.order[i]] != a.ignore_index;
       result.targets = targets;

@@ -37,7 +37,8 @@ struct TrainingArguments {
   LabelArray order;   // (steps * batch or fewer,): the images of each step, one after the other
   int64_t batch;      // images of a step; the last one has what is left
   int64_t ignore_index;
-  bool mean;  // the loss is a mean over the targets, not a sum
+  bool mean;                            // the loss is a mean over the targets, not a sum
+  std::vector<RandomKey> dropout_keys;  // for each step those of all dropouts
   std::vector<GroupSettings> groups;
   std::vector<ParameterMemory> parameters;
 };

@@ -168,13 +168,14 @@ struct GroupStep {
 };
 
 struct PassInput {
-  const float* floats = nullptr;    // the data set, or the images themselves: either these,
-  const uint8_t* bytes = nullptr;   // or these
-  GatherImagesParams gather;        // what becomes of an image on the way
-  const int64_t* labels = nullptr;  // of the data set
-  const int64_t* order = nullptr;   // which images of the data set these are; null: the first ones, in order
-  float* y = nullptr;               // (images, ...): where the output goes, or null
-  float loss_scale = 1;             // of the gradient: one over the number of targets for a mean
+  const float* floats = nullptr;            // the data set, or the images themselves: either these,
+  const uint8_t* bytes = nullptr;           // or these
+  GatherImagesParams gather;                // what becomes of an image on the way
+  const int64_t* labels = nullptr;          // of the data set
+  const int64_t* order = nullptr;           // which images of the data set these are; null: the first ones, in order
+  float* y = nullptr;                       // (images, ...): where the output goes, or null
+  const RandomKey* dropout_keys = nullptr;  // one for each dropout, by its number
+  float loss_scale = 1;                     // of the gradient: one over the number of targets for a mean
 };
 
 struct PassResult {

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from convcore import _core, nn, optim
+from convcore import _core, nn, optim, random
 from convcore._images import Augment, Images
 from convcore.functional._arguments import FloatArray, to_padding, to_tuple
 from convcore.nn.parameter import Parameter
@@ -65,6 +65,7 @@ class _Graph:
     numbers: dict[tuple[int, str], int] = field(default_factory=dict)
     memory: set[int] = field(default_factory=set)  # ids of the arrays
     norms: list[nn.BatchNorm2d] = field(default_factory=list)
+    dropouts: int = 0  # in the order in which the layers draw their keys
 
     def add(
         self,
@@ -192,6 +193,11 @@ def _pad_channels(graph: _Graph, layer: nn.PadChannels, name: str, x: int) -> in
     return graph.add("pad_channels", name, [x], padding=layer.padding, stride=layer.stride)
 
 
+def _dropout(graph: _Graph, layer: nn.Dropout, name: str, x: int) -> int:
+    graph.dropouts += 1
+    return graph.add("dropout", name, [x], p=layer.p, number=graph.dropouts - 1)
+
+
 def _flatten(graph: _Graph, layer: nn.Flatten, name: str, x: int) -> int:
     if (layer.start_dim, layer.end_dim) != (1, -1):
         raise Unplannable(f"{name}: {layer!r}")
@@ -227,6 +233,7 @@ _LAYERS: dict[type, Callable[[_Graph, Any, str, int], int]] = {
     nn.BatchNorm1d: _batch_norm,
     nn.BatchNorm2d: _batch_norm,
     nn.Conv2d: _conv2d,
+    nn.Dropout: _dropout,
     nn.Flatten: _flatten,
     nn.Identity: _identity,
     nn.Linear: _linear,
@@ -413,6 +420,8 @@ class Planned:
         memory = self._memory(optimizer)
         groups = optimizer.param_groups
         settings = [_settings(optimizer, group, self._trained) for group in groups]
+        steps = math.ceil(len(order) / batch_size)
+        keys = [random.next_key() for _ in range(steps * self._graph.dropouts)]
         results = self.plan.train(
             *_source(x, augment, key),
             y,
@@ -420,6 +429,7 @@ class Planned:
             batch_size,
             criterion.ignore_index,
             criterion.reduction == "mean",
+            keys,
             settings,
             memory,
         )
