@@ -63,7 +63,7 @@ def assert_near(got, want, bound, what=""):
     if got is None:
         return
     got, want = np.asarray(got), np.asarray(want)
-    assert got.shape == want.shape and got.dtype == want.dtype, what
+    assert (got.shape, got.dtype) == (want.shape, want.dtype), what
     rms = np.sqrt(np.mean(np.square(want, dtype=np.float64))) if want.size else 0
     worst = np.abs(got.astype(np.float64) - want).max(initial=0)
     assert worst <= bound * rms + 1e-7, f"{what}: differs by {worst:.3g}, rms {rms:.3g}"
@@ -327,7 +327,9 @@ def test_the_last_batch_may_be_smaller(optimizer):
         if batch_size == 20:
             continue  # leaves one image
         got, want = (
-            trained(make, x, y, rate, batch_size=batch_size, epochs=2, shuffle=True, planned=planned)
+            trained(
+                make, x, y, rate, batch_size=batch_size, epochs=2, shuffle=True, planned=planned
+            )
             for planned in (True, False)
         )
         assert_near_states(got, want, 2e-3)
@@ -587,7 +589,8 @@ def test_a_checkpoint_goes_on_with_the_same_bits(tmp_path, optimizer):
     second.fit(x, y, epochs=1, **arguments)  # planned already, with other weights
     checkpoint = serialization.load_checkpoint(tmp_path, second, second.optimizer)
     second.fit(x, y, epochs=4, initial_epoch=checkpoint.epoch, **arguments)
-    assert is_planned(whole, x, 8) and is_planned(second, x, 8)
+    assert is_planned(whole, x, 8)
+    assert is_planned(second, x, 8)
     assert_equal_states(second, whole)
 
 
@@ -618,7 +621,9 @@ def test_dropout_drops_what_the_layers_drop_and_draws_as_many_keys():
     models = []
     for planned in (True, False):
         models.append(
-            trained(make, x, y, OPTIMIZERS["sgd"], batch_size=7, epochs=3, shuffle=True, planned=planned)
+            trained(
+                make, x, y, OPTIMIZERS["sgd"], batch_size=7, epochs=3, shuffle=True, planned=planned
+            )
         )
         models[-1].next = convcore.random.next_key()
     assert_near_states(*models)
@@ -812,7 +817,7 @@ def test_predict_is_the_layers_in_evaluation_mode(name):
 
 def test_predict_sees_new_weights():
     shape, make = NETWORKS["residual with batch norm on both sides"]
-    x, y = data(9, shape)
+    x, _ = data(9, shape)
     model = make()
     before = model.predict(x)
 
@@ -878,7 +883,6 @@ def test_fit_after_another_compile():
 
 
 def test_predict_runs_as_planned_when_only_the_training_is_not():
-    x, y = data(9, (9,))
     model = NETWORKS["mlp with batch norm"][1]()
     x = floats(np.random.default_rng(0), 9, 12)
     model.compile(loss="mse")
@@ -995,7 +999,9 @@ def test_what_the_planner_does_not_know_runs_layer_by_layer(what, capsys):
     assert_equal_states(model, other)
     run(True, 1)
     told = [line for line in capsys.readouterr().err.splitlines() if "planner" in line]
-    assert len(told) == 1 and told[0].startswith("fit: layer by layer") and what in told[0]
+    assert len(told) == 1
+    assert told[0].startswith("fit: layer by layer")
+    assert what in told[0]
     with pytest.raises(ValueError, match=f"plan: the network runs layer by layer.*{what}"):
         model.plan((9,), 8)
 
@@ -1007,6 +1013,42 @@ def test_the_reason_is_told_although_a_silent_training_came_before(capsys):
     model.fit(x, y, verbose=0)
     model.fit(x, y, verbose=1)
     assert "planner" in capsys.readouterr().err
+
+
+class Filled(nn.Sequential):
+    """A Sequential that makes its layers itself."""
+
+    def __init__(self):
+        super().__init__(nn.Linear(9, 8), nn.ReLU(), nn.Linear(8, 4))
+
+
+class Negated(Filled):
+    def forward(self, x):
+        return -super().forward(x)
+
+    def backward(self, dy, need_dx=True):
+        return super().backward(-dy, need_dx)
+
+
+def test_a_class_derived_from_sequential():
+    x, y = data(20, (9,))
+    got, want = (trained(Filled, x, y, planned=planned) for planned in (True, False))
+    assert_near_gradients(got, want)
+    convcore.manual_seed(1)
+    model = Negated()
+    model.compile()
+    assert not is_planned(model, x, 20)
+    with pytest.raises(ValueError, match="got Negated"):
+        model.plan((9,))
+
+
+def test_a_layer_with_a_forward_of_its_own():
+    x, _ = data(20, (9,))
+    model = Filled()
+    before = model.predict(x)
+    model[1].forward = lambda x: 0 * x
+    assert np.ptp(model.predict(x), axis=0).max() == 0
+    assert np.ptp(before, axis=0).max() > 0
 
 
 # ---- callbacks -----------------------------------------------------------------------------------

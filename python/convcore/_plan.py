@@ -164,12 +164,16 @@ def _pair(layer: Module, name: str) -> tuple[int, ...]:
 
 
 def _max_pool(graph: _Graph, layer: nn.MaxPool2d, name: str, x: int) -> int:
-    window = {key: _pair(layer, key) for key in ("kernel_size", "stride", "padding", "dilation")}
+    window: dict[str, Any] = {
+        key: _pair(layer, key) for key in ("kernel_size", "stride", "padding", "dilation")
+    }
     return graph.add("max_pool2d", name, [x], **window, ceil_mode=layer.ceil_mode)
 
 
 def _avg_pool(graph: _Graph, layer: nn.AvgPool2d, name: str, x: int) -> int:
-    window = {key: _pair(layer, key) for key in ("kernel_size", "stride", "padding")}
+    window: dict[str, Any] = {
+        key: _pair(layer, key) for key in ("kernel_size", "stride", "padding")
+    }
     return graph.add(
         "avg_pool2d",
         name,
@@ -226,7 +230,7 @@ def _residual(graph: _Graph, layer: nn.Residual, name: str, x: int) -> int:
     return y
 
 
-#: By the exact type: a subclass may have another forward.
+#: By the exact type: a subclass may have another forward (see `_type_of`).
 _LAYERS: dict[type, Callable[[_Graph, Any, str, int], int]] = {
     nn.AdaptiveAvgPool2d: _adaptive_avg_pool,
     nn.AvgPool2d: _avg_pool,
@@ -245,10 +249,21 @@ _LAYERS: dict[type, Callable[[_Graph, Any, str, int], int]] = {
 }
 
 
+def _type_of(layer: Module) -> type:
+    """Return what the layer computes as: a class derived from Sequential may just fill it."""
+    kind = type(layer)
+    inherited = ("forward", "backward", "__call__", "named_children")
+    if isinstance(layer, nn.Sequential) and all(
+        getattr(kind, name) is getattr(nn.Sequential, name) for name in inherited
+    ):
+        kind = nn.Sequential
+    return kind
+
+
 def _visit(graph: _Graph, layer: Module, name: str, x: int) -> int:
-    add = _LAYERS.get(type(layer))
-    if add is None:
-        raise Unplannable(f"{name}: {type(layer).__name__}")
+    add = _LAYERS.get(_type_of(layer))
+    if add is None or vars(layer).keys() & {"forward", "backward"}:
+        raise Unplannable(f"{name}: {type(layer).__name__}" if name else type(layer).__name__)
     return add(graph, layer, name, x)
 
 

@@ -352,7 +352,7 @@ class Model(_Base):
     def _plan_for(
         self,
         owner: str,
-        x: FloatArray,
+        x: FloatArray | Images,
         batch_size: int,
         run: Compiled | None = None,
         progress: Progress | None = None,
