@@ -363,6 +363,38 @@ def test_losses(loss):
 
 
 @pytest.mark.parametrize("reduction", ["mean", "sum"])
+@pytest.mark.parametrize("shape", [(3,), (16, 4, 4)])
+def test_squared_errors(shape, reduction):
+    x = floats(np.random.default_rng(0), 21, 3, 6, 6)
+    y = floats(np.random.default_rng(1), 21, *shape)
+
+    def make():
+        model = nn.Sequential(nn.Conv2d(3, 16, 3), nn.Tanh())
+        if len(shape) == 1:
+            model.append(nn.Flatten())
+            model.append(nn.Linear(256, 3))
+        return model
+
+    got, want = (
+        trained(
+            make,
+            x,
+            y,
+            lambda p: optim.SGD(p, lr=1e-3),
+            nn.MSELoss(reduction),
+            planned,
+            batch_size=8,
+            epochs=2,
+            shuffle=True,
+        )
+        for planned in (True, False)
+    )
+    assert_near_gradients(got, want, 1e-4)
+    assert_near_states(got, want)
+    assert got.history.history["loss"] == pytest.approx(want.history.history["loss"], rel=1e-5)
+
+
+@pytest.mark.parametrize("reduction", ["mean", "sum"])
 def test_a_batch_in_which_all_labels_are_ignored(reduction):
     x, y = data(12, (9,))
     y[4:8] = -100
@@ -882,10 +914,14 @@ def test_fit_after_another_compile():
     assert_near_states(*models, 5e-2)
 
 
+class OtherLoss(nn.MSELoss):
+    pass
+
+
 def test_predict_runs_as_planned_when_only_the_training_is_not():
     model = NETWORKS["mlp with batch norm"][1]()
     x = floats(np.random.default_rng(0), 9, 12)
-    model.compile(loss="mse")
+    model.compile(loss=OtherLoss())
     assert model._plan_for("predict", x, 9) is not None
     assert model._plan_for("fit", x, 9) is None
     assert_near(model.predict(x), layer_by_layer(model, x), 1e-4)
@@ -967,6 +1003,7 @@ UNKNOWN = {
     "Scale": {"layer": Scale},
     "Softmax": {"layer": nn.Softmax},
     "metrics": {"metrics": ["accuracy", surprise]},
+    "OtherLoss": {"loss": OtherLoss(), "y": np.ones((20, 4), np.float32)},
     "Slow": {"optimizer": lambda p: Slow(p, lr=0.1)},
     "momentum": {"layer": lambda: nn.BatchNorm1d(8, momentum=None)},
     "share": {"layer": None},
@@ -976,7 +1013,15 @@ UNKNOWN = {
 @pytest.mark.parametrize("what", UNKNOWN)
 def test_what_the_planner_does_not_know_runs_layer_by_layer(what, capsys):
     x, y = data(20, (9,))
-    arguments = {"layer": nn.ReLU, "optimizer": optim.Adam, "metrics": None, **UNKNOWN[what]}
+    arguments = {
+        "layer": nn.ReLU,
+        "optimizer": optim.Adam,
+        "metrics": None,
+        "loss": "cross_entropy",
+        "y": y,
+        **UNKNOWN[what],
+    }
+    y = arguments["y"]
 
     def run(planned, verbose):
         with planning_as(planned):
@@ -986,7 +1031,7 @@ def test_what_the_planner_does_not_know_runs_layer_by_layer(what, capsys):
             if layer is None:
                 model = nn.Sequential(*model, nn.Linear(4, 4), nn.Linear(4, 4))
                 model[4].weight = model[3].weight
-            model.compile(arguments["optimizer"], metrics=arguments["metrics"])
+            model.compile(*(arguments[key] for key in ("optimizer", "loss", "metrics")))
             model.predict(x)
             history = model.fit(x, y, epochs=3, batch_size=8, verbose=verbose).history
             model.fit(x, y, batch_size=8, verbose=verbose)

@@ -115,17 +115,26 @@ void bind_plan(py::module_& m) {
                                             std::move(without_rules));
       }))
       .def("train",
-           [](plan::Plan& self, py::object x, const py::tuple& gather, py::object labels, py::object order,
-              int64_t batch, int64_t ignore_index, bool mean, const std::vector<std::pair<uint64_t, uint64_t>>& keys,
+           [](plan::Plan& self, py::object x, const py::tuple& gather, py::object y, py::object order, int64_t batch,
+              int64_t ignore_index, bool mean, const std::vector<std::pair<uint64_t, uint64_t>>& keys,
               const py::list& groups, const py::list& parameters) {
              const Source source("fit", x, gather);
-             const auto la = label_arg("fit", "y", labels), oa = label_arg("fit", "order", order);
+             const Arg<int64_t> rows = label_arg("fit", "order", order);
              const Memory memory(self, parameters, true);
-             plan::TrainingArguments arguments{source.source,    la.array, oa.array, batch, ignore_index, mean, {}, {},
-                                               memory.parameters};
+             plan::TrainingArguments arguments{};
+             Arg<int64_t> labels;
+             Arg<float> targets;
+             if (py::isinstance<py::array_t<float>>(y))
+               targets = tensor_arg("fit", "y", y);
+             else
+               labels = label_arg("fit", "y", y);
+             arguments.x = source.source, arguments.labels = labels.array, arguments.targets = targets.array;
+             arguments.order = rows.array, arguments.batch = batch;
+             arguments.ignore_index = ignore_index, arguments.mean = mean;
              for (const auto& [seed, stream] : keys) arguments.dropout_keys.push_back({seed, stream});
              for (py::handle group : groups)
                arguments.groups.push_back(to_group(py::reinterpret_borrow<py::dict>(group)));
+             arguments.parameters = memory.parameters;
              std::vector<plan::StepResult> results;
              {
                py::gil_scoped_release release;

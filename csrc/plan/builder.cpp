@@ -23,6 +23,7 @@ const std::map<std::string, const OpSteps*>& table() {
       {"input", &kInputSteps},
       {"linear", &kLinearSteps},
       {"max_pool2d", &kMaxPoolSteps},
+      {"mse_loss", &kMseLossSteps},
       {"pad_channels", &kPadChannelsSteps},
   };
   return steps;

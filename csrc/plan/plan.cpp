@@ -107,11 +107,12 @@ std::vector<StepResult> Plan::train(const TrainingArguments& a) {
     const auto start = [&](int64_t step) {
       StepResult& result = results[size_t(step)];
       set_images(frame.input, a.x, 0);
-      frame.input.labels = a.labels.data();
+      frame.input.labels = a.labels.data(), frame.input.targets = a.targets.data();
       frame.input.order = a.order.data() + step * a.batch;
       frame.input.dropout_keys = a.dropout_keys.data() + step * int64_t(a.dropout_keys.size()) / steps;
-      int64_t targets = 0;
-      for (int64_t i = 0; i < size; i++) targets += a.labels.data()[frame.input.order[i]] != a.ignore_index;
+      int64_t targets = size;
+      if (a.labels.given())
+        for (int64_t i = 0; i < size; i++) targets -= a.labels.data()[frame.input.order[i]] == a.ignore_index;
       result.targets = targets;
       frame.input.loss_scale = a.mean && targets > 0 ? float(1.0 / double(targets)) : 1.f;
       frame.groups.clear();

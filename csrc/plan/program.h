@@ -172,6 +172,7 @@ struct PassInput {
   const uint8_t* bytes = nullptr;           // or these
   GatherImagesParams gather;                // what becomes of an image on the way
   const int64_t* labels = nullptr;          // of the data set
+  const float* targets = nullptr;           // or the values that the outputs shall have
   const int64_t* order = nullptr;           // which images of the data set these are; null: the first ones, in order
   float* y = nullptr;                       // (images, ...): where the output goes, or null
   const RandomKey* dropout_keys = nullptr;  // one for each dropout, by its number

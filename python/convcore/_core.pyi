@@ -35,7 +35,7 @@ class Plan:
         self,
         x: object,
         gather: tuple[Any, ...],
-        labels: object,
+        targets: object,
         order: object,
         batch: int,
         ignore_index: int,

@@ -431,7 +431,6 @@ class Planned:
     ) -> list[tuple[float, float, int]]:
         """Train on the images `order`; return sum of losses, right answers, targets per step."""
         optimizer, criterion = run.optimizer, run.criterion
-        assert isinstance(criterion, nn.CrossEntropyLoss)
         memory = self._memory(optimizer)
         groups = optimizer.param_groups
         settings = [_settings(optimizer, group, self._trained) for group in groups]
@@ -442,7 +441,7 @@ class Planned:
             y,
             order,
             batch_size,
-            criterion.ignore_index,
+            getattr(criterion, "ignore_index", 0),
             criterion.reduction == "mean",
             keys,
             settings,
@@ -485,18 +484,22 @@ def _is_writeable(grad: Any, shape: tuple[int, ...]) -> bool:
 
 def _add_loss(graph: _Graph, run: Compiled, y: int) -> None:
     criterion = run.criterion
-    if type(criterion) is not nn.CrossEntropyLoss:
+    if type(criterion) not in (nn.CrossEntropyLoss, nn.MSELoss):
         raise Unplannable(f"the loss {type(criterion).__name__}")
     if any(metric is not None for metric in run.metrics.values()):
         raise Unplannable("metrics other than the accuracy")
-    graph.add(
-        "cross_entropy",
-        "loss",
-        [y],
-        ignore_index=criterion.ignore_index,
-        mean=criterion.reduction == "mean",
-        label_smoothing=criterion.label_smoothing,
-    )
+    mean = criterion.reduction == "mean"
+    if isinstance(criterion, nn.CrossEntropyLoss):
+        graph.add(
+            "cross_entropy",
+            "loss",
+            [y],
+            ignore_index=criterion.ignore_index,
+            mean=mean,
+            label_smoothing=criterion.label_smoothing,
+        )
+    else:
+        graph.add("mse_loss", "loss", [y], mean=mean)
 
 
 def chunks(steps: int, batches: bool) -> Iterator[tuple[int, Callable[[float], None]]]:

@@ -328,7 +328,7 @@ class Model(_Base):
                 planned = self._plan_for("fit", batches.x, size, run, progress) or planned
             rows = order[index * size : (index + count) * size]
             before = time.perf_counter()
-            results = planned.train(run, batches.x, batches.labels, rows, size, augment, key)
+            results = planned.train(run, batches.x, batches.targets, rows, size, augment, key)
             took(time.perf_counter() - before)
             for step, (loss, right, targets) in enumerate(results, index):
                 averages.add_sums(loss, right, targets)
