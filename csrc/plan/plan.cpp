@@ -110,7 +110,7 @@ std::vector<StepResult> Plan::train(const TrainingArguments& a) {
       frame.input.labels = a.labels.data(), frame.input.targets = a.targets.data();
       frame.input.order = a.order.data() + step * a.batch;
       frame.input.dropout_keys = a.dropout_keys.data() + step * int64_t(a.dropout_keys.size()) / steps;
-      int64_t targets = size;
+      int64_t targets = size * (a.targets.given() ? a.targets.count() / a.targets.shape()[0] : 1);
       if (a.labels.given())
         for (int64_t i = 0; i < size; i++) targets -= a.labels.data()[frame.input.order[i]] == a.ignore_index;
       result.targets = targets;

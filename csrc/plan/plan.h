@@ -46,7 +46,7 @@ struct TrainingArguments {
 
 struct StepResult {
   double loss, right;  // sums over the targets; right answers
-  int64_t targets;     // not ignored
+  int64_t targets;     // labels that are not ignored, or values
 };
 
 class Plan {

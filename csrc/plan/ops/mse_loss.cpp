@@ -18,14 +18,11 @@ double sum_of_squares(int64_t count, const float* y, const float* target) {
   return total;
 }
 
-// Loss and gradient of each image. For a mean, the loss of an image is the mean over its elements, and the gradient
-// that of the mean over the batch.
+// Loss and gradient of each image; the gradient is that of the mean or sum over the batch.
 void forward(Builder& b, int i) {
   const ValueId y = b.in_layout(b.input_of(i).y, Layout::row_major);
   const int64_t floats = b.program[y].floats;
-  const bool mean = b.node(i).integer("mean") != 0;
-  const double scale = mean ? 1 / double(floats) : 1;
-  const float factor = float(mean ? 2.0 / double(b.options.images * floats) : 2.0);
+  const float factor = float(b.node(i).integer("mean") ? 2.0 / double(b.options.images * floats) : 2.0);
   const ValueId losses = b.program.value("loss of an image", {1});
   const ValueId gradient = b.program.value("d" + b.program[y].name, b.shape(y));
   b.made(i).y = losses, b.made(i).values = {gradient};
@@ -36,7 +33,7 @@ void forward(Builder& b, int i) {
           const int64_t n = block.begin + k;
           const float* target = f.input.targets + (f.input.order ? f.input.order[n] : n) * floats;
           const float* output = f.at(y, block) + k * floats;
-          f.at(losses, block)[k] = float(sum_of_squares(floats, output, target) * scale);
+          f.at(losses, block)[k] = float(sum_of_squares(floats, output, target));
           cpu::kernels().mse_loss.backward(floats, factor, &one, false, output, target,
                                            f.at(gradient, block) + k * floats);
         }
