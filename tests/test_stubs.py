@@ -54,6 +54,21 @@ def test_stub_lists_exactly_the_functions_of_the_module():
     assert list(stub) == sorted(stub), "keep _core.pyi in alphabetical order"
 
 
+def test_stub_lists_exactly_the_classes_of_the_module_and_their_methods():
+    path = Path(convcore.__file__).with_name("_core.pyi")
+    stub = {
+        node.name: sorted(f.name for f in node.body if isinstance(f, ast.FunctionDef))
+        for node in ast.parse(path.read_text(encoding="utf-8")).body
+        if isinstance(node, ast.ClassDef)
+    }
+    module = {
+        name: sorted(["__init__", *(key for key in vars(value) if not key.startswith("_"))])
+        for name, value in vars(_core).items()
+        if isinstance(value, type)
+    }
+    assert stub == module
+
+
 @pytest.mark.parametrize("name", sorted(module_functions()))
 def test_stub_has_the_arguments_of(name):
     stub = stub_functions()

@@ -30,28 +30,36 @@ Graph to_graph(const py::list& nodes, const py::list& parameters) {
   return graph;
 }
 
-// The memory of the parameters: a list of (data, grad, state, state, first step), None where there is none.
+// The memory of the parameters: a list of (data, grad, state, state, first step), None where there is none. What is
+// only read may be strided.
 struct Memory {
   std::vector<py::object> holders;
   std::vector<plan::ParameterMemory> parameters;
 
-  explicit Memory(const py::list& list) {
-    for (py::handle item : list) {
-      const py::tuple tuple = py::reinterpret_borrow<py::tuple>(item);
+  Memory(const plan::Plan& plan, const py::list& list, bool training) {
+    const std::vector<plan::ParameterInfo>& infos = plan.parameters();
+    if (list.size() != infos.size())
+      fail("plan", "parameters has the wrong length", std::to_string(infos.size()), std::to_string(list.size()));
+    for (size_t i = 0; i < infos.size(); i++) {
+      const py::tuple tuple = py::reinterpret_borrow<py::tuple>(list[i]);
+      const Shape& shape = infos[i].shape;
       plan::ParameterMemory memory;
-      memory.data = array(tuple[0]), memory.grad = array(tuple[1]);
-      memory.state[0] = array(tuple[2]), memory.state[1] = array(tuple[3]);
+      memory.data = array(tuple[0], shape, training), memory.grad = array(tuple[1], shape, training);
+      memory.state[0] = array(tuple[2], shape, training), memory.state[1] = array(tuple[3], shape, training);
       memory.first_step = py::cast<bool>(tuple[4]);
+      if (training && infos[i].trainable && !memory.grad)
+        fail("plan", "parameters has no place for a gradient", "an array", "None");
       parameters.push_back(memory);
     }
   }
 
  private:
-  float* array(const py::object& object) {
+  float* array(const py::object& object, const Shape& shape, bool written) {
     if (object.is_none()) return nullptr;
-    const Arg<float> arg = inout_arg("plan", "a parameter", object);
+    Arg<float> arg = written ? inout_arg("fit", "a parameter", object) : tensor_arg("predict", "a parameter", object);
+    expect_shape("plan", "a parameter", arg.array.shape(), shape, "the shape that was planned");
     holders.push_back(arg.holder);
-    return arg.array.data();
+    return const_cast<float*>(arg.array.data());
   }
 };
 
@@ -78,14 +86,20 @@ plan::GroupSettings to_group(const py::dict& group) {
   plan::GroupSettings settings{};
   settings.adam = py::cast<std::string>(group["kind"]) == "adam";
   if (settings.adam)
-    settings.adam_params = {number("lr"),           number("beta1"),
-                            number("beta2"),        number("eps"),
-                            number("weight_decay"), py::cast<bool>(group["decoupled"]),
+    settings.adam_params = {number("lr"),
+                            number("beta1"),
+                            number("beta2"),
+                            number("eps"),
+                            number("weight_decay"),
+                            py::cast<bool>(group["decoupled"]),
                             py::cast<int64_t>(group["step"])};
   else
-    settings.sgd = {number("lr"),           number("momentum"),
-                    number("dampening"),    number("weight_decay"),
-                    py::cast<bool>(group["nesterov"]), false};
+    settings.sgd = {number("lr"),
+                    number("momentum"),
+                    number("dampening"),
+                    number("weight_decay"),
+                    py::cast<bool>(group["nesterov"]),
+                    false};
   return settings;
 }
 
@@ -101,13 +115,26 @@ void bind_plan(py::module_& m) {
                                             std::move(without_rules));
       }))
       .def("train",
-           [](plan::Plan& self, py::object x, const py::tuple& gather, py::object labels, py::object order,
-              int64_t batch, int64_t ignore_index, bool mean, const py::list& groups, const py::list& parameters) {
+           [](plan::Plan& self, py::object x, const py::tuple& gather, py::object y, py::object order, int64_t batch,
+              int64_t ignore_index, bool mean, const std::vector<std::pair<uint64_t, uint64_t>>& keys,
+              const py::list& groups, const py::list& parameters) {
              const Source source("fit", x, gather);
-             const auto la = label_arg("fit", "y", labels), oa = label_arg("fit", "order", order);
-             const Memory memory(parameters);
-             plan::TrainingArguments arguments{source.source, la.array, oa.array, batch, ignore_index, mean, {}, memory.parameters};
-             for (py::handle group : groups) arguments.groups.push_back(to_group(py::reinterpret_borrow<py::dict>(group)));
+             const Arg<int64_t> rows = label_arg("fit", "order", order);
+             const Memory memory(self, parameters, true);
+             plan::TrainingArguments arguments{};
+             Arg<int64_t> labels;
+             Arg<float> targets;
+             if (py::isinstance<py::array_t<float>>(y))
+               targets = tensor_arg("fit", "y", y);
+             else
+               labels = label_arg("fit", "y", y);
+             arguments.x = source.source, arguments.labels = labels.array, arguments.targets = targets.array;
+             arguments.order = rows.array, arguments.batch = batch;
+             arguments.ignore_index = ignore_index, arguments.mean = mean;
+             for (const auto& [seed, stream] : keys) arguments.dropout_keys.push_back({seed, stream});
+             for (py::handle group : groups)
+               arguments.groups.push_back(to_group(py::reinterpret_borrow<py::dict>(group)));
+             arguments.parameters = memory.parameters;
              std::vector<plan::StepResult> results;
              {
                py::gil_scoped_release release;
@@ -120,7 +147,7 @@ void bind_plan(py::module_& m) {
       .def("forward",
            [](plan::Plan& self, py::object x, const py::tuple& gather, int64_t batch, const py::list& parameters) {
              const Source source("predict", x, gather);
-             const Memory memory(parameters);
+             const Memory memory(self, parameters, false);
              Tensor y;
              {
                py::gil_scoped_release release;
@@ -134,10 +161,10 @@ void bind_plan(py::module_& m) {
                     for (const plan::Rule& rule : plan::rules()) names.push_back(rule.name);
                     return names;
                   })
-      .def("prepare", &plan::Plan::prepare)
-      .def("describe", &plan::Plan::describe)
-      .def("profile", &plan::Plan::profile)
-      .def("memory_bytes", &plan::Plan::memory_bytes);
+      .def("prepare", &plan::Plan::prepare, py::call_guard<py::gil_scoped_release>())
+      .def("describe", &plan::Plan::describe, py::call_guard<py::gil_scoped_release>())
+      .def("profile", &plan::Plan::profile, py::call_guard<py::gil_scoped_release>())
+      .def("memory_bytes", &plan::Plan::memory_bytes, py::call_guard<py::gil_scoped_release>());
 }
 
 }  // namespace convcore

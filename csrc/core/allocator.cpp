@@ -153,7 +153,7 @@ void* thread_workspace(int slot, size_t bytes) {
     w.bytes = bytes;
   }
   CONVCORE_FORBID(static_cast<char*>(w.block) + bytes, w.bytes - bytes);
-  if (poison()) std::memset(w.block, 0xFF, bytes);
+  if (poison() && bytes > 0) std::memset(w.block, 0xFF, bytes);
   return w.block;
 }
 

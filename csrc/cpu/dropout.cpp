@@ -99,14 +99,27 @@ CONVCORE_INLINE Vec masked(Vec x, Bits bits, const DropoutMask& mask) {
   return x * select(kept, splat(mask.scale), Vec{});  // a product, so that NaN stays
 }
 
+// The elements before the first whole chunk, of which there are `count`.
+static void apply_to_head(int64_t count, const DropoutMask& mask, const float* x, float* y) {
+  for (int64_t i = 0; i < count; i++) {
+    const int64_t at = mask.first + i;
+    const uint32_t bits = philox(mask.key, uint64_t(at / 4)).value[at % 4];
+    y[i] = x[i] * (int32_t(bits >> 8) >= mask.threshold ? mask.scale : 0.0f);
+  }
+}
+
 static void dropout_apply(int64_t count, const DropoutMask& given, const float* x, float* y) {
+  const int64_t head = min_of(count, (kChunk - given.first % kChunk) % kChunk);
+  const uint64_t first_block = uint64_t(given.first + head) / 4;
+  apply_to_head(head, given, x, y);
+  count -= head, x += head, y += head;
   parallel_for((count + kChunk - 1) / kChunk, 2 * kChunk, [=](int64_t begin, int64_t end) {
     const DropoutMask mask = given;  // local, as the keys: vectors that are stored may alias all other memory
     const RoundKeys keys(mask.key.seed);
     for (int64_t chunk = begin; chunk < end; chunk++) {
       const int64_t i = chunk * kChunk, left = count - i;
       Bits bits[2];
-      philox_chunk(keys, mask.key.stream, uint64_t(chunk) * kBlocks, &bits[0], &bits[1]);
+      philox_chunk(keys, mask.key.stream, first_block + uint64_t(chunk) * kBlocks, &bits[0], &bits[1]);
 #pragma GCC unroll 2
       for (int64_t half = 0; half < 2; half++) {
         const int64_t at = i + half * kLanes, lanes = min_of<int64_t>(kLanes, left - half * kLanes);

@@ -7,19 +7,19 @@
 namespace convcore {
 namespace {
 
-// uniform_float(bits) < p, said in integers.
-cpu::DropoutMask mask_of(const DropoutParams& params) {
-  const double p = params.p;
-  return {params.key, int32_t(std::ceil(p * 16777216.0)), p < 1 ? float(1 / (1 - p)) : 0.0f};
-}
-
 Tensor apply(const char* op, const char* result, const Tensor& x, const DropoutParams& params) {
   Tensor y = Tensor::empty(op, result, x.shape());
-  cpu::kernels().dropout.apply(x.count(), mask_of(params), x.data(), y.data());
+  cpu::kernels().dropout.apply(x.count(), dropout_mask(params), x.data(), y.data());
   return y;
 }
 
 }  // namespace
+
+// uniform_float(bits) < p, said in integers.
+cpu::DropoutMask dropout_mask(const DropoutParams& params) {
+  const double p = params.p;
+  return {params.key, int32_t(std::ceil(p * 16777216.0)), p < 1 ? float(1 / (1 - p)) : 0.0f};
+}
 
 void check_dropout(const char* op, double p) {
   if (!(p >= 0 && p <= 1)) fail(op, "p is out of range", "a probability from 0 to 1", std::to_string(p));

@@ -27,10 +27,14 @@ struct DropoutMask {
   RandomKey key;
   int32_t threshold;  // 0 to 2^24
   float scale;        // of what is kept
+  int64_t first = 0;  // position of the first element
 };
 
 struct DropoutKernels {
   void (*apply)(int64_t count, const DropoutMask&, const float* x, float* y);
 };
 }  // namespace cpu
+
+cpu::DropoutMask dropout_mask(const DropoutParams& params);
+
 }  // namespace convcore

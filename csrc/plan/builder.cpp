@@ -18,10 +18,12 @@ const std::map<std::string, const OpSteps*>& table() {
       {"conv2d", &kConv2dSteps},
       {"conv_pool", &kConvPoolSteps},
       {"cross_entropy", &kCrossEntropySteps},
+      {"dropout", &kDropoutSteps},
       {"flatten", &kFlattenSteps},
       {"input", &kInputSteps},
       {"linear", &kLinearSteps},
       {"max_pool2d", &kMaxPoolSteps},
+      {"mse_loss", &kMseLossSteps},
       {"pad_channels", &kPadChannelsSteps},
   };
   return steps;

@@ -107,6 +107,6 @@ const OpSteps& steps_of(const std::string& op);  // throws std::invalid_argument
 bool has_steps(const std::string& op);
 
 extern const OpSteps kActivationSteps, kAdaptiveAvgPoolSteps, kAddSteps, kAvgPoolSteps, kBatchNormSteps, kConv2dSteps, kConvPoolSteps,
-    kCrossEntropySteps, kFlattenSteps, kInputSteps, kLinearSteps, kMaxPoolSteps, kPadChannelsSteps;
+    kCrossEntropySteps, kDropoutSteps, kFlattenSteps, kInputSteps, kLinearSteps, kMaxPoolSteps, kMseLossSteps, kPadChannelsSteps;
 
 }  // namespace convcore::plan

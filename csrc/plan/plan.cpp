@@ -83,8 +83,17 @@ Plan::Prepared& Plan::prepared(int64_t images, bool training) {
   return *entry;
 }
 
+void Plan::prepare(int64_t images, bool training) {
+  std::lock_guard<std::mutex> lock(mutex_);
+  prepared(images, training);
+}
+
 std::vector<StepResult> Plan::train(const TrainingArguments& a) {
+  std::lock_guard<std::mutex> lock(mutex_);
   const int64_t images = a.order.count(), steps = (images + a.batch - 1) / a.batch;
+  // What cannot be planned is an error before the first step.
+  for (int64_t size : {std::min(a.batch, images), images % a.batch})
+    if (size > 0) prepared(size, true);
   std::vector<StepResult> results(static_cast<size_t>(steps));
   std::vector<ParameterMemory> parameters = a.parameters;
   // The steps of one size run in one team: first the whole batches, then the last one.
@@ -98,17 +107,20 @@ std::vector<StepResult> Plan::train(const TrainingArguments& a) {
     const auto start = [&](int64_t step) {
       StepResult& result = results[size_t(step)];
       set_images(frame.input, a.x, 0);
-      frame.input.labels = a.labels.data();
+      frame.input.labels = a.labels.data(), frame.input.targets = a.targets.data();
       frame.input.order = a.order.data() + step * a.batch;
-      int64_t targets = 0;
-      for (int64_t i = 0; i < size; i++) targets += a.labels.data()[frame.input.order[i]] != a.ignore_index;
+      frame.input.dropout_keys = a.dropout_keys.data() + step * int64_t(a.dropout_keys.size()) / steps;
+      int64_t targets = size * (a.targets.given() ? a.targets.count() / a.targets.shape()[0] : 1);
+      if (a.labels.given())
+        for (int64_t i = 0; i < size; i++) targets -= a.labels.data()[frame.input.order[i]] == a.ignore_index;
       result.targets = targets;
       frame.input.loss_scale = a.mean && targets > 0 ? float(1.0 / double(targets)) : 1.f;
       frame.groups.clear();
       for (const GroupSettings& group : a.groups) {
         AdamParams adam = group.adam_params;
         adam.step += step;
-        frame.groups.push_back({group.adam, sgd_factors(group.sgd), group.adam ? adam_factors(adam) : cpu::AdamFactors{}});
+        frame.groups.push_back(
+            {group.adam, sgd_factors(group.sgd), group.adam ? adam_factors(adam) : cpu::AdamFactors{}});
       }
       if (step > 0)
         for (ParameterMemory& parameter : frame.parameters) parameter.first_step = false;
@@ -131,6 +143,7 @@ std::vector<StepResult> Plan::train(const TrainingArguments& a) {
 }
 
 Tensor Plan::forward(const ImageSource& x, int64_t batch, std::vector<ParameterMemory> parameters) {
+  std::lock_guard<std::mutex> lock(mutex_);
   const int64_t images = x.shape()[0];
   Shape shape = x.shape();
   Tensor y;
@@ -163,6 +176,7 @@ Tensor Plan::forward(const ImageSource& x, int64_t batch, std::vector<ParameterM
 }
 
 std::string Plan::describe(int64_t images, bool training) {
+  std::lock_guard<std::mutex> lock(mutex_);
   Prepared& p = prepared(images, training);
   std::vector<double> means = p.frame ? p.frame->profile : std::vector<double>{};
   for (double& seconds : means) seconds /= double(std::max<int64_t>(1, p.profiled_passes));
@@ -170,12 +184,14 @@ std::string Plan::describe(int64_t images, bool training) {
 }
 
 void Plan::profile(int64_t images, bool training) {
+  std::lock_guard<std::mutex> lock(mutex_);
   Prepared& p = prepared(images, training);
   p.frame_for(num_threads()).start_profile();
   p.profiled_passes = 0;
 }
 
 int64_t Plan::memory_bytes() const {
+  std::lock_guard<std::mutex> lock(mutex_);
   int64_t bytes = 0;
   for (const auto& [key, prepared] : programs_)
     if (prepared->frame) bytes += prepared->frame->bytes();

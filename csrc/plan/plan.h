@@ -1,10 +1,12 @@
 // The planned network: programs for the sizes of batches that come, and the calls that run them.
 //
 // One call trains many steps: forward, loss, backward and update of each, all inside one team of threads. Nothing is
-// allocated once the first steps of a size have run.
+// allocated once the first steps of a size have run. Calls from several threads wait for each other: a program has one
+// memory.
 #pragma once
 #include <map>
 #include <memory>
+#include <mutex>
 #include <string>
 #include <vector>
 
@@ -30,19 +32,21 @@ struct ImageSource {
 };
 
 struct TrainingArguments {
-  ImageSource x;       // (N, ...): the data set
-  LabelArray labels;   // (N,)
-  LabelArray order;    // (steps * batch or fewer,): the images of each step, one after the other
-  int64_t batch;       // images of a step; the last one has what is left
+  ImageSource x;      // (N, ...): the data set
+  LabelArray labels;  // (N,): either these,
+  Tensor targets;     // (N, ...) as the output: or these, as the loss takes them
+  LabelArray order;   // (steps * batch or fewer,): the images of each step, one after the other
+  int64_t batch;      // images of a step; the last one has what is left
   int64_t ignore_index;
-  bool mean;  // the loss is a mean over the targets, not a sum
+  bool mean;                            // the loss is a mean over the targets, not a sum
+  std::vector<RandomKey> dropout_keys;  // for each step those of all dropouts
   std::vector<GroupSettings> groups;
   std::vector<ParameterMemory> parameters;
 };
 
 struct StepResult {
   double loss, right;  // sums over the targets; right answers
-  int64_t targets;     // not ignored
+  int64_t targets;     // labels that are not ignored, or values
 };
 
 class Plan {
@@ -58,11 +62,12 @@ class Plan {
 
   // Makes the program for batches of this size, if it is not there yet. Throws std::invalid_argument "plan: ..." when
   // the network cannot be planned.
-  void prepare(int64_t images, bool training) { prepared(images, training); }
+  void prepare(int64_t images, bool training);
   std::string describe(int64_t images, bool training);
   // From now on, measures the steps of this program, for describe: the means of the passes since.
   void profile(int64_t images, bool training);
   int64_t memory_bytes() const;  // of all programs
+  const std::vector<ParameterInfo>& parameters() const { return inference_.parameters; }
 
  private:
   struct Prepared;
@@ -72,6 +77,7 @@ class Plan {
   const Shape input_;
   const std::vector<std::string> without_rules_;
   std::map<std::pair<int64_t, bool>, std::unique_ptr<Prepared>> programs_;
+  mutable std::mutex mutex_;
 };
 
 }  // namespace convcore::plan

@@ -90,7 +90,10 @@ int Program::block(std::string text, const std::vector<ValueId>& reads, const st
                    BlockWork work, int after) {
   int index = after;
   for (ValueId id : reads) index = std::max(index, phase_of(id));
-  for (ValueId id : writes) index = std::max(index, uses_[size_t(values_[size_t(id)].storage)].last);
+  for (ValueId id : writes) {
+    const Use& use = uses_[size_t(values_[size_t(id)].storage)];
+    index = std::max({index, use.last, use.tasks + 1});
+  }
   Phase& in = phase(index);
   const int step = int(in.blocks.size());
   in.blocks.push_back({std::move(text), std::move(work), reads, writes, steps_++});
@@ -104,7 +107,11 @@ int Program::tasks(std::string text, const std::vector<ValueId>& reads, int afte
   int index = after;
   for (ValueId id : reads) index = std::max(index, phase_of(id) + 1);
   phase(index).tasks.push_back({std::move(text), std::move(work), steps_++, count, cost});
-  for (ValueId id : reads) touch(id, index, -1, false);
+  for (ValueId id : reads) {
+    touch(id, index, -1, false);
+    Use& use = uses_[size_t(values_[size_t(id)].storage)];
+    use.tasks = std::max(use.tasks, index);
+  }
   return index;
 }
 
@@ -171,9 +178,8 @@ void Program::place_values() {
     Use& use = uses_[i];
     if (values_[i].storage != int(i) || use.last < 0) continue;
     if (use.local)
-      local[size_t(use.first)].push_back(
-          {whole_lines(values_[i].floats * phases_[size_t(use.first)].block_images), use.first_step, use.last_step,
-           &use.offset});
+      local[size_t(use.first)].push_back({whole_lines(values_[i].floats * phases_[size_t(use.first)].block_images),
+                                          use.first_step, use.last_step, &use.offset});
     else
       whole.push_back({whole_lines(values_[i].floats * images_), use.first, use.last, &use.offset});
   }
@@ -311,7 +317,8 @@ std::string Program::describe(const std::vector<double>& profile) const {
     if (!phase.blocks.empty())
       text << ", blocks of " << phase.block_images << (phase.block_images == 1 ? " image" : " images");
     text << "\n";
-    for (const auto& step : phase.before) text << (profile.empty() ? "" : "         ") << "  once   " << step.text << "\n";
+    for (const auto& step : phase.before)
+      text << (profile.empty() ? "" : "         ") << "  once   " << step.text << "\n";
     for (const auto& step : phase.blocks) {
       text << milliseconds(step.number) << "block  " << step.text;
       for (size_t k = 0; k < step.writes.size(); k++) text << (k ? "; " : " -> ") << value_text(step.writes[k]);

@@ -45,8 +45,8 @@ struct Block {
 struct Value {
   Shape shape;  // of one image: (C, H, W) or (features)
   Layout layout = Layout::row_major;
-  int64_t floats;   // of one image
-  int storage;      // whose memory it uses: its own index, or that of the value it was made from in place
+  int64_t floats;  // of one image
+  int storage;     // whose memory it uses: its own index, or that of the value it was made from in place
   std::string name;
 };
 using ValueId = int;
@@ -99,10 +99,11 @@ class Program {
  private:
   friend class Frame;
 
-  struct Use {  // of a storage
+  struct Use {                                   // of a storage
     int made = 0, first = INT32_MAX, last = -1;  // phases: of the last write, of the first and the last access
     int first_step = INT32_MAX, last_step = -1;  // block steps, of any phase
     bool whole = false;                          // read by something else than block steps
+    int tasks = -1;                              // the last phase whose tasks read it, beside the blocks of others
     bool local = false;
     int64_t offset = 0;  // floats: in the arena, or in the block buffer of a thread
   };
@@ -127,7 +128,7 @@ class Program {
     std::vector<SerialStep> before;
     std::vector<BlockStep> blocks;
     std::vector<TaskStep> tasks;
-    int64_t block_images = 1;     // at most, of a block
+    int64_t block_images = 1;    // at most, of a block
     std::vector<ValueId> whole;  // values of the whole batch that its block steps touch, in the order they do
   };
   struct BufferPlace {
@@ -148,7 +149,7 @@ class Program {
   std::vector<BufferPlace> buffers_;
   std::vector<Phase> phases_;
   int steps_ = 0;
-  int64_t arena_floats_ = 0, block_floats_ = 0;                     // of the arena; of the block buffer of a thread
+  int64_t arena_floats_ = 0, block_floats_ = 0;                        // of the arena; of the block buffer of a thread
   int64_t program_floats_ = 0, shard_floats_ = 0, thread_floats_ = 0;  // of the buffers
 };
 
@@ -167,13 +168,15 @@ struct GroupStep {
 };
 
 struct PassInput {
-  const float* floats = nullptr;   // the data set, or the images themselves: either these,
-  const uint8_t* bytes = nullptr;  // or these
-  GatherImagesParams gather;       // what becomes of an image on the way
-  const int64_t* labels = nullptr;  // of the data set
-  const int64_t* order = nullptr;   // which images of the data set these are; null: the first ones, in order
-  float* y = nullptr;               // (images, ...): where the output goes, or null
-  float loss_scale = 1;             // of the gradient: one over the number of targets for a mean
+  const float* floats = nullptr;            // the data set, or the images themselves: either these,
+  const uint8_t* bytes = nullptr;           // or these
+  GatherImagesParams gather;                // what becomes of an image on the way
+  const int64_t* labels = nullptr;          // of the data set
+  const float* targets = nullptr;           // or the values that the outputs shall have
+  const int64_t* order = nullptr;           // which images of the data set these are; null: the first ones, in order
+  float* y = nullptr;                       // (images, ...): where the output goes, or null
+  const RandomKey* dropout_keys = nullptr;  // one for each dropout, by its number
+  float loss_scale = 1;                     // of the gradient: one over the number of targets for a mean
 };
 
 struct PassResult {
@@ -213,7 +216,9 @@ class Frame {
   }
   // `index`: the shard or the thread.
   float* buffer(BufferId id, int64_t index = 0) const;
-  int64_t shard_stride() const { return program_.shard_floats_; }  // floats from the buffer of a shard to the next one's
+  int64_t shard_stride() const {
+    return program_.shard_floats_;
+  }  // floats from the buffer of a shard to the next one's
 
   // The steps of a phase that fall to one thread of `threads`; `before`: its serial steps.
   void run_phase(int phase, int thread, int threads) const;

@@ -11,6 +11,41 @@ from convcore.functional._arguments import FloatArray
 
 IntArray = npt.NDArray[np.integer[Any]]
 
+class Plan:
+    def __init__(
+        self,
+        training: list[dict[str, Any]],
+        inference: list[dict[str, Any]],
+        parameters: list[tuple[list[int], bool, int]],
+        input: Sequence[int],
+        clip_grad_norm: float,
+        without_rules: Sequence[str],
+        /,
+    ) -> None: ...
+    def describe(self, images: int, training: bool, /) -> str: ...
+    def forward(
+        self, x: object, gather: tuple[Any, ...], batch: int, parameters: list[tuple[Any, ...]], /
+    ) -> FloatArray: ...
+    def memory_bytes(self) -> int: ...
+    def prepare(self, images: int, training: bool, /) -> None: ...
+    def profile(self, images: int, training: bool, /) -> None: ...
+    @staticmethod
+    def rules() -> list[str]: ...
+    def train(
+        self,
+        x: object,
+        gather: tuple[Any, ...],
+        targets: object,
+        order: object,
+        batch: int,
+        ignore_index: int,
+        mean: bool,
+        dropout_keys: Sequence[tuple[int, int]],
+        groups: list[dict[str, Any]],
+        parameters: list[tuple[Any, ...]],
+        /,
+    ) -> list[tuple[float, float, int]]: ...
+
 def adam_step(
     param: FloatArray,
     grad: FloatArray,

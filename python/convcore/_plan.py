@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from convcore import _core, nn, optim
+from convcore import _core, nn, optim, random
 from convcore._images import Augment, Images
 from convcore.functional._arguments import FloatArray, to_padding, to_tuple
 from convcore.nn.parameter import Parameter
@@ -63,7 +63,9 @@ class _Graph:
     nodes: list[dict[str, Any]] = field(default_factory=list)
     arrays: list[_Array] = field(default_factory=list)
     numbers: dict[tuple[int, str], int] = field(default_factory=dict)
+    memory: set[int] = field(default_factory=set)  # ids of the arrays
     norms: list[nn.BatchNorm2d] = field(default_factory=list)
+    dropouts: int = 0  # in the order in which the layers draw their keys
 
     def add(
         self,
@@ -84,6 +86,11 @@ class _Graph:
         )
         return len(self.nodes) - 1
 
+    def trained(self) -> list[Parameter]:
+        return [
+            a.owner for a in self.arrays if isinstance(a.owner, Parameter) and a.owner.requires_grad
+        ]
+
     def _number(self, owner: Any, name: str) -> int:
         value = getattr(owner, name)
         if value is None:
@@ -93,8 +100,12 @@ class _Graph:
         key = (id(owner), name)
         if key in self.numbers:
             raise Unplannable("a parameter that two layers share")
+        array = _Array(owner, name)
+        if id(array.get()) in self.memory:
+            raise Unplannable("two parameters in the same memory")
+        self.memory.add(id(array.get()))
         self.numbers[key] = len(self.arrays)
-        self.arrays.append(_Array(owner, name))
+        self.arrays.append(array)
         return self.numbers[key]
 
 
@@ -145,9 +156,7 @@ def _batch_norm(graph: _Graph, layer: nn.BatchNorm2d, name: str, x: int) -> int:
 
 def _activation(graph: _Graph, layer: Module, name: str, x: int) -> int:
     slope = getattr(layer, "negative_slope", 0.0)
-    return graph.add(
-        "activation", name, [x], kind=_ACTIVATIONS[type(layer)], negative_slope=slope
-    )
+    return graph.add("activation", name, [x], kind=_ACTIVATIONS[type(layer)], negative_slope=slope)
 
 
 def _pair(layer: Module, name: str) -> tuple[int, ...]:
@@ -155,12 +164,16 @@ def _pair(layer: Module, name: str) -> tuple[int, ...]:
 
 
 def _max_pool(graph: _Graph, layer: nn.MaxPool2d, name: str, x: int) -> int:
-    window = {key: _pair(layer, key) for key in ("kernel_size", "stride", "padding", "dilation")}
+    window: dict[str, Any] = {
+        key: _pair(layer, key) for key in ("kernel_size", "stride", "padding", "dilation")
+    }
     return graph.add("max_pool2d", name, [x], **window, ceil_mode=layer.ceil_mode)
 
 
 def _avg_pool(graph: _Graph, layer: nn.AvgPool2d, name: str, x: int) -> int:
-    window = {key: _pair(layer, key) for key in ("kernel_size", "stride", "padding")}
+    window: dict[str, Any] = {
+        key: _pair(layer, key) for key in ("kernel_size", "stride", "padding")
+    }
     return graph.add(
         "avg_pool2d",
         name,
@@ -182,6 +195,11 @@ def _adaptive_avg_pool(graph: _Graph, layer: nn.AdaptiveAvgPool2d, name: str, x:
 
 def _pad_channels(graph: _Graph, layer: nn.PadChannels, name: str, x: int) -> int:
     return graph.add("pad_channels", name, [x], padding=layer.padding, stride=layer.stride)
+
+
+def _dropout(graph: _Graph, layer: nn.Dropout, name: str, x: int) -> int:
+    graph.dropouts += 1
+    return graph.add("dropout", name, [x], p=layer.p, number=graph.dropouts - 1)
 
 
 def _flatten(graph: _Graph, layer: nn.Flatten, name: str, x: int) -> int:
@@ -212,13 +230,14 @@ def _residual(graph: _Graph, layer: nn.Residual, name: str, x: int) -> int:
     return y
 
 
-#: By the exact type: a subclass may have another forward.
+#: By the exact type: a subclass may have another forward (see `_type_of`).
 _LAYERS: dict[type, Callable[[_Graph, Any, str, int], int]] = {
     nn.AdaptiveAvgPool2d: _adaptive_avg_pool,
     nn.AvgPool2d: _avg_pool,
     nn.BatchNorm1d: _batch_norm,
     nn.BatchNorm2d: _batch_norm,
     nn.Conv2d: _conv2d,
+    nn.Dropout: _dropout,
     nn.Flatten: _flatten,
     nn.Identity: _identity,
     nn.Linear: _linear,
@@ -230,31 +249,57 @@ _LAYERS: dict[type, Callable[[_Graph, Any, str, int], int]] = {
 }
 
 
+def _type_of(layer: Module) -> type:
+    """Return what the layer computes as: a class derived from Sequential may just fill it."""
+    kind = type(layer)
+    inherited = ("forward", "backward", "__call__", "named_children")
+    if isinstance(layer, nn.Sequential) and all(
+        getattr(kind, name) is getattr(nn.Sequential, name) for name in inherited
+    ):
+        kind = nn.Sequential
+    return kind
+
+
 def _visit(graph: _Graph, layer: Module, name: str, x: int) -> int:
-    add = _LAYERS.get(type(layer))
-    if add is None:
-        raise Unplannable(f"{name}: {type(layer).__name__}")
+    add = _LAYERS.get(_type_of(layer))
+    if add is None or vars(layer).keys() & {"forward", "backward"}:
+        raise Unplannable(f"{name}: {type(layer).__name__}" if name else type(layer).__name__)
     return add(graph, layer, name, x)
 
 
 # ---- optimizers ----------------------------------------------------------------------------------
 
 
-def _groups_of(optimizer: Any) -> list[dict[str, Any]]:
+def _groups_of(optimizer: Any, graph: _Graph) -> dict[int, int]:
+    """Return the number of the group of each parameter, by its id."""
     if type(optimizer) not in (optim.SGD, optim.Adam, optim.AdamW):
         raise Unplannable(f"the optimizer {type(optimizer).__name__}")
-    groups: list[dict[str, Any]] = optimizer.param_groups
-    return groups
+    known = {id(array.owner) for array in graph.arrays}
+    trained = {id(p) for p in graph.trained()}
+    numbers = {}
+    for number, group in enumerate(optimizer.param_groups):
+        if any(p.grad is not None and id(p) not in known for p in group["params"]):
+            raise Unplannable("an optimizer with gradients of another network")
+        if type(optimizer) is not optim.SGD:
+            _steps_done(optimizer, group, trained)
+        numbers.update({id(p): number for p in group["params"]})
+    return numbers
 
 
-def _settings(optimizer: Any, group: dict[str, Any]) -> dict[str, Any]:
+def _steps_done(optimizer: Any, group: dict[str, Any], trained: set[int]) -> int:
+    """Return how many steps Adam has made on those of the group that are trained, by their ids."""
+    params = [p for p in group["params"] if id(p) in trained]
+    steps = {int(optimizer.state.get(p, {}).get("step", 0)) for p in params}
+    if len(steps) > 1:
+        raise Unplannable("Adam with parameters at different steps")
+    return steps.pop() if steps else 0
+
+
+def _settings(optimizer: Any, group: dict[str, Any], trained: set[int]) -> dict[str, Any]:
     """Return the group as the program takes it."""
     if type(optimizer) is optim.SGD:
         keys = ("lr", "momentum", "dampening", "weight_decay", "nesterov")
         return {"kind": "sgd", **{key: group[key] for key in keys}}
-    steps = {optimizer.state[p]["step"] for p in group["params"] if optimizer.state.get(p)}
-    if len(steps) > 1:
-        raise Unplannable("Adam with parameters at different steps")
     beta1, beta2 = group["betas"]
     return {
         "kind": "adam",
@@ -262,7 +307,7 @@ def _settings(optimizer: Any, group: dict[str, Any]) -> dict[str, Any]:
         "beta1": beta1,
         "beta2": beta2,
         "decoupled": type(optimizer) is optim.AdamW,
-        "step": steps.pop() + 1 if steps else 1,
+        "step": _steps_done(optimizer, group, trained) + 1,
     }
 
 
@@ -293,13 +338,20 @@ def _state_arrays(optimizer: Any, p: Parameter, group: dict[str, Any]) -> tuple[
 class Planned:
     """A network, its loss and its optimizer, planned for images of one shape."""
 
-    def __init__(self, key: Any, plan: _core.Plan, graph: _Graph) -> None:
+    def __init__(self, key: Any, plan: _core.Plan, graph: _Graph, untrainable: str) -> None:
         self.key = key  # what the plan was made from: equal keys need no new plan
         self.plan = plan
         self._graph = graph
+        self._trained = {id(p) for p in graph.trained()}
+        self._untrainable = untrainable  # why there is a plan for evaluation only; "": there is not
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(None), ()  # a copy of the network makes a plan of its own
 
     def prepare(self, images: int, training: bool) -> None:
         """Make the program for batches of `images`, or raise `Unplannable`."""
+        if training and self._untrainable:
+            raise Unplannable(self._untrainable)
         try:
             self.plan.prepare(images, training)
         except ValueError as error:
@@ -325,22 +377,27 @@ class Planned:
             raise Unplannable("a network without layers")
         inference = list(graph.nodes)
         groups: dict[int, int] = {}
+        untrainable = "" if run is not None else "a network without a loss"
         if run is not None:
-            _add_loss(graph, run, y)
-            for number, group in enumerate(_groups_of(run.optimizer)):
-                groups |= {id(p): number for p in group["params"]}
+            try:
+                _add_loss(graph, run, y)
+                groups = _groups_of(run.optimizer, graph)
+            except Unplannable as reason:
+                untrainable = str(reason)
+        trained = {id(p) for p in graph.trained()}
         infos = []
         for array in graph.arrays:
-            trained = isinstance(array.owner, Parameter) and array.owner.requires_grad
-            infos.append((list(array.get().shape), trained, groups.get(id(array.owner), -1)))
+            owner = id(array.owner)
+            infos.append((list(array.get().shape), owner in trained, groups.get(owner, -1)))
         without = planning.without_rules
         clip = 0.0 if run is None else run.clip_grad_norm or 0.0
-        key = (graph.nodes, infos, x_shape, [id(array.owner) for array in graph.arrays], clip, without)
+        ids = [id(array.owner) for array in graph.arrays]
+        key = (graph.nodes, infos, x_shape, ids, clip, without, untrainable)
         if known is not None and known.key == key:
             return known
-        training = graph.nodes if run is not None else []
+        training = [] if untrainable else graph.nodes
         plan = _core.Plan(training, inference, infos, list(x_shape), clip, list(without))
-        return Planned(key, plan, graph)
+        return Planned(key, plan, graph, untrainable)
 
     def _memory(self, optimizer: Any = None) -> list[tuple[Any, ...]]:
         """Return the arrays of all parameters: data, gradient, two of the optimizer, first step."""
@@ -350,7 +407,9 @@ class Planned:
         memory: list[tuple[Any, ...]] = []
         for array in self._graph.arrays:
             p = array.owner
-            if optimizer is None or not isinstance(p, Parameter) or not p.requires_grad:
+            if optimizer is None or id(p) not in self._trained:
+                if optimizer is not None and isinstance(p, Parameter):
+                    p.grad = None
                 memory.append((array.get(), None, None, None, False))
                 continue
             if not _is_writeable(p.grad, p.shape):
@@ -372,22 +431,25 @@ class Planned:
     ) -> list[tuple[float, float, int]]:
         """Train on the images `order`; return sum of losses, right answers, targets per step."""
         optimizer, criterion = run.optimizer, run.criterion
-        assert isinstance(criterion, nn.CrossEntropyLoss)
         memory = self._memory(optimizer)
-        settings = [_settings(optimizer, group) for group in optimizer.param_groups]
+        groups = optimizer.param_groups
+        settings = [_settings(optimizer, group, self._trained) for group in groups]
+        steps = math.ceil(len(order) / batch_size)
+        keys = [random.next_key() for _ in range(steps * self._graph.dropouts)]
         results = self.plan.train(
             *_source(x, augment, key),
             y,
             order,
             batch_size,
-            criterion.ignore_index,
+            getattr(criterion, "ignore_index", 0),
             criterion.reduction == "mean",
+            keys,
             settings,
             memory,
         )
         if type(optimizer) is not optim.SGD:
-            for p in (p for group in optimizer.param_groups for p in group["params"]):
-                if p.requires_grad:
+            for p in (p for group in groups for p in group["params"]):
+                if id(p) in self._trained:
                     optimizer.state[p]["step"] += len(results)
         for norm in self._graph.norms:
             if norm.num_batches_tracked is not None:
@@ -422,18 +484,22 @@ def _is_writeable(grad: Any, shape: tuple[int, ...]) -> bool:
 
 def _add_loss(graph: _Graph, run: Compiled, y: int) -> None:
     criterion = run.criterion
-    if type(criterion) is not nn.CrossEntropyLoss:
+    if type(criterion) not in (nn.CrossEntropyLoss, nn.MSELoss):
         raise Unplannable(f"the loss {type(criterion).__name__}")
     if any(metric is not None for metric in run.metrics.values()):
         raise Unplannable("metrics other than the accuracy")
-    graph.add(
-        "cross_entropy",
-        "loss",
-        [y],
-        ignore_index=criterion.ignore_index,
-        mean=criterion.reduction == "mean",
-        label_smoothing=criterion.label_smoothing,
-    )
+    mean = criterion.reduction == "mean"
+    if isinstance(criterion, nn.CrossEntropyLoss):
+        graph.add(
+            "cross_entropy",
+            "loss",
+            [y],
+            ignore_index=criterion.ignore_index,
+            mean=mean,
+            label_smoothing=criterion.label_smoothing,
+        )
+    else:
+        graph.add("mse_loss", "loss", [y], mean=mean)
 
 
 def chunks(steps: int, batches: bool) -> Iterator[tuple[int, Callable[[float], None]]]:

@@ -200,9 +200,10 @@ class Batches:
         self.augment = augment
 
     @cached_property
-    def labels(self) -> AnyArray:
-        """The class labels as the plan reads them."""
-        return np.ascontiguousarray(self.y, np.int64)
+    def targets(self) -> AnyArray:
+        """The class labels, or values of float32, as the plan reads them."""
+        is_float = self.y.dtype == np.float32
+        return np.ascontiguousarray(self.y, np.float32 if is_float else np.int64)
 
     def in_order(self, order: AnyArray | None) -> Iterator[tuple[FloatArray, AnyArray]]:
         """Iterate over the batches; None: as the data lie."""

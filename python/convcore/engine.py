@@ -324,9 +324,11 @@ class Model(_Base):
         steps = math.ceil(samples / size)
         index = 0
         for count, took in chunks(steps, bool(hooks.on_batches)):
+            if hooks.on_batches and index:  # they may have changed the network
+                planned = self._plan_for("fit", batches.x, size, run, progress) or planned
             rows = order[index * size : (index + count) * size]
             before = time.perf_counter()
-            results = planned.train(run, batches.x, batches.labels, rows, size, augment, key)
+            results = planned.train(run, batches.x, batches.targets, rows, size, augment, key)
             took(time.perf_counter() - before)
             for step, (loss, right, targets) in enumerate(results, index):
                 averages.add_sums(loss, right, targets)
@@ -350,7 +352,7 @@ class Model(_Base):
     def _plan_for(
         self,
         owner: str,
-        x: FloatArray,
+        x: FloatArray | Images,
         batch_size: int,
         run: Compiled | None = None,
         progress: Progress | None = None,
@@ -362,14 +364,14 @@ class Model(_Base):
             return None
         training = owner == "fit"
         try:
-            self._planned = Planned.build(self, run or self._compiled, x.shape[1:], self._planned)
-            self._planned.prepare(batch_size, training)
-            return self._planned
+            planned = Planned.build(self, run or self._compiled, x.shape[1:], self._planned)
+            self._planned = planned
+            planned.prepare(batch_size, training)
+            return planned
         except Unplannable as reason:
-            if self._told is None:
+            if progress is not None and progress.enabled and self._told != str(reason):
                 self._told = str(reason)
-                if progress is not None:
-                    progress.line(f"{owner}: layer by layer, the planner does not know {reason}")
+                progress.line(f"{owner}: layer by layer, the planner does not know {reason}")
             return None
 
     def plan(self, input_shape: Sequence[int], batch_size: int = 32, training: bool = True) -> str:

@@ -1,6 +1,7 @@
 // dropout: the mask is the one of core/random.h at every size, and the same at any number of threads.
 #include "ops/dropout.h"
 
+#include "cpu/kernels.h"
 #include "helpers.h"
 
 namespace convcore {
@@ -30,6 +31,21 @@ TEST_CASE("dropout applies the mask of its key at every size") {
       const Tensor x = random_tensor({count}, 1);
       check_same_bits(dropout_forward(x, {p, kKey}), naive(x, p));
       check_same_bits(dropout_backward(x, x, {p, kKey}), naive(x, p));
+    }
+}
+
+TEST_CASE("dropout of a part applies its part of the mask") {
+  const Tensor x = random_tensor({150}, 1), want = naive(x, 0.4);
+  for (int64_t first : {0, 1, 3, 4, 8, 15, 31, 32, 33, 100})
+    for (int64_t count : {0, 1, 2, 7, 32, 50}) {
+      CAPTURE(first);
+      CAPTURE(count);
+      Tensor y = Tensor::empty("test", "y", {count}), part = Tensor::empty("test", "want", {count});
+      std::copy(want.data() + first, want.data() + first + count, part.data());
+      cpu::DropoutMask mask = dropout_mask({0.4, kKey});
+      mask.first = first;
+      cpu::kernels().dropout.apply(count, mask, x.data() + first, y.data());
+      check_same_bits(y, part);
     }
 }
 

@@ -1,0 +1,56 @@
+#include "ops/mse_loss.h"
+
+#include <algorithm>
+
+#include "cpu/kernels.h"
+#include "plan/builder.h"
+
+namespace convcore::plan {
+namespace {
+
+double sum_of_squares(int64_t count, const float* y, const float* target) {
+  double total = 0;
+  for (int64_t i = 0; i < count; i += kMseShard) {
+    double sum;
+    cpu::kernels().mse_loss.shard_sums(std::min(kMseShard, count - i), y + i, target + i, &sum);
+    total += sum;
+  }
+  return total;
+}
+
+// Loss and gradient of each image; the gradient is that of the mean or sum over the batch.
+void forward(Builder& b, int i) {
+  const ValueId y = b.in_layout(b.input_of(i).y, Layout::row_major);
+  const int64_t floats = b.program[y].floats;
+  const float factor = float(b.node(i).integer("mean") ? 2.0 / double(b.options.images * floats) : 2.0);
+  const ValueId losses = b.program.value("loss of an image", {1});
+  const ValueId gradient = b.program.value("d" + b.program[y].name, b.shape(y));
+  b.made(i).y = losses, b.made(i).values = {gradient};
+  const int phase = b.program.block(
+      "squared error and its gradient", {y}, {losses, gradient}, [=](const Frame& f, const Block& block) {
+        const float one = 1;
+        for (int64_t k = 0; k < block.count(); k++) {
+          const int64_t n = block.begin + k;
+          const float* target = f.input.targets + (f.input.order ? f.input.order[n] : n) * floats;
+          const float* output = f.at(y, block) + k * floats;
+          f.at(losses, block)[k] = float(sum_of_squares(floats, output, target));
+          cpu::kernels().mse_loss.backward(floats, factor, &one, false, output, target,
+                                           f.at(gradient, block) + k * floats);
+        }
+      });
+  b.program.serial("sum of the losses", {losses}, phase + 1, [=](const Frame& f) {
+    double total = 0;
+    for (int64_t k = 0; k < f.program().images(); k++) total += double(f.whole(losses)[k]);
+    *f.result = {total, 0};
+  });
+  // The gradient of the loss by itself is 1: backward finds it.
+  b.made(i).dy = losses;
+}
+
+void backward(Builder& b, int i) { b.add_gradient(b.node(i).inputs[0], b.made(i).values[0], true); }
+
+}  // namespace
+
+const OpSteps kMseLossSteps{forward, backward};
+
+}  // namespace convcore::plan
