@@ -71,20 +71,40 @@ std::array<uint32_t, 4> philox_block(uint64_t seed, uint64_t stream, uint64_t bl
   return {r.value[0], r.value[1], r.value[2], r.value[3]};
 }
 
-// The algorithm that conv2d takes for a pass, as in ops/conv2d_algorithm.h. padding is (top, bottom, left, right).
+// One pass of a convolution, as Python describes it: padding is (top, bottom, left, right).
+Conv2dShape conv2d_shape(const Shape& x_shape, const Shape& w_shape, std::array<int64_t, 2> stride,
+                         std::array<int64_t, 4> padding, std::array<int64_t, 2> dilation, int64_t groups) {
+  return infer_conv2d_shape("conv2d", x_shape, w_shape, {stride, padding, dilation, groups});
+}
+
+// The algorithm that conv2d takes for a pass, as in ops/conv2d_algorithm.h.
 std::string conv2d_algorithm(const std::string& pass, const Shape& x_shape, const Shape& w_shape,
                              std::array<int64_t, 2> stride, std::array<int64_t, 4> padding,
                              std::array<int64_t, 2> dilation, int64_t groups) {
-  const char* op = "conv2d";
-  const Conv2dShape s = infer_conv2d_shape(op, x_shape, w_shape, {stride, padding, dilation, groups});
-  ConvPass which = ConvPass::forward;
-  if (pass == "backward_input")
-    which = ConvPass::backward_input;
-  else if (pass == "backward_weight")
-    which = ConvPass::backward_weight;
-  else if (pass != "forward")
-    fail(op, "pass is not known", "'forward', 'backward_input' or 'backward_weight'", "'" + pass + "'");
-  return algorithm_name(choose_algorithm(op, s, which, ConvAlgorithm::automatic));
+  const Conv2dShape s = conv2d_shape(x_shape, w_shape, stride, padding, dilation, groups);
+  return algorithm_name(choose_algorithm("conv2d", s, parse_pass("conv2d", pass), ConvAlgorithm::automatic));
+}
+
+// Those that can compute it.
+std::vector<std::string> conv2d_algorithms(const std::string& pass, const Shape& x_shape, const Shape& w_shape,
+                                           std::array<int64_t, 2> stride, std::array<int64_t, 4> padding,
+                                           std::array<int64_t, 2> dilation, int64_t groups) {
+  const Conv2dShape s = conv2d_shape(x_shape, w_shape, stride, padding, dilation, groups);
+  std::vector<std::string> names;
+  for (const ConvAlgorithm a : possible_algorithms(s, parse_pass("conv2d", pass))) names.push_back(algorithm_name(a));
+  return names;
+}
+
+// The arguments of conv2d_algorithm, and the name of the algorithm to be taken.
+using ConvChoice = std::tuple<std::string, Shape, Shape, std::array<int64_t, 2>, std::array<int64_t, 4>,
+                              std::array<int64_t, 2>, int64_t, std::string>;
+
+void set_conv2d_choices(const std::vector<ConvChoice>& choices) {
+  std::vector<MeasuredChoice> measured;
+  for (const auto& [pass, x_shape, w_shape, stride, padding, dilation, groups, algorithm] : choices)
+    measured.push_back({conv2d_shape(x_shape, w_shape, stride, padding, dilation, groups), parse_pass("conv2d", pass),
+                        parse_algorithm("conv2d", algorithm)});
+  set_measured_choices(measured);
 }
 
 // FLOP/s or bytes/s, see ops/peak.h.
@@ -107,8 +127,10 @@ void bind_core(py::module_& m) {
   m.def("isa", [] { return cpu::kernels().isa; });
   m.def("reachable_isas", cpu::reachable_isas);
   m.def("num_threads", num_threads);
+  m.def("set_conv2d_choices", set_conv2d_choices);
   m.def("set_num_threads", set_num_threads);
   m.def("conv2d_algorithm", conv2d_algorithm);
+  m.def("conv2d_algorithms", conv2d_algorithms);
   m.def("memory_stats", memory_stats);
   m.def("peak", peak);
   m.def("release_cache", release_cache);

@@ -1,7 +1,23 @@
 #include "ops/conv2d_algorithm.h"
 
+#include <algorithm>
+#include <array>
+#include <atomic>
+#include <cstdio>
+#include <cstdlib>
+#include <map>
+#include <mutex>
+#include <set>
+#include <shared_mutex>
+
 namespace convcore {
 namespace {
+
+constexpr ConvAlgorithm kAlgorithms[] = {ConvAlgorithm::planar, ConvAlgorithm::direct, ConvAlgorithm::gemm,
+                                         ConvAlgorithm::winograd};
+constexpr ConvPass kPasses[] = {ConvPass::forward, ConvPass::backward_input, ConvPass::backward_weight};
+
+// ---- the choice by the shape --------------------------------------------------------------------------------------
 
 // Channels as lanes pay from here on: with fewer, too many lanes of the widest vector stay empty.
 constexpr int64_t kManyChannels = 12;
@@ -56,16 +72,7 @@ bool mostly_padding(const Conv2dShape& s) {
   return s.window.h.extent() > 2 * (s.h_in + 8) || s.window.w.extent() > 2 * (s.w_in + 8);
 }
 
-}  // namespace
-
-bool few_input_channels(const Conv2dShape& s) { return s.c_in < kManyChannels; }
-
-ConvAlgorithm choose_algorithm(const char* op, const Conv2dShape& s, ConvPass pass, ConvAlgorithm wanted) {
-  if (wanted != ConvAlgorithm::automatic) {
-    if (!can(wanted, s))
-      fail(op, "the algorithm cannot compute this convolution", "one that can, or 'auto'", algorithm_name(wanted));
-    return wanted;
-  }
+ConvAlgorithm choose_by_shape(const Conv2dShape& s, ConvPass pass) {
   if (is_3x3_stride_1(s) && winograd_pays(s)) return ConvAlgorithm::winograd;
   if (is_1x1(s) && product_pays(s, pass)) return ConvAlgorithm::gemm;
   const int64_t lanes = pass == ConvPass::backward_input ? s.c_in : s.c_out;  // the channels that are lanes
@@ -73,11 +80,134 @@ ConvAlgorithm choose_algorithm(const char* op, const Conv2dShape& s, ConvPass pa
   return ConvAlgorithm::planar;
 }
 
+// ---- the measured choices -----------------------------------------------------------------------------------------
+
+using Key = std::array<int64_t, 17>;  // every number that tells two convolutions apart
+
+Key key_of(const Conv2dShape& s, ConvPass pass) {
+  const WindowAxis &h = s.window.h, &w = s.window.w;
+  return {int64_t(pass), s.n,         s.c_in,     s.h_in,   s.w_in,   s.c_out,      s.groups,    h.kernel,  h.stride,
+          h.pad_before,  h.pad_after, h.dilation, w.kernel, w.stride, w.pad_before, w.pad_after, w.dilation};
+}
+
+struct Measured {
+  std::shared_mutex mutex;
+  std::map<Key, ConvAlgorithm> choices;
+  std::atomic<bool> any{false};  // nearly always false: then nobody takes the lock
+};
+
+Measured& measured() {
+  static Measured& table = *new Measured;
+  return table;
+}
+
+ConvAlgorithm measured_choice(const Conv2dShape& s, ConvPass pass) {  // or automatic
+  Measured& table = measured();
+  if (!table.any) return ConvAlgorithm::automatic;
+  const std::shared_lock lock(table.mutex);
+  const auto found = table.choices.find(key_of(s, pass));
+  return found == table.choices.end() ? ConvAlgorithm::automatic : found->second;
+}
+
+// ---- CONVCORE_VERBOSE=1: every choice on stderr, once ---------------------------------------------------------------
+
+bool verbose() {
+  static const bool on = [] {
+    const char* value = std::getenv("CONVCORE_VERBOSE");
+    return value && std::string(value) == "1";
+  }();
+  return on;
+}
+
+std::string by(int64_t h, int64_t w) { return std::to_string(h) + "x" + std::to_string(w); }
+
+// "128x16x32x32 -> 16, 3x3, padding 1,1,1,1"
+std::string describe(const Conv2dShape& s) {
+  const WindowAxis &h = s.window.h, &w = s.window.w;
+  std::string text =
+      by(s.n, s.c_in) + "x" + by(s.h_in, s.w_in) + " -> " + std::to_string(s.c_out) + ", " + by(h.kernel, w.kernel);
+  if (h.stride != 1 || w.stride != 1) text += ", stride " + by(h.stride, w.stride);
+  if (h.pad_before || h.pad_after || w.pad_before || w.pad_after) {
+    text += ", padding ";
+    for (const int64_t pixels : {h.pad_before, h.pad_after, w.pad_before, w.pad_after})
+      text += (text.back() == ' ' ? "" : ",") + std::to_string(pixels);
+  }
+  if (h.dilation != 1 || w.dilation != 1) text += ", dilation " + by(h.dilation, w.dilation);
+  if (s.groups != 1) text += ", groups " + std::to_string(s.groups);
+  return text;
+}
+
+void say(const char* op, const Conv2dShape& s, ConvPass pass, ConvAlgorithm algorithm, const char* why) {
+  static std::mutex& mutex = *new std::mutex;
+  static std::set<std::string>& said = *new std::set<std::string>;
+  std::string text = std::string("convcore: ") + op + " " + pass_name(pass) + " " + describe(s) + ": " +
+                     algorithm_name(algorithm) + " (" + why + ")\n";
+  const std::lock_guard lock(mutex);
+  if (said.insert(text).second) std::fputs(text.c_str(), stderr);
+}
+
+}  // namespace
+
+bool few_input_channels(const Conv2dShape& s) { return s.c_in < kManyChannels; }
+
+std::vector<ConvAlgorithm> possible_algorithms(const Conv2dShape& s, ConvPass) {
+  std::vector<ConvAlgorithm> found;
+  for (const ConvAlgorithm a : kAlgorithms)
+    if (can(a, s)) found.push_back(a);
+  return found;
+}
+
+static void expect_possible(const char* op, const Conv2dShape& s, ConvAlgorithm algorithm) {
+  if (!can(algorithm, s))
+    fail(op, "the algorithm cannot compute this convolution", "one that can, or 'auto'", algorithm_name(algorithm));
+}
+
+ConvAlgorithm choose_algorithm(const char* op, const Conv2dShape& s, ConvPass pass, ConvAlgorithm wanted) {
+  const char* why = "asked";
+  ConvAlgorithm algorithm = wanted;
+  if (algorithm == ConvAlgorithm::automatic) algorithm = measured_choice(s, pass), why = "measured";
+  if (algorithm == ConvAlgorithm::automatic) algorithm = choose_by_shape(s, pass), why = "automatic";
+  expect_possible(op, s, algorithm);
+  if (verbose() && s.n > 0) say(op, s, pass, algorithm, why);
+  return algorithm;
+}
+
+void set_measured_choices(const std::vector<MeasuredChoice>& choices) {
+  std::map<Key, ConvAlgorithm> table;
+  for (const MeasuredChoice& c : choices) {
+    expect_possible("conv2d", c.shape, c.algorithm);
+    table[key_of(c.shape, c.pass)] = c.algorithm;
+  }
+  const std::unique_lock lock(measured().mutex);
+  measured().choices.swap(table);
+  measured().any = !measured().choices.empty();
+}
+
+const char* pass_name(ConvPass pass) {
+  switch (pass) {
+    case ConvPass::backward_input:
+      return "backward_input";
+    case ConvPass::backward_weight:
+      return "backward_weight";
+    default:
+      return "forward";
+  }
+}
+
+ConvPass parse_pass(const char* op, const std::string& name) {
+  for (const ConvPass pass : kPasses)
+    if (name == pass_name(pass)) return pass;
+  fail(op, "pass is not known", "'forward', 'backward_input' or 'backward_weight'", "'" + name + "'");
+}
+
 ConvAlgorithm parse_algorithm(const char* op, const std::string& name) {
-  for (ConvAlgorithm a : {ConvAlgorithm::automatic, ConvAlgorithm::planar, ConvAlgorithm::direct, ConvAlgorithm::gemm,
-                          ConvAlgorithm::winograd})
+  std::string known = "'auto'";
+  if (name == algorithm_name(ConvAlgorithm::automatic)) return ConvAlgorithm::automatic;
+  for (const ConvAlgorithm a : kAlgorithms) {
     if (name == algorithm_name(a)) return a;
-  fail(op, "algo is not known", "'auto', 'planar', 'direct', 'gemm' or 'winograd'", "'" + name + "'");
+    known += std::string(", '") + algorithm_name(a) + "'";
+  }
+  fail(op, "algo is not known", known, "'" + name + "'");
 }
 
 const char* algorithm_name(ConvAlgorithm algorithm) {

@@ -42,6 +42,12 @@ if TYPE_CHECKING:
     from convcore.history import History as History
     from convcore.serialization import load as load
 
+# Measured choices of algorithms, for those who ask for them.
+if os.environ.get("CONVCORE_ALGORITHMS"):
+    from convcore import _algorithms
+
+    _algorithms.use(os.environ["CONVCORE_ALGORITHMS"])
+
 __version__: str = _core.build_info()["version"]
 
 # Imported on first use, so that `import convcore` stays fast: submodules, and names in submodules.

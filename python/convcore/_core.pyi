@@ -149,6 +149,16 @@ def conv2d_algorithm(
     groups: int,
     /,
 ) -> str: ...
+def conv2d_algorithms(
+    pass_: str,
+    x_shape: Sequence[int],
+    w_shape: Sequence[int],
+    stride: Sequence[int],
+    padding: Sequence[int],
+    dilation: Sequence[int],
+    groups: int,
+    /,
+) -> list[str]: ...
 def conv2d_backward(
     dy: FloatArray,
     x: FloatArray,
@@ -285,6 +295,21 @@ def relu_backward(
 ) -> FloatArray: ...
 def relu_forward(x: FloatArray, negative_slope: float, /) -> FloatArray: ...
 def same_padding(in_: int, kernel: int, stride: int, dilation: int, /) -> list[int]: ...
+def set_conv2d_choices(
+    choices: Sequence[
+        tuple[
+            str,
+            Sequence[int],
+            Sequence[int],
+            Sequence[int],
+            Sequence[int],
+            Sequence[int],
+            int,
+            str,
+        ]
+    ],
+    /,
+) -> None: ...
 def set_num_threads(count: int, /) -> None: ...
 def sgd_step(
     param: FloatArray,

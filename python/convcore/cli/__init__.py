@@ -14,11 +14,11 @@ import sys
 from collections.abc import Sequence
 
 import convcore
-from convcore.cli import bench, info, predict, summary, test, time, train
+from convcore.cli import bench, info, predict, summary, test, time, train, tune
 from convcore.cli._parser import Args, Parser, UsageError, nearest
 from convcore.cli._result import Interrupted, Result, describe, to_json
 
-_VERBS = (train, test, predict, summary, time, bench, info)
+_VERBS = (train, test, predict, summary, time, tune, bench, info)
 
 _EXAMPLES = """\
 examples:
@@ -27,6 +27,7 @@ examples:
   convcore predict lenet5.safetensors a.png   which digit is it?
   convcore summary lenet5                     the layers
   convcore time lenet5                        how long each layer takes
+  convcore tune lenet5 --output lenet5.json   the fastest algorithms on this machine
   convcore bench                              the layers of known networks, beside torch
   convcore info                               what this installation uses
 

@@ -15,6 +15,8 @@ _EPILOG = """\
 environment variables:
   CONVCORE_ISA          the best instruction set to use: baseline, avx2 or avx512
   CONVCORE_NUM_THREADS  number of threads
+  CONVCORE_VERBOSE      1: each convolution and its algorithm on stderr, when it first runs
+  CONVCORE_ALGORITHMS   file of convcore tune with the algorithms to take
   CONVCORE_DATA         folder with data sets
   CONVCORE_MIRRORS      addresses to download data sets from
   CONVCORE_TRACEBACK    1: errors with the whole traceback
