@@ -128,9 +128,9 @@ void Program::finish(int64_t shards) {
     Use& use = uses_[i];
     use.local = values_[i].storage == int(i) && use.first == use.last && !use.whole;
   }
+  list_whole_values();
   cut_blocks(shards);
   place_values();
-  list_whole_values();
   place_buffers();
 }
 
@@ -149,18 +149,12 @@ void Program::list_whole_values() {
 
 void Program::cut_blocks(int64_t shards) {
   int64_t most = 1;
-  for (Phase& phase : phases_) {
-    std::vector<bool> seen(values_.size());
-    int64_t floats = 0;  // of one image
-    for (const BlockStep& step : phase.blocks)
-      for (const auto* ids : {&step.reads, &step.writes})
-        for (ValueId id : *ids) {
-          const size_t storage = size_t(values_[size_t(id)].storage);
-          if (!seen[storage]) floats += values_[storage].floats;
-          seen[storage] = true;
-        }
+  for (size_t p = 0; p < phases_.size(); p++) {
+    Phase& phase = phases_[p];
+    int64_t floats = pack_local(int(p), 1);  // that one image takes in the cache
+    for (ValueId id : phase.whole) floats += values_[size_t(id)].floats;
     phase.block_images = std::clamp<int64_t>(kBlockFloats / std::max<int64_t>(1, floats), 1, kBlockImages);
-    most = std::max(most, (images_ + phase.block_images - 1) / phase.block_images);
+    if (!phase.blocks.empty()) most = std::max(most, (images_ + phase.block_images - 1) / phase.block_images);
   }
   shards_ = std::clamp<int64_t>(shards == 0 ? most : shards, 1, std::max<int64_t>(1, images_));
   // No more than a shard has, evenly cut.
@@ -171,21 +165,27 @@ void Program::cut_blocks(int64_t shards) {
   }
 }
 
-void Program::place_values() {
-  std::vector<Piece> whole;
-  std::vector<std::vector<Piece>> local(phases_.size());
+int64_t Program::pack_local(int phase, int64_t images) {
+  std::vector<Piece> pieces;
   for (size_t i = 0; i < values_.size(); i++) {
     Use& use = uses_[i];
-    if (values_[i].storage != int(i) || use.last < 0) continue;
-    if (use.local)
-      local[size_t(use.first)].push_back({whole_lines(values_[i].floats * phases_[size_t(use.first)].block_images),
-                                          use.first_step, use.last_step, &use.offset});
-    else
+    if (use.local && use.first == phase && use.last >= 0)
+      pieces.push_back({whole_lines(values_[i].floats * images), use.first_step, use.last_step, &use.offset});
+  }
+  return pack(std::move(pieces));
+}
+
+void Program::place_values() {
+  std::vector<Piece> whole;
+  for (size_t i = 0; i < values_.size(); i++) {
+    Use& use = uses_[i];
+    if (values_[i].storage == int(i) && use.last >= 0 && !use.local)
       whole.push_back({whole_lines(values_[i].floats * images_), use.first, use.last, &use.offset});
   }
   arena_floats_ = pack(std::move(whole));
   block_floats_ = 0;
-  for (auto& pieces : local) block_floats_ = std::max(block_floats_, pack(std::move(pieces)));
+  for (size_t p = 0; p < phases_.size(); p++)
+    block_floats_ = std::max(block_floats_, pack_local(int(p), phases_[p].block_images));
   block_floats_ += kLine;  // the buffers of two threads share no line
 }
 

@@ -139,6 +139,7 @@ class Program {
   Phase& phase(int index);
   void touch(ValueId id, int phase, int step, bool write);
   void cut_blocks(int64_t shards);
+  int64_t pack_local(int phase, int64_t images);  // places the values of a block of a phase; returns their floats
   void place_values();
   void list_whole_values();
   void place_buffers();
