@@ -44,13 +44,13 @@ struct Plan::Prepared {
     return *frame;
   }
 
-  // One pass, called by every thread of a team. `before`: what one thread does first.
-  void pass(Team& team, int thread, CallableRef<> before) {
-    for (int phase = 0; phase < program.phases(); phase++) {
+  // One pass from phase `from` on, called by every thread of a team. `before`: what one thread does first.
+  void pass(Team& team, int thread, int from, CallableRef<> before) {
+    for (int phase = from; phase < program.phases(); phase++) {
       {
         const Stopwatch watch(thread == 0 && !frame->profile.empty() ? &frame->profile.back() : nullptr);
         team.meet([&] {
-          if (phase == 0) before(), profiled_passes++;
+          if (phase == from) before(), profiled_passes++;
           frame->run_before(phase);
         });
       }
@@ -128,7 +128,7 @@ std::vector<StepResult> Plan::train(const TrainingArguments& a) {
     std::vector<PassResult> sums(size_t(end - begin));
     team.run([&](int thread) {
       for (int64_t step = begin; step < end; step++)
-        p.pass(team, thread, [&] {
+        p.pass(team, thread, 0, [&] {
           start(step);
           frame.result = &sums[size_t(step - begin)];
         });
@@ -147,6 +147,7 @@ Tensor Plan::forward(const ImageSource& x, int64_t batch, std::vector<ParameterM
   const int64_t images = x.shape()[0];
   Shape shape = x.shape();
   Tensor y;
+  Prepared* last = nullptr;
   for (int64_t begin = 0; begin < images || !y.given(); begin += batch) {
     const int64_t size = std::min(batch, images - begin);
     Prepared& p = prepared(std::max<int64_t>(size, 1), false);
@@ -162,15 +163,17 @@ Tensor Plan::forward(const ImageSource& x, int64_t batch, std::vector<ParameterM
     frame.input.order = nullptr;
     set_images(frame.input, x, begin);
     frame.input.y = y.data() + begin * (y.count() / images);
+    const int from = &p == last ? Builder::kFirstPhase : 0;  // the weights are prepared once per call
+    last = &p;
     if (p.program.shards() == 1) {  // one block: the loops of its kernels are shared out instead
-      for (int phase = 0; phase < p.program.phases(); phase++) {
+      for (int phase = from; phase < p.program.phases(); phase++) {
         frame.run_before(phase);
         frame.run_phase(phase, 0, 1);
       }
       continue;
     }
     Team team{int(threads)};
-    team.run([&](int thread) { p.pass(team, thread, [] {}); });
+    team.run([&](int thread) { p.pass(team, thread, from, [] {}); });
   }
   return y;
 }
