@@ -271,6 +271,13 @@ NETWORKS = {
         (3, 6, 6),
         lambda: nn.Sequential(nn.LeakyReLU(0.3), nn.Conv2d(3, 4, 3), nn.LeakyReLU(-0.1), *ending(64)),
     ),
+    "batch norm after batch norm": (
+        (3, 6, 6),
+        lambda: nn.Sequential(
+            conv_bn(3, 8), nn.BatchNorm2d(8), conv_bn(8, 8), nn.ReLU(), nn.BatchNorm2d(8), nn.ReLU(),
+            nn.Residual(nn.Sequential(conv_bn(8, 8), nn.BatchNorm2d(8))), *ending(8 * 36),
+        ),
+    ),
     "one channel": (
         (1, 6, 6),
         lambda: nn.Sequential(
