@@ -183,6 +183,36 @@ def test_a_child_forked_before_any_thread_has_threads():
 
 
 @needs_fork
+def test_a_forked_child_goes_on_with_a_planned_network():
+    program = """
+        import multiprocessing, warnings
+        import numpy as np
+        import convcore
+        from convcore import nn
+
+        warnings.simplefilter("ignore")
+        convcore.set_num_threads(3)
+        rng = np.random.default_rng(0)
+        x, y = rng.standard_normal((64, 3, 12, 12)).astype(np.float32), np.arange(64) % 4
+        model = nn.Sequential(nn.Conv2d(3, 16, 3), nn.ReLU(), nn.Flatten(), nn.Linear(1600, 4))
+        model.compile("adam")
+        model.fit(x, y, verbose=0)
+
+        def step(_):
+            convcore.manual_seed(1)
+            model.fit(x, y, verbose=0)
+            return model.predict(x).tobytes(), convcore.num_threads()
+
+        with multiprocessing.get_context("fork").Pool(2) as pool:
+            results = [pool.apply(step, (0,))]
+        bits, count = step(0)
+        assert all(other == bits for other, _ in results)
+        print(*[count for _, count in results], count)
+    """
+    assert output(program) == ["1", "3"]
+
+
+@needs_fork
 def test_fork_while_another_thread_computes():
     program = """
         import os, threading, warnings

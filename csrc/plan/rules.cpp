@@ -121,7 +121,8 @@ void fold_batch_norm(Graph& graph) {
     const Node& norm = graph.nodes[size_t(i)];
     if (norm.op != "batch_norm") continue;
     const int conv = norm.inputs[0];
-    if (graph.nodes[size_t(conv)].op != "conv2d" || consumers(graph, conv) != 1) continue;
+    const bool has_one = graph.nodes[size_t(conv)].parameters.size() > 2;  // a batch norm, and what came after it
+    if (graph.nodes[size_t(conv)].op != "conv2d" || has_one || consumers(graph, conv) != 1) continue;
     // The folded node takes the place of the batch norm: its residual may come after the convolution.
     Node folded = graph.nodes[size_t(conv)];
     folded.parameters.resize(2, -1);
