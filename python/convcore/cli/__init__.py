@@ -28,6 +28,7 @@ examples:
   convcore summary lenet5                     the layers
   convcore time lenet5                        how long each layer takes
   convcore bench                              the layers of known networks, beside torch
+  convcore bench --train                      whole networks, beside torch
   convcore info                               what this installation uses
 
 convcore VERB --help says more. Every verb has --json: one JSON document on stdout.
