@@ -52,7 +52,7 @@ def test_compare_calls_slower_what_is_beyond_the_spread(then, now, slower):
 def test_compare_gives_the_speed_against_then():
     (found,) = compare(document(row([4.0, 2.0, 3.0])), document(row([1.0, 2.0, 1.5])))
     assert found.ratio == (2.0, 1.0, 4.0)
-    assert (found.case, found.which, found.caches) == ("lenet5_conv1", "forward", "warm")
+    assert (found.case, found.which, found.setting) == ("lenet5_conv1", "forward", "warm")
 
 
 def test_compare_takes_the_rows_in_common():

@@ -14,7 +14,7 @@ Document = dict[str, Any]
 
 #: With fewer rounds there is no spread to be beyond.
 FEWEST_ROUNDS = 3
-_SETTINGS = ("threads",)
+_SETTINGS = ("threads", "busy")
 _MACHINE = ("cpu", "instruction_set", "compiler")
 
 
@@ -23,7 +23,7 @@ class Comparison(NamedTuple):
 
     case: str
     which: str
-    caches: str
+    setting: str  # the state of the caches, or the batch size
     ratio: Ratio
     slower: bool
 
@@ -80,7 +80,7 @@ def compare(old: Document, new: Document) -> list[Comparison]:
 
 def differences(old: Document, new: Document) -> list[str]:
     """Return in which respects the runs cannot be compared."""
-    pairs = [(name, old.get(name), new.get(name)) for name in _SETTINGS]
+    pairs = [(name, old.get(name), new.get(name)) for name in _SETTINGS if name in new]
     then, now = old.get("machine", {}), new.get("machine", {})
     pairs += [(name, then.get(name), now.get(name)) for name in _MACHINE]
     return [f"{name.replace('_', ' ')}: {a} then, {b} now" for name, a, b in pairs if a != b]

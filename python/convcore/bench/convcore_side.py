@@ -1,4 +1,4 @@
-"""The worker that runs convcore."""
+"""The workers that run convcore: layers, and whole networks."""
 
 from __future__ import annotations
 
@@ -9,10 +9,18 @@ import numpy as np
 
 import convcore
 import convcore.functional as F
-from convcore import _core
-from convcore.bench import cases
-from convcore.bench.timing import flush_elements, numbers, sample, time_calls
+from convcore import _core, nn, optim
+from convcore.bench import cases, networks
+from convcore.bench.timing import (
+    flush_elements,
+    memory_growth,
+    numbers,
+    rate,
+    sample,
+    time_calls,
+)
 from convcore.bench.workers import serve
+from convcore.callbacks import Callback
 from convcore.functional._arguments import FloatArray
 
 Calls = dict[str, Callable[[], FloatArray]]
@@ -161,5 +169,85 @@ class _Answers:
         F.relu(self._flusher)
 
 
-if __name__ == "__main__":
+# ---- whole networks ------------------------------------------------------------------------------
+
+
+def network(build: networks.Builder) -> nn.Sequential:
+    """Return a network with the weights that both sides begin with."""
+    model: nn.Sequential = build(nn)
+    for index, (name, parameter) in enumerate(model.named_parameters()):
+        parameter.data[...] = networks.weight(index, name, parameter.data.shape)
+    return model
+
+
+class _Deadline(Callback):
+    """Ends a training after the epoch in which the time is up."""
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, float]) -> None:
+        self._seconds -= logs["seconds"]
+        if self._seconds <= 0:
+            self.model.stop_training = True
+
+
+class _Network:
+    """Keeps the network that is measured: one in the life of the process."""
+
+    def __call__(self, request: dict[str, Any]) -> Any:
+        return getattr(self, request.pop("do"))(**request)
+
+    def prepare(
+        self, name: str, task: str, batch: int, threads: int, mode: dict[str, Any]
+    ) -> dict[str, Any]:
+        """Make the network, and show that it computes what the other side does."""
+        convcore.set_num_threads(threads)
+        self._batch = batch
+        chosen = networks.NETWORKS[name]
+        self._x, self._y = networks.data(chosen, batch)
+        self._model = network(chosen.build)
+        optimizer = optim.SGD(
+            self._model.parameters(), lr=networks.LEARNING_RATE, momentum=networks.MOMENTUM
+        )
+        self._model.compile(optimizer=optimizer, loss="cross_entropy")
+        checks = {"train": self._first_losses, "predict": self._first_output}
+        return {"check": checks[task]() if task in checks else []}
+
+    def train(self, seconds: float) -> float:
+        """Return images per second of the epochs of a `fit`."""
+        history = self._fit(epochs=1 << 30, callbacks=_Deadline(seconds)).history
+        return len(self._x) * len(history["seconds"]) / sum(history["seconds"])
+
+    def predict(self, seconds: float) -> float:
+        """Return images per second of `predict`."""
+        x, batch = self._x, self._batch
+        return rate(lambda: self._model.predict(x, batch_size=batch), len(x), seconds)
+
+    def memory(self, seconds: float) -> int:
+        """Return how far the resident memory grows in a few steps."""
+        count = networks.MEMORY_STEPS * self._batch
+        return memory_growth(lambda: self._fit(count))
+
+    def _fit(self, count: int | None = None, **arguments: Any) -> convcore.History:
+        """Train on the first images; None: on all."""
+        x, y = self._x[:count], self._y[:count]
+        return self._model.fit(x, y, batch_size=self._batch, verbose=0, **arguments)
+
+    def _first_losses(self) -> list[float]:
+        return self._fit(self._batch, epochs=2).history["loss"]
+
+    def _first_output(self) -> list[float]:
+        x, batch = self._x[: self._batch], self._batch
+        output: list[float] = self._model.predict(x, batch_size=batch)[0].tolist()
+        return output
+
+
+def serve_layers() -> None:
+    """Serve the layers of `run.measure`."""
     serve(_Answers())
+
+
+def serve_networks() -> None:
+    """Serve the networks of `network_run.measure`."""
+    serve(_Network())

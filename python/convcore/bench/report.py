@@ -1,4 +1,7 @@
-"""What the measured seconds say: rates, shares of the ceilings, ratios with their spread."""
+"""What the measured seconds of layers say: rates, shares of the ceilings, ratios with their spread.
+
+`network_report` does it for whole networks.
+"""
 
 from __future__ import annotations
 
@@ -26,8 +29,9 @@ class Ratio(NamedTuple):
 
 
 def key(row: Row) -> tuple[str, str, str]:
-    """Return what makes a row the same in two runs."""
-    return row["case"], row["pass"], row["caches"]
+    """Return what makes a row the same in two runs: what is measured, and in which setting."""
+    setting = row["caches"] if "caches" in row else f"batch {row['batch']}"
+    return row["case"], row["pass"], setting
 
 
 def median(row: Row, side: str = OURS) -> float:
@@ -171,8 +175,7 @@ def closing(document: Document) -> list[str]:
     """Return what stands below the table."""
     machine, peaks = document["machine"], document["peaks"]
     lines = [
-        f"{machine['cpu']}, {machine['instruction_set']}, threads: {document['threads']}, rounds: "
-        f"{document['rounds']}; {machine['compiler']}; commit {machine['commit'] or 'unknown'}",
+        where(document),
         f"ceilings: {peaks['fma'] * 1e-9:.0f} GFLOP/s ({peaks['fma_broadcast'] * 1e-9:.0f} with an "
         f"operand from L1), copy {peaks['l2_copy'] * 1e-9:.0f} GB/s in L2, "
         f"{peaks['memory_copy'] * 1e-9:.1f} GB/s in memory",
@@ -185,9 +188,24 @@ def closing(document: Document) -> list[str]:
         )
     if machine["torch"] is None:
         lines.append("torch was not measured")
-    if machine["load"] > BUSY:
-        lines.append(
-            f"the machine was busy when the run began (load {machine['load']:.1f} on "
-            f"{machine['cpus']} CPUs): the ratios say little"
-        )
-    return lines
+    return lines + load(document)
+
+
+def where(document: Document) -> str:
+    """Return the line that names the machine and the build."""
+    machine = document["machine"]
+    return (
+        f"{machine['cpu']}, {machine['instruction_set']}, threads: {document['threads']}, rounds: "
+        f"{document['rounds']}; {machine['compiler']}; commit {machine['commit'] or 'unknown'}"
+    )
+
+
+def load(document: Document) -> list[str]:
+    """Return the line about a machine that did something else, if it did."""
+    machine = document["machine"]
+    if machine["load"] <= BUSY:
+        return []
+    return [
+        f"the machine was busy when the run began (load {machine['load']:.1f} on "
+        f"{machine['cpus']} CPUs): the ratios say little"
+    ]

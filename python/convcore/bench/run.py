@@ -25,13 +25,17 @@ PEAK_TURNS = 6  # a ceiling is measured for that many turns
 # Two sums of the same numbers in another order, and Winograd's rounding errors, are much nearer.
 SAME = 1e-3
 
-_CONVCORE = (sys.executable, "-m", "convcore.bench.convcore_side")
-# torch is imported first, so that its OpenMP starts as if convcore were not there.
-_TORCH = (
-    sys.executable,
-    "-c",
-    "import torch; from convcore.bench import torch_side; torch_side.main()",
-)
+
+def commands(what: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Return the commands of the workers that serve "layers" or "networks": ours and torch's.
+
+    torch is imported first, so that its OpenMP starts as if convcore were not there.
+    """
+    program = "from convcore.bench import {side}; {side}.serve_" + what + "()"
+    return (
+        (sys.executable, "-c", program.format(side="convcore_side")),
+        (sys.executable, "-c", "import torch; " + program.format(side="torch_side")),
+    )
 
 
 def has_torch() -> bool:
@@ -78,10 +82,13 @@ def measure(
     chosen = [(name, *cases.find(name)) for name in names]
     if with_torch is None:
         with_torch = has_torch()
+    our_command, torch_command = commands("layers")
     with ExitStack() as stack:
-        ours = stack.enter_context(Worker(OURS, _CONVCORE, _environment()))
+        ours = stack.enter_context(Worker(OURS, our_command, environment()))
         theirs = (
-            stack.enter_context(Worker("torch", _TORCH, _environment())) if with_torch else None
+            stack.enter_context(Worker("torch", torch_command, environment()))
+            if with_torch
+            else None
         )
         threads = ours.ask({"do": "start", "threads": threads})["threads"]
         about = theirs.ask({"do": "start", "threads": threads}) if theirs else None
@@ -129,7 +136,7 @@ def measure(
     }
 
 
-def _environment() -> dict[str, str]:
+def environment() -> dict[str, str]:
     """Return the environment of a worker: poisoned results would be timed."""
     return {name: value for name, value in os.environ.items() if name != "CONVCORE_POISON"}
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import statistics
+import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -72,3 +74,41 @@ def flush_elements() -> int:
         if text.endswith("K") and text[:-1].isdigit():
             sizes.append(int(text[:-1]) << 10)
     return min(2 * max(sizes), LARGEST_FLUSH) // 4
+
+
+def rate(work: Callable[[], object], images: int, seconds: float) -> float:
+    """Do work on so many images again and again for some seconds; return images per second."""
+    done = 0
+    start = now = time.perf_counter()
+    while now < start + seconds:
+        work()
+        done += images
+        now = time.perf_counter()
+    return done / (now - start)
+
+
+def peak_memory() -> int:
+    """Return the largest resident memory that this process had, in bytes.
+
+    On Linux ``ru_maxrss`` would not do: it begins with the peak of the process that started it.
+    """
+    with suppress(OSError):
+        for line in Path("/proc/self/status").read_text().splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) << 10
+    import resource
+
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+
+def memory_growth(work: Callable[[], object]) -> int:
+    """Return by how many bytes the peak of the resident memory lies above what was there before.
+
+    Where the peak cannot be reset (only Linux can), an earlier higher one hides part of it.
+    """
+    with suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5")
+    before = peak_memory()
+    work()
+    return peak_memory() - before

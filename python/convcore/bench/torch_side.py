@@ -1,4 +1,4 @@
-"""The worker that runs torch: the functions that its layers and its autograd call.
+"""The workers that run torch: the functions that its layers and its autograd call, and networks.
 
 It runs in a process that imports torch before convcore, and of convcore it uses nothing that
 computes: torch has its own OpenMP, with the settings of the user.
@@ -6,11 +6,21 @@ computes: torch has its own OpenMP, with the settings of the user.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import itertools
+from collections.abc import Callable, Iterator
+from functools import partial
+from types import SimpleNamespace
 from typing import Any
 
-from convcore.bench import cases
-from convcore.bench.timing import flush_elements, numbers, sample, time_calls
+from convcore.bench import cases, networks
+from convcore.bench.timing import (
+    flush_elements,
+    memory_growth,
+    numbers,
+    rate,
+    sample,
+    time_calls,
+)
 from convcore.bench.workers import serve
 
 Calls = dict[str, Callable[[], Any]]
@@ -167,6 +177,142 @@ class _Answers:
         torch.relu(self._flusher)
 
 
-def main() -> None:
-    """Serve."""
+# ---- whole networks ------------------------------------------------------------------------------
+
+
+def layers() -> Any:
+    """Return torch's layers, and what convcore has besides.
+
+    ReLU works in place, and so does the sum of a residual block: that takes less memory and time.
+    """
+    import torch
+
+    class Residual(torch.nn.Module):  # type: ignore[misc]
+        """The twin of `convcore.nn.Residual`."""
+
+        def __init__(self, body: Any, shortcut: Any = None, activation: Any = None) -> None:
+            super().__init__()
+            self.body, self.shortcut, self.activation = body, shortcut, activation
+
+        def forward(self, x: Any) -> Any:
+            y = self.body(x)
+            y += x if self.shortcut is None else self.shortcut(x)
+            return y if self.activation is None else self.activation(y)
+
+    own = {"Residual": Residual, "ReLU": partial(torch.nn.ReLU, inplace=True)}
+    return SimpleNamespace(**(vars(torch.nn) | own))
+
+
+def network(build: networks.Builder) -> Any:
+    """Return a network with the weights that both sides begin with."""
+    import torch
+
+    model = build(layers())
+    with torch.no_grad():
+        for index, (name, parameter) in enumerate(model.named_parameters()):
+            value = networks.weight(index, name, tuple(parameter.shape))
+            parameter.copy_(torch.from_numpy(value))
+    return model
+
+
+class _Network:
+    """Keeps the network that is measured: one in the life of the process."""
+
+    def __call__(self, request: dict[str, Any]) -> Any:
+        return getattr(self, request.pop("do"))(**request)
+
+    def prepare(
+        self, name: str, task: str, batch: int, threads: int, mode: dict[str, Any]
+    ) -> dict[str, Any]:
+        """Make the network, and show that it computes what the other side does."""
+        import torch
+
+        torch.set_num_threads(threads)
+        self._batch = batch
+        chosen = networks.NETWORKS[name]
+        self._x, self._y = map(torch.from_numpy, networks.data(chosen, batch))
+        model = network(chosen.build)
+        if mode["layout"] == "channels_last":
+            model, self._x = (a.to(memory_format=torch.channels_last) for a in (model, self._x))
+        self._optimizer = torch.optim.SGD(
+            model.parameters(),
+            lr=networks.LEARNING_RATE,
+            momentum=networks.MOMENTUM,
+            fused=True,
+        )
+        self._order = self._shuffled()
+        self._criterion = torch.nn.CrossEntropyLoss()
+        model.train(task != "predict")
+        self._model = torch.compile(model) if mode["compile"] else model
+        checks = {"train": self._first_losses, "predict": self._first_output}
+        return {
+            "check": checks[task]() if task in checks else [],
+            "version": torch.__version__,
+        }
+
+    def train(self, seconds: float) -> float:
+        """Return images per second of a bare loop."""
+        return rate(self._next_step, self._batch, seconds)
+
+    def predict(self, seconds: float) -> float:
+        """Return images per second of a bare loop."""
+        import torch
+
+        starts = itertools.cycle(range(0, len(self._x), self._batch))
+
+        def step() -> None:
+            start = next(starts)
+            self._model(self._x[start : start + self._batch])
+
+        with torch.inference_mode():
+            return rate(step, self._batch, seconds)
+
+    def memory(self, seconds: float) -> int:
+        """Return how far the resident memory grows in a few steps."""
+
+        def steps() -> None:
+            for _ in range(networks.MEMORY_STEPS):
+                self._next_step()
+
+        return memory_growth(steps)
+
+    def _shuffled(self) -> Iterator[Any]:
+        """Return the indices of batches, epoch after epoch."""
+        import torch
+
+        while True:
+            order = torch.randperm(len(self._x))
+            for start in range(0, len(order), self._batch):
+                yield order[start : start + self._batch]
+
+    def _next_step(self) -> None:
+        index = next(self._order)
+        self._step(self._x[index], self._y[index])
+
+    def _step(self, x: Any, y: Any) -> Any:
+        self._optimizer.zero_grad(set_to_none=True)
+        loss = self._criterion(self._model(x), y)
+        loss.backward()
+        self._optimizer.step()
+        return loss
+
+    def _first_losses(self) -> list[float]:
+        x, y = self._x[: self._batch], self._y[: self._batch]
+        return [self._step(x, y).item() for _ in range(2)]
+
+    def _first_output(self) -> list[float]:
+        import torch
+
+        with torch.inference_mode():
+            output: list[float] = self._model(self._x[: self._batch])[0].tolist()
+        return output
+
+
+def serve_layers() -> None:
+    """Serve the layers of `run.measure`."""
     serve(_Answers())
+
+
+def serve_networks() -> None:
+    """Serve the networks of `network_run.measure`."""
+    serve(_Network())

@@ -72,10 +72,18 @@ class Worker(AbstractContextManager["Worker"]):
         RuntimeError
             When the process has ended; it has written the reason to stderr.
         """
-        self.wait_until_ready()
+        self.send(request)
+        return self.receive()
+
+    def send(self, request: Any) -> None:
+        """Send a request and do not wait: several workers can get ready at the same time."""
         assert self._process.stdin is not None
-        with suppress(BrokenPipeError):  # _receive says it
+        with suppress(BrokenPipeError):  # receive says it
             print(json.dumps(request), file=self._process.stdin, flush=True)
+
+    def receive(self) -> Any:
+        """Return the answer to a request that was sent; raises as `ask`."""
+        self.wait_until_ready()
         return self._receive()
 
     def _receive(self) -> Any:

@@ -29,6 +29,7 @@ examples:
   convcore time lenet5                        how long each layer takes
   convcore tune lenet5 --output lenet5.json   the fastest algorithms on this machine
   convcore bench                              the layers of known networks, beside torch
+  convcore bench --train                      whole networks, beside torch
   convcore info                               what this installation uses
 
 convcore VERB --help says more. Every verb has --json: one JSON document on stdout.
