@@ -162,10 +162,11 @@ def changed(**fields):
         (
             changed(algorithm="windograd"),
             "choice 1: algorithm is not known or cannot compute this convolution: expected one of "
-            "planar, direct, winograd",
+            "planar, direct, winograd, winograd2x2",
         ),
         (changed(algorithm="windograd"), "got 'windograd' (did you mean 'winograd'?)"),
         (changed(algorithm="gemm"), "got 'gemm'"),
+        (changed(**{"pass": "backward_weight", "algorithm": "winograd2x2"}), "got 'winograd2x2'"),
         (changed(w=[16, 16, 5, 5], algorithm="winograd"), "one of planar, direct, got 'winograd'"),
     ],
 )

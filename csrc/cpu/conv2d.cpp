@@ -65,8 +65,8 @@ static void backward_bias(const Conv2dShape& s, const float* dy, Layout layout, 
     backward_bias_channels_last(s, dy, db);
 }
 
-static WinogradShape winograd_shape(const Conv2dShape& s, bool backward) {
-  return backward ? winograd_backward_input_shape(s) : winograd_forward_shape(s);
+static WinogradShape winograd_shape(const Conv2dShape& s, int tile, bool backward) {
+  return backward ? winograd_backward_input_shape(s, tile) : winograd_forward_shape(s, tile);
 }
 
 static WeightParts weight_parts(const Conv2dShape& s, float* data, int64_t stride, int64_t count) {
@@ -91,15 +91,15 @@ Conv2dKernels conv2d_kernels() {
   k.winograd_backward_input = winograd_backward_input;
   k.winograd_backward_weight = winograd_backward_weight;
   k.backward_bias = backward_bias;
-  k.winograd_filter_floats = [](const Conv2dShape& s, bool backward) {
-    return winograd_filter_floats(winograd_shape(s, backward));
+  k.winograd_filter_floats = [](const Conv2dShape& s, int tile, bool backward) {
+    return winograd_filter_floats(winograd_shape(s, tile, backward));
   };
-  k.winograd_transform_filters = [](const Conv2dShape& s, bool backward, const float* w, float* u) {
-    winograd_transform_filters(winograd_shape(s, backward), w, u);
+  k.winograd_transform_filters = [](const Conv2dShape& s, int tile, bool backward, const float* w, float* u) {
+    winograd_transform_filters(winograd_shape(s, tile, backward), w, u);
   };
-  k.winograd_convolve = [](const Conv2dShape& s, bool backward, const float* in, const float* u,
+  k.winograd_convolve = [](const Conv2dShape& s, int tile, bool backward, const float* in, const float* u,
                            const ConvEpilogue& epilogue,
-                           float* out) { winograd_convolve(winograd_shape(s, backward), in, u, epilogue, out); };
+                           float* out) { winograd_convolve(winograd_shape(s, tile, backward), in, u, epilogue, out); };
   k.weight_part_floats = [](const Conv2dShape& s) { return weight_parts(s, nullptr, 0, 1).part(); };
   k.winograd_weight_part = winograd_weight_part;
   k.sum_weight_parts = [](const Conv2dShape& s, const float* parts, int64_t stride, int64_t count, float* dw) {

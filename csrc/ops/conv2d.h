@@ -14,7 +14,7 @@
 namespace convcore {
 
 // The algorithms; conv2d_algorithm.h says which one is taken when.
-enum class ConvAlgorithm { automatic, planar, direct, gemm, winograd };
+enum class ConvAlgorithm { automatic, planar, direct, gemm, winograd, winograd2x2 };
 
 struct Conv2dParams {  // as the caller gives them; the kernel size comes from w
   std::array<int64_t, 2> stride;
@@ -59,20 +59,20 @@ struct Conv2dKernels {  // contracts: cpu/conv2d/kernels.h
   void (*direct_backward_input)(const Conv2dShape&, const float* dy, Layout, const float* w, float* dx);
   void (*direct_backward_weight)(const Conv2dShape&, const float* dy, const float* x, float* dw);
   void (*few_forward)(const Conv2dShape&, const float* x, Layout, const float* w, const float* b, float* y);
-  void (*few_backward_weight)(const Conv2dShape&, const float* dy, const float* x, float* dw,
-                              float* db /* or null */);
+  void (*few_backward_weight)(const Conv2dShape&, const float* dy, const float* x, float* dw, float* db /* or null */);
   void (*pointwise_forward)(const Conv2dShape&, const float* x, const float* w, const float* b, float* y);
   void (*pointwise_backward_input)(const Conv2dShape&, const float* dy, const float* w, float* dx);
   void (*pointwise_backward_weight)(const Conv2dShape&, const float* dy, const float* x, float* dw);
-  void (*winograd_forward)(const Conv2dShape&, const float* x, const float* w, const float* b, float* y);
-  void (*winograd_backward_input)(const Conv2dShape&, const float* dy, const float* w, float* dx);
+  // Winograd's output tiles are `tile` x `tile` pixels: 4 or 2.
+  void (*winograd_forward)(const Conv2dShape&, int tile, const float* x, const float* w, const float* b, float* y);
+  void (*winograd_backward_input)(const Conv2dShape&, int tile, const float* dy, const float* w, float* dx);
   void (*winograd_backward_weight)(const Conv2dShape&, const float* dy, const float* x, float* dw);
   void (*backward_bias)(const Conv2dShape&, const float* dy, Layout, float* db);
   // Winograd in two steps, for callers that keep the transformed filters: forward, or the gradient of the input.
-  int64_t (*winograd_filter_floats)(const Conv2dShape&, bool backward);
-  void (*winograd_transform_filters)(const Conv2dShape&, bool backward, const float* w, float* u);
-  void (*winograd_convolve)(const Conv2dShape&, bool backward, const float* in, const float* u, const ConvEpilogue&,
-                            float* out);
+  int64_t (*winograd_filter_floats)(const Conv2dShape&, int tile, bool backward);
+  void (*winograd_transform_filters)(const Conv2dShape&, int tile, bool backward, const float* w, float* u);
+  void (*winograd_convolve)(const Conv2dShape&, int tile, bool backward, const float* in, const float* u,
+                            const ConvEpilogue&, float* out);
   // The gradient of the weight as partial sums in the kernel's own order: `part` is overwritten by the sum over these
   // images, or has it added; sum_weight_parts adds `count` of them, `stride` floats apart, in order. On the calling
   // thread.

@@ -19,7 +19,8 @@ namespace convcore {
 
 enum class ConvPass { forward, backward_input, backward_weight };
 
-// `wanted` if it is not `automatic`. Throws std::invalid_argument when that algorithm cannot compute this convolution.
+// `wanted` if it is not `automatic`; in place of winograd2x2, which has no gradient of the weights, winograd. Throws
+// std::invalid_argument when that algorithm cannot compute this convolution.
 ConvAlgorithm choose_algorithm(const char* op, const Conv2dShape& s, ConvPass pass, ConvAlgorithm wanted);
 
 // Those that can compute it.

@@ -11,6 +11,7 @@ ConvForwardLayouts conv_forward_layouts(ConvAlgorithm algorithm) {
       return {std::nullopt, Layout::channels_last};
     case ConvAlgorithm::gemm:
     case ConvAlgorithm::winograd:
+    case ConvAlgorithm::winograd2x2:
       return {Layout::channels_last, Layout::channels_last};
     default:
       return {Layout::row_major, Layout::row_major};
@@ -23,6 +24,7 @@ ConvBackwardInputLayouts conv_backward_input_layouts(ConvAlgorithm algorithm) {
       return {std::nullopt, Layout::channels_last};
     case ConvAlgorithm::gemm:
     case ConvAlgorithm::winograd:
+    case ConvAlgorithm::winograd2x2:
       return {Layout::channels_last, Layout::channels_last};
     default:
       return {std::nullopt, Layout::row_major};
@@ -36,6 +38,11 @@ ConvBackwardWeightLayouts conv_backward_weight_layouts(ConvAlgorithm algorithm, 
   return {Layout::channels_last, Layout::channels_last, false};
 }
 
+int winograd_tile(ConvAlgorithm algorithm) {
+  if (algorithm == ConvAlgorithm::winograd) return 4;
+  return algorithm == ConvAlgorithm::winograd2x2 ? 2 : 0;
+}
+
 void conv_forward(ConvAlgorithm algorithm, const Conv2dShape& s, const float* x, Layout layout, const float* w,
                   const float* b, float* y) {
   const auto& kernels = cpu::kernels().conv2d;
@@ -45,7 +52,8 @@ void conv_forward(ConvAlgorithm algorithm, const Conv2dShape& s, const float* x,
     case ConvAlgorithm::gemm:
       return kernels.pointwise_forward(s, x, w, b, y);
     case ConvAlgorithm::winograd:
-      return kernels.winograd_forward(s, x, w, b, y);
+    case ConvAlgorithm::winograd2x2:
+      return kernels.winograd_forward(s, winograd_tile(algorithm), x, w, b, y);
     default:
       return kernels.planar_forward(s, x, w, b, y);
   }
@@ -60,7 +68,8 @@ void conv_backward_input(ConvAlgorithm algorithm, const Conv2dShape& s, const fl
     case ConvAlgorithm::gemm:
       return kernels.pointwise_backward_input(s, dy, w, dx);
     case ConvAlgorithm::winograd:
-      return kernels.winograd_backward_input(s, dy, w, dx);
+    case ConvAlgorithm::winograd2x2:
+      return kernels.winograd_backward_input(s, winograd_tile(algorithm), dy, w, dx);
     default:
       return kernels.planar_backward_input(s, dy, layout, w, dx);
   }

@@ -1,11 +1,12 @@
-// The convolution by F(4x4, 3x3), fused: each thread takes a block of tiles from the input to the output on its own.
+// The convolution by F(4x4, 3x3) or F(2x2, 3x3), fused: each thread takes a block of tiles from the input to the output
+// on its own.
 //
 //   gather and transform the input of the block            V[p][channel vector][tile][lane]
-//   36 products, one per point                              M[p][channel vector][tile][lane]
+//   36 or 16 products, one per point                        M[p][channel vector][tile][lane]
 //   transform and scatter the output
 //
-// V and M of a block stay in the caches nearest to the core; for the whole batch they would be 2.25 times the images,
-// read and written twice. M[p] is written where V[p - 1] was, so that one buffer holds both.
+// V and M of a block stay in the caches nearest to the core; for the whole batch they would be 2.25 or 4 times the
+// images, read and written twice. M[p] is written where V[p - 1] was, so that one buffer holds both.
 //
 // While a core computes the products, which need no memory beyond its caches, it prefetches the input of the next block
 // and the lines of the output that this block will write.
@@ -19,7 +20,10 @@
 namespace convcore::cpu::CONVCORE_ISA {
 namespace {
 
-constexpr int kPoints = 36;
+// Rows and columns of an output tile are a template parameter, `kTile`; of the input that it sees, as many as points:
+constexpr int input_of(int tile) { return tile + 2; }
+constexpr int points_of(int tile) { return input_of(tile) * input_of(tile); }
+
 constexpr int64_t kPad = kAlignment / sizeof(float);  // between points: 36 streams a power of two apart share few sets
 
 // Register tile of the products: kRows tiles times one or two vectors of output channels. Per input channel, kRows
@@ -56,14 +60,15 @@ struct Layout {
   int64_t point;          // floats from one point to the next
 
   explicit Layout(const WinogradShape& s)
-      : rows((s.h_out + 3) / 4),
-        columns((s.w_out + 3) / 4),
+      : rows((s.h_out + s.tile - 1) / s.tile),
+        columns((s.w_out + s.tile - 1) / s.tile),
         tiles(s.n * rows * columns),
         c_vectors(vectors(s.c_in)),
         k_vectors(vectors(s.c_out)) {
-    const bool cached = kPoints * filter_point(s) <= kCachedFloats;
+    const bool cached = points_of(int(s.tile)) * filter_point(s) <= kCachedFloats;
     block = cached ? kSmallBlock : kLargeBlock;
     blocks = (tiles + block - 1) / block;
+    if (blocks > 0) block = (tiles + blocks * kRows - 1) / (blocks * kRows) * kRows;  // all about as large
     // Few blocks of many channels: cut the channels, so that there is work for eight threads. Each share transforms
     // the input anew, which costs little beside its products.
     constexpr int64_t kTasks = 8, kLeastShare = 128 / kLanes;
@@ -95,10 +100,11 @@ struct Block {
 
 // ---- input --------------------------------------------------------------------------------------------------------
 
-// The input of tiles that are neighbours in a row: six rows of pixels, of which the columns `begin` to `end` exist.
+// The input of tiles that are neighbours in a row: the rows of pixels, of which the columns `begin` to `end` exist.
 // Rows outside the image point to zeros. Column 0 is the first that the first tile sees.
+template <int kIn>
 struct Strip {
-  const float* row[6];  // at column `begin`
+  const float* row[kIn];  // at column `begin`
   int64_t begin, end, pixel;
   int64_t tiles;
 };
@@ -109,78 +115,82 @@ CONVCORE_INLINE Vec load_lanes(const float* p, int64_t lanes) {
   return load_partial(p, lanes);
 }
 
-// The 1-D transform down the six rows, at one column: two of the six values.
-template <int pair, bool whole>
-CONVCORE_INLINE VecPair transform_column(const float* const (&row)[6], int64_t at, int64_t lanes) {
-  const Vec d0 = pair == 0 ? load_lanes<whole>(row[0] + at, lanes) : Vec{};
-  const Vec d5 = pair == 0 ? load_lanes<whole>(row[5] + at, lanes) : Vec{};
-  return winograd_input_pair<pair>(d0, load_lanes<whole>(row[1] + at, lanes), load_lanes<whole>(row[2] + at, lanes),
-                                   load_lanes<whole>(row[3] + at, lanes), load_lanes<whole>(row[4] + at, lanes), d5);
+// The 1-D transform down the rows, at one column: two of the values.
+template <int pair, bool whole, int kIn>
+CONVCORE_INLINE VecPair transform_column(const float* const (&row)[kIn], int64_t at, int64_t lanes) {
+  Vec d[kIn];
+#pragma GCC unroll 6
+  for (int i = 0; i < kIn; i++) {
+    const bool used = pair == 0 || (i > 0 && i < kIn - 1);
+    d[i] = used ? load_lanes<whole>(row[i] + at, lanes) : Vec{};
+  }
+  return winograd_input_pair<pair>(d);
 }
 
 // The 1-D transform along a row, which completes one row of V.
-CONVCORE_INLINE void store_row(float* v, int64_t point, Vec d0, Vec d1, Vec d2, Vec d3, Vec d4, Vec d5) {
-  const VecPair ends = winograd_input_pair<0>(d0, d1, d2, d3, d4, d5);
-  store(v, ends.first), store(v + 5 * point, ends.second);
-  const VecPair a = winograd_input_pair<1>(d1, d2, d3, d4), b = winograd_input_pair<2>(d1, d2, d3, d4);
-  store(v + point, a.first), store(v + 2 * point, a.second);
-  store(v + 3 * point, b.first), store(v + 4 * point, b.second);
+template <int kIn, int pair = 0>
+CONVCORE_INLINE void store_row(float* v, int64_t point, const Vec (&d)[kIn]) {
+  const VecPair values = winograd_input_pair<pair>(d);
+  store(v + first_point(pair) * point, values.first), store(v + second_point(kIn, pair) * point, values.second);
+  if constexpr (pair + 1 < kIn / 2) store_row<kIn, pair + 1>(v, point, d);
 }
 
-// Two of the six rows of V for every tile of a strip. The last two columns of a tile are the first two of the next; 12
-// registers hold the columns of one tile.
-template <int pair, bool whole>
-__attribute__((noinline)) void transform_strip(const Strip& s, int64_t channel, int64_t lanes, float* v,
+// Two rows of V for every tile of a strip. The last two columns of a tile are the first two of the next; twice as many
+// registers as points hold the columns of one tile.
+template <int pair, bool whole, int kIn>
+__attribute__((noinline)) void transform_strip(const Strip<kIn>& s, int64_t channel, int64_t lanes, float* v,
                                                int64_t point) {
-  const float* const row[6] = {s.row[0] + channel, s.row[1] + channel, s.row[2] + channel,
-                               s.row[3] + channel, s.row[4] + channel, s.row[5] + channel};
+  constexpr int kTile = kIn - 2;
+  const float* row[kIn];
+  for (int i = 0; i < kIn; i++) row[i] = s.row[i] + channel;
   const int64_t begin = s.begin, end = s.end, pixel = s.pixel;
   const auto column = [&](int64_t j) {
     if (j < begin || j >= end) return VecPair{};
     return transform_column<pair, whole>(row, (j - begin) * pixel, lanes);
   };
-  VecPair w0 = column(0), w1 = column(1);
-  float *first = v + kPairPoints[pair][0] * 6 * point, *second = v + kPairPoints[pair][1] * 6 * point;
-  for (int64_t t = 0, j = 2; t < s.tiles; t++, j += 4, first += kLanes, second += kLanes) {
-    VecPair w2, w3, w4, w5;
-    if (j >= begin && j + 4 <= end) {
+  Vec a[kIn], b[kIn];  // the columns of the first and the second row
+  const auto set = [&](int j, const VecPair& values)
+                       __attribute__((always_inline)) { a[j] = values.first, b[j] = values.second; };
+  set(0, column(0)), set(1, column(1));
+  float *first = v + first_point(pair) * kIn * point, *second = v + second_point(kIn, pair) * kIn * point;
+  for (int64_t t = 0, j = 2; t < s.tiles; t++, j += kTile, first += kLanes, second += kLanes) {
+    if (j >= begin && j + kTile <= end) {
       const int64_t at = (j - begin) * pixel;
-      w2 = transform_column<pair, whole>(row, at, lanes);
-      w3 = transform_column<pair, whole>(row, at + pixel, lanes);
-      w4 = transform_column<pair, whole>(row, at + 2 * pixel, lanes);
-      w5 = transform_column<pair, whole>(row, at + 3 * pixel, lanes);
+#pragma GCC unroll 4
+      for (int i = 0; i < kTile; i++) set(2 + i, transform_column<pair, whole>(row, at + i * pixel, lanes));
     } else {
-      w2 = column(j), w3 = column(j + 1), w4 = column(j + 2), w5 = column(j + 3);
+#pragma GCC unroll 4
+      for (int i = 0; i < kTile; i++) set(2 + i, column(j + i));
     }
-    store_row(first, point, w0.first, w1.first, w2.first, w3.first, w4.first, w5.first);
-    store_row(second, point, w0.second, w1.second, w2.second, w3.second, w4.second, w5.second);
-    w0 = w4, w1 = w5;
+    store_row(first, point, a);
+    store_row(second, point, b);
+    a[0] = a[kTile], a[1] = a[kTile + 1], b[0] = b[kTile], b[1] = b[kTile + 1];
   }
 }
 
-template <bool whole>
-void transform_channels(const Strip& s, int64_t channel, int64_t lanes, float* v, int64_t point) {
-  transform_strip<0, whole>(s, channel, lanes, v, point);
-  transform_strip<1, whole>(s, channel, lanes, v, point);
-  transform_strip<2, whole>(s, channel, lanes, v, point);
+template <bool whole, int kIn, int pair = 0>
+void transform_channels(const Strip<kIn>& s, int64_t channel, int64_t lanes, float* v, int64_t point) {
+  transform_strip<pair, whole>(s, channel, lanes, v, point);
+  if constexpr (pair + 1 < kIn / 2) transform_channels<whole, kIn, pair + 1>(s, channel, lanes, v, point);
 }
 
 // The longest strip of zeros that a row outside the image stands for.
 int64_t zero_floats(const WinogradShape& s, const Layout& layout) {
-  const int64_t pixels = min_of(4 * min_of(layout.block, layout.columns) + 2, s.w_in);
+  const int64_t pixels = min_of(s.tile * min_of(layout.block, layout.columns) + 2, s.w_in);
   return (pixels * s.c_in + kPad - 1) / kPad * kPad;
 }
 
+template <int kTile>
 void transform_input(const WinogradShape& s, const Layout& layout, const Block& block, const float* in,
                      const float* zeros, float* v) {
   for (int64_t t = 0, run; t < block.count; t += run) {
     const Place& place = block.at[t];
     run = min_of(block.count - t, layout.columns - place.column);
-    const int64_t h = 4 * place.row - s.pad_top, w = 4 * place.column - s.pad_left;
-    Strip strip;
+    const int64_t h = kTile * place.row - s.pad_top, w = kTile * place.column - s.pad_left;
+    Strip<input_of(kTile)> strip;
     strip.tiles = run, strip.pixel = s.c_in;
     strip.begin = max_of<int64_t>(0, -w), strip.end = s.w_in - w;
-    for (int64_t i = 0; i < 6; i++) {
+    for (int64_t i = 0; i < input_of(kTile); i++) {
       const bool inside = 0 <= h + i && h + i < s.h_in;
       strip.row[i] = inside ? in + ((place.n * s.h_in + h + i) * s.w_in + w + strip.begin) * s.c_in : zeros;
     }
@@ -242,23 +252,27 @@ __attribute__((noinline)) void product(const float* v, const float* u, int64_t c
 
 // One output tile, of which `rows` x `columns` lie inside the image; with `whole` all of it and every lane. `add`: what
 // is added to it, at the same place as `out`.
-template <bool whole, bool adds, bool relu>
+template <int kTile, bool whole, bool adds, bool relu>
 CONVCORE_INLINE void transform_tile(const float* m, int64_t point, Vec bias, const float* add, float* out,
                                     int64_t row_stride, int64_t pixel, int64_t rows, int64_t columns, int64_t lanes) {
-  Vec t[4][6];
+  constexpr int kIn = input_of(kTile);
+  Vec t[kTile][kIn];
 #pragma GCC unroll 6
-  for (int j = 0; j < 6; j++) {
-    const float* p = m + j * point;
-    winograd_output(load(p), load(p + 6 * point), load(p + 12 * point), load(p + 18 * point), load(p + 24 * point),
-                    load(p + 30 * point), Vec{}, t[0][j], t[1][j], t[2][j], t[3][j]);
+  for (int j = 0; j < kIn; j++) {
+    Vec column[kIn], values[kTile];
+#pragma GCC unroll 6
+    for (int i = 0; i < kIn; i++) column[i] = load(m + (i * kIn + j) * point);
+    winograd_output(column, Vec{}, values);
+#pragma GCC unroll 4
+    for (int i = 0; i < kTile; i++) t[i][j] = values[i];
   }
 #pragma GCC unroll 4
-  for (int i = 0; i < 4; i++) {
+  for (int i = 0; i < kTile; i++) {
     if (!whole && i >= rows) return;
-    Vec y[4];
-    winograd_output(t[i][0], t[i][1], t[i][2], t[i][3], t[i][4], t[i][5], bias, y[0], y[1], y[2], y[3]);
+    Vec y[kTile];
+    winograd_output(t[i], bias, y);
 #pragma GCC unroll 4
-    for (int j = 0; j < 4; j++) {
+    for (int j = 0; j < kTile; j++) {
       const int64_t at = i * row_stride + j * pixel;
       if (!whole && j >= columns) continue;
       if (adds) y[j] += load_lanes<whole>(add + at, lanes);
@@ -271,11 +285,12 @@ CONVCORE_INLINE void transform_tile(const float* m, int64_t point, Vec bias, con
   }
 }
 
+template <int kTile>
 int64_t output_at(const WinogradShape& s, const Place& at) {
-  return ((at.n * s.h_out + 4 * at.row) * s.w_out + 4 * at.column) * s.c_out;
+  return ((at.n * s.h_out + kTile * at.row) * s.w_out + kTile * at.column) * s.c_out;
 }
 
-template <bool adds, bool relu>
+template <int kTile, bool adds, bool relu>
 __attribute__((noinline)) void transform_output(const WinogradShape& s, const Layout& layout, const Block& block,
                                                 const float* m, int64_t k_begin, int64_t k_end, const float* bias,
                                                 const float* add, float* out) {
@@ -284,14 +299,16 @@ __attribute__((noinline)) void transform_output(const WinogradShape& s, const La
     const Vec b = bias ? load_partial(bias + k * kLanes, lanes) : Vec{};
     for (int64_t t = 0; t < block.count; t++) {
       const Place& at = block.at[t];
-      const int64_t rows = s.h_out - 4 * at.row, columns = s.w_out - 4 * at.column;
+      const int64_t rows = s.h_out - kTile * at.row, columns = s.w_out - kTile * at.column;
       const float* from = m + (k - k_begin) * layout.vector + t * kLanes;
-      const int64_t offset = output_at(s, at) + k * kLanes, row = s.w_out * s.c_out;
+      const int64_t offset = output_at<kTile>(s, at) + k * kLanes, row = s.w_out * s.c_out;
       const float* added = adds ? add + offset : nullptr;
-      if (rows >= 4 && columns >= 4 && lanes == kLanes)
-        transform_tile<true, adds, relu>(from, layout.point, b, added, out + offset, row, s.c_out, 4, 4, kLanes);
+      if (rows >= kTile && columns >= kTile && lanes == kLanes)
+        transform_tile<kTile, true, adds, relu>(from, layout.point, b, added, out + offset, row, s.c_out, kTile, kTile,
+                                                kLanes);
       else
-        transform_tile<false, adds, relu>(from, layout.point, b, added, out + offset, row, s.c_out, rows, columns, lanes);
+        transform_tile<kTile, false, adds, relu>(from, layout.point, b, added, out + offset, row, s.c_out, rows,
+                                                 columns, lanes);
     }
   }
 }
@@ -300,24 +317,27 @@ __attribute__((noinline)) void transform_output(const WinogradShape& s, const La
 
 constexpr int64_t kLineFloats = kAlignment / sizeof(float);
 
-// The four rows of four pixels that each tile of a block adds to what is cached: of the input those that neither the
-// tile above nor the one to the left has read, of the output those it writes. Fetched at an even pace over the points.
+// The rows of pixels, as large as an output tile, that each tile of a block adds to what is cached: of the input those
+// that neither the tile above nor the one to the left has read, of the output those it writes. Fetched at an even pace
+// over the points.
+template <int kTile>
 struct Prefetch {
-  static constexpr int64_t kMostRows = (4 * kLargeBlock + kPoints - 1) / kPoints * kPoints;
+  static constexpr int kPoints = points_of(kTile);
+  static constexpr int64_t kMostRows = (kTile * kLargeBlock + kPoints - 1) / kPoints * kPoints;
   const float* rows[kMostRows];
   int64_t rows_per_point, floats;  // floats of a row
 
   // The images are (n, h, w, channels), and tile (0, 0) begins at pixel (h0, w0).
   void set(const Block& block, const float* images, int64_t n, int64_t h, int64_t w, int64_t channels, int64_t h0,
            int64_t w0) {
-    rows_per_point = (4 * block.count + kPoints - 1) / kPoints;
-    floats = 4 * channels;
-    const int64_t end = max_of<int64_t>(0, n * h * w - 4);
+    rows_per_point = (kTile * block.count + kPoints - 1) / kPoints;
+    floats = kTile * channels;
+    const int64_t end = max_of<int64_t>(0, n * h * w - kTile);
     int64_t i = 0;
     for (int64_t t = 0; t < block.count; t++)
-      for (int64_t r = 0; r < 4; r++) {
+      for (int64_t r = 0; r < kTile; r++) {
         const Place& at = block.at[t];
-        const int64_t pixel = (at.n * h + 4 * at.row + h0 + r) * w + 4 * at.column + w0;
+        const int64_t pixel = (at.n * h + kTile * at.row + h0 + r) * w + kTile * at.column + w0;
         rows[i++] = images + min_of(max_of<int64_t>(0, pixel), end) * channels;
       }
     for (; i < rows_per_point * kPoints; i++) rows[i] = images;
@@ -340,12 +360,12 @@ struct Prefetch {
   }
 };
 
-}  // namespace
-
-void winograd_convolve(const WinogradShape& s, const float* in, const float* u, const ConvEpilogue& e, float* out) {
+template <int kTile>
+void convolve(const WinogradShape& s, const float* in, const float* u, const ConvEpilogue& e, float* out) {
+  constexpr int kPoints = points_of(kTile);
   const Layout layout(s);
-  const auto output = e.add ? (e.relu ? transform_output<true, true> : transform_output<true, false>)
-                            : (e.relu ? transform_output<false, true> : transform_output<false, false>);
+  const auto output = e.add ? (e.relu ? transform_output<kTile, true, true> : transform_output<kTile, true, false>)
+                            : (e.relu ? transform_output<kTile, false, true> : transform_output<kTile, false, false>);
   const int64_t u_point = filter_point(s);
   const int64_t work = layout.block * kPoints * layout.share * (s.c_in + 16);
   parallel_for(layout.shares * layout.blocks, work, [&](int64_t begin, int64_t end) {
@@ -354,7 +374,7 @@ void winograd_convolve(const WinogradShape& s, const float* in, const float* u, 
         static_cast<float*>(thread_workspace(0, size_t(zeros_size + (kPoints + 1) * layout.point) * sizeof(float)));
     float *m = zeros + zeros_size, *v = m + layout.point;
     memset(zeros, 0, size_t(zeros_size) * sizeof(float));
-    Prefetch next_input, next_output;
+    Prefetch<kTile> next_input, next_output;
     Ahead& next_images = ahead();
     const int64_t lines = lines_beside(layout.block * s.c_in * min_of(layout.share, layout.k_vectors));
     Block blocks[2];
@@ -370,13 +390,13 @@ void winograd_convolve(const WinogradShape& s, const float* in, const float* u, 
         next.set(layout, s.n, place);
         next_input.set(next, in, s.n, s.h_in, s.w_in, s.c_in, 2 - s.pad_top, 2 - s.pad_left);
         next_output.set(block, out, s.n, s.h_out, s.w_out, s.c_out, 0, 0);
-        transform_input(s, layout, block, in, zeros, v);
+        transform_input<kTile>(s, layout, block, in, zeros, v);
         for (int64_t p = 0; p < kPoints; p++) {
           if (next_images.count > 0)
             fetch_ahead(next_images, lines);  // a plan is running: this input is in the cache already
           else
-            next_input.fetch<false>(p);
-          next_output.fetch<true>(p);
+            next_input.template fetch<false>(p);
+          next_output.template fetch<true>(p);
           const float *vp = v + p * layout.point, *up = u + p * u_point + k * kLanes * s.c_in;
           float* mp = m + p * layout.point;
           product<false>(vp, up, 0, min_of(kDepth, s.c_in), s.c_in, k_end - k, mp, layout.vector);
@@ -390,28 +410,36 @@ void winograd_convolve(const WinogradShape& s, const float* in, const float* u, 
   });
 }
 
+}  // namespace
+
+void winograd_convolve(const WinogradShape& s, const float* in, const float* u, const ConvEpilogue& e, float* out) {
+  (s.tile == 4 ? convolve<4> : convolve<2>)(s, in, u, e, out);
+}
+
 // ---- filters ------------------------------------------------------------------------------------------------------
 
 // One input channel: U[p] for a vector of output channels. Rotated by 180 degrees, tap t is tap 8 - t.
+template <int kIn>
 CONVCORE_INLINE void transform_filter(const float (&taps)[9][kLanes], bool rotated, float* u, int64_t point) {
   const int first = rotated ? 8 : 0, step = rotated ? -1 : 1;
-  Vec columns[3][6];
+  Vec columns[3][kIn];
 #pragma GCC unroll 3
   for (int j = 0; j < 3; j++)
     winograd_filter(load(taps[first + j * step]), load(taps[first + (3 + j) * step]),
                     load(taps[first + (6 + j) * step]), columns[j]);
 #pragma GCC unroll 6
-  for (int i = 0; i < 6; i++) {
-    Vec row[6];
+  for (int i = 0; i < kIn; i++) {
+    Vec row[kIn];
     winograd_filter(columns[0][i], columns[1][i], columns[2][i], row);
 #pragma GCC unroll 6
-    for (int j = 0; j < 6; j++) store(u + (i * 6 + j) * point, row[j]);
+    for (int j = 0; j < kIn; j++) store(u + (i * kIn + j) * point, row[j]);
   }
 }
 
-int64_t winograd_filter_floats(const WinogradShape& s) { return kPoints * filter_point(s); }
+int64_t winograd_filter_floats(const WinogradShape& s) { return points_of(int(s.tile)) * filter_point(s); }
 
-void winograd_transform_filters(const WinogradShape& s, const float* w, float* u) {
+template <int kTile>
+static void transform_filters(const WinogradShape& s, const float* w, float* u) {
   constexpr int64_t kChunk = 16;  // input channels turned at once: their taps, 9 KiB, stay in L1
   const int64_t k_vectors = vectors(s.c_out), chunks = (s.c_in + kChunk - 1) / kChunk, point = filter_point(s);
   parallel_for(k_vectors * chunks, kChunk * 200, [&](int64_t begin, int64_t end) {
@@ -429,20 +457,25 @@ void winograd_transform_filters(const WinogradShape& s, const float* w, float* u
       const bool single = k % 2 == 0 && k + 1 == k_vectors;
       float* to = u + k / 2 * 2 * kLanes * s.c_in + k % 2 * kLanes;
       for (int64_t c = 0; c < count; c++)
-        transform_filter(taps[c], s.backward, to + (c_begin + c) * (single ? 1 : 2) * kLanes, point);
+        transform_filter<input_of(kTile)>(taps[c], s.backward, to + (c_begin + c) * (single ? 1 : 2) * kLanes, point);
     }
   });
 }
 
-// ---- the passes of conv2d -----------------------------------------------------------------------------------------
-
-WinogradShape winograd_forward_shape(const Conv2dShape& s) {
-  return {s.n, s.h_in, s.w_in, s.c_in, s.h_out, s.w_out, s.c_out, s.window.h.pad_before, s.window.w.pad_before, false};
+void winograd_transform_filters(const WinogradShape& s, const float* w, float* u) {
+  (s.tile == 4 ? transform_filters<4> : transform_filters<2>)(s, w, u);
 }
 
-WinogradShape winograd_backward_input_shape(const Conv2dShape& s) {
-  return {s.n, s.h_out, s.w_out, s.c_out, s.h_in, s.w_in, s.c_in, 2 - s.window.h.pad_before, 2 - s.window.w.pad_before,
-          true};
+// ---- the passes of conv2d -----------------------------------------------------------------------------------------
+
+WinogradShape winograd_forward_shape(const Conv2dShape& s, int tile) {
+  return {s.n,  s.h_in, s.w_in, s.c_in, s.h_out, s.w_out, s.c_out, s.window.h.pad_before, s.window.w.pad_before,
+          tile, false};
+}
+
+WinogradShape winograd_backward_input_shape(const Conv2dShape& s, int tile) {
+  return {s.n,  s.h_out, s.w_out, s.c_out, s.h_in, s.w_in, s.c_in, 2 - s.window.h.pad_before, 2 - s.window.w.pad_before,
+          tile, true};
 }
 
 static void transform_and_convolve(const WinogradShape& s, const float* in, const float* w, const float* bias,
@@ -453,12 +486,12 @@ static void transform_and_convolve(const WinogradShape& s, const float* in, cons
   winograd_convolve(s, in, u, {bias, nullptr, false}, out);
 }
 
-void winograd_forward(const Conv2dShape& s, const float* x, const float* w, const float* b, float* y) {
-  transform_and_convolve(winograd_forward_shape(s), x, w, b, y);
+void winograd_forward(const Conv2dShape& s, int tile, const float* x, const float* w, const float* b, float* y) {
+  transform_and_convolve(winograd_forward_shape(s, tile), x, w, b, y);
 }
 
-void winograd_backward_input(const Conv2dShape& s, const float* dy, const float* w, float* dx) {
-  transform_and_convolve(winograd_backward_input_shape(s), dy, w, nullptr, dx);
+void winograd_backward_input(const Conv2dShape& s, int tile, const float* dy, const float* w, float* dx) {
+  transform_and_convolve(winograd_backward_input_shape(s, tile), dy, w, nullptr, dx);
 }
 
 }  // namespace convcore::cpu::CONVCORE_ISA

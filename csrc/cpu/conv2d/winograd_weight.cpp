@@ -50,14 +50,14 @@ CONVCORE_INLINE VecPair pair_of(const Vec (&d)[kOut]) {
 // B^T d.
 template <int pair>
 CONVCORE_INLINE VecPair pair_of(const Vec (&d)[kIn]) {
-  return winograd_input_pair<pair>(d[0], d[1], d[2], d[3], d[4], d[5]);
+  return winograd_input_pair<pair>(d);
 }
 
 template <int S, int pair>
 CONVCORE_INLINE void store_pair(const Vec (&row)[S], float* to, int64_t position) {
   const VecPair values = pair_of<pair>(row);
-  store(to + kPairPoints[pair][0] * position, values.first);
-  store(to + kPairPoints[pair][1] * position, values.second);
+  store(to + first_point(pair) * position, values.first);
+  store(to + second_point(kIn, pair) * position, values.second);
 }
 
 // S x S pixels of an image (6 x 6 of x, 4 x 4 of dy), which may reach past its edges.

@@ -76,11 +76,11 @@ Weights weights_of(Builder& b, int i, const Conv2dShape& s) {
 }
 
 // Prepares the Winograd filters of a pass, once per step.
-BufferId winograd_filters(Builder& b, const Conv2dShape& s, bool backward, const FloatsOf& weight) {
+BufferId winograd_filters(Builder& b, const Conv2dShape& s, int tile, bool backward, const FloatsOf& weight) {
   const auto& kernels = cpu::kernels().conv2d;
-  const BufferId u = b.program.buffer(Per::program, kernels.winograd_filter_floats(s, backward));
-  b.prepare("Winograd filters", double(s.c_in * s.c_out) * 36 / 4, [=](const Frame& f) {
-    cpu::kernels().conv2d.winograd_transform_filters(s, backward, weight(f), f.buffer(u));
+  const BufferId u = b.program.buffer(Per::program, kernels.winograd_filter_floats(s, tile, backward));
+  b.prepare("Winograd filters", double(s.c_in * s.c_out) * (tile + 2) * (tile + 2) / 4, [=](const Frame& f) {
+    cpu::kernels().conv2d.winograd_transform_filters(s, tile, backward, weight(f), f.buffer(u));
   });
   return u;
 }
@@ -101,11 +101,11 @@ void forward(Builder& b, int i) {
   if (adds) reads.push_back(residual);
   const std::string text =
       std::string("conv2d ") + algorithm_name(algorithm) + (adds ? " + residual" : "") + (relu ? " + relu" : "");
-  if (algorithm == ConvAlgorithm::winograd) {
-    const BufferId u = winograd_filters(b, s, false, weights.weight);
+  if (const int tile = winograd_tile(algorithm)) {
+    const BufferId u = winograd_filters(b, s, tile, false, weights.weight);
     b.program.block(text, reads, {y}, [=](const Frame& f, const Block& block) {
       const cpu::ConvEpilogue epilogue{weights.bias(f), adds ? f.at(residual, block) : nullptr, relu};
-      cpu::kernels().conv2d.winograd_convolve(of_block(s, block), false, f.at(x, block), f.buffer(u), epilogue,
+      cpu::kernels().conv2d.winograd_convolve(of_block(s, block), tile, false, f.at(x, block), f.buffer(u), epilogue,
                                               f.at(y, block));
     });
     return;
@@ -123,18 +123,17 @@ void forward(Builder& b, int i) {
 void sum_winograd_parts(Builder& b, int i, const Conv2dShape& s, ValueId dy, ValueId x) {
   const int weight = b.parameter(i, 0);
   const BufferId parts = b.program.buffer(Per::shard, cpu::kernels().conv2d.weight_part_floats(s));
-  const int phase = b.program.block("conv2d backward weight winograd", {dy, x}, {},
-                                    [=](const Frame& f, const Block& block) {
-                                      cpu::kernels().conv2d.winograd_weight_part(
-                                          of_block(s, block), f.at(dy, block), f.at(x, block),
-                                          f.buffer(parts, block.shard), block.first);
-                                    });
-  const int next = b.program.tasks(
-      "sum the gradients of parameter " + std::to_string(weight), {}, phase + 1, 1, double(s.c_in * s.c_out) * 9,
-      [=](const Frame& f, int64_t, int) {
-        cpu::kernels().conv2d.sum_weight_parts(s, f.buffer(parts), f.shard_stride(), f.program().shards(),
-                                               f.parameters[size_t(weight)].grad);
+  const int phase =
+      b.program.block("conv2d backward weight winograd", {dy, x}, {}, [=](const Frame& f, const Block& block) {
+        cpu::kernels().conv2d.winograd_weight_part(of_block(s, block), f.at(dy, block), f.at(x, block),
+                                                   f.buffer(parts, block.shard), block.first);
       });
+  const int next =
+      b.program.tasks("sum the gradients of parameter " + std::to_string(weight), {}, phase + 1, 1,
+                      double(s.c_in * s.c_out) * 9, [=](const Frame& f, int64_t, int) {
+                        cpu::kernels().conv2d.sum_weight_parts(s, f.buffer(parts), f.shard_stride(),
+                                                               f.program().shards(), f.parameters[size_t(weight)].grad);
+                      });
   b.gradient_written(weight, next + 1);
 }
 
@@ -167,16 +166,16 @@ void backward_input(Builder& b, int i, const Conv2dShape& s) {
   const Layout dy_layout = b.program[dy].layout;
   const ValueId dx = b.program.value("d" + b.program[b.input_of(i).y].name, {s.c_in, s.h_in, s.w_in}, layouts.dx);
   const std::string text = std::string("conv2d backward input ") + algorithm_name(algorithm);
-  if (algorithm == ConvAlgorithm::winograd) {
-    const BufferId u = winograd_filters(b, s, true, weights_of(b, i, s).weight);
+  if (const int tile = winograd_tile(algorithm)) {
+    const BufferId u = winograd_filters(b, s, tile, true, weights_of(b, i, s).weight);
     const ValueId known = b.take_gradient(b.node(i).inputs[0], layouts.dx);  // of the other branch, added on the way
     std::vector<ValueId> reads{dy};
     if (known >= 0) reads.push_back(known);
     b.program.block(text + (known >= 0 ? " + gradient of the other branch" : ""), reads, {dx},
                     [=](const Frame& f, const Block& block) {
                       const cpu::ConvEpilogue epilogue{nullptr, known < 0 ? nullptr : f.at(known, block), false};
-                      cpu::kernels().conv2d.winograd_convolve(of_block(s, block), true, f.at(dy, block), f.buffer(u),
-                                                              epilogue, f.at(dx, block));
+                      cpu::kernels().conv2d.winograd_convolve(of_block(s, block), tile, true, f.at(dy, block),
+                                                              f.buffer(u), epilogue, f.at(dx, block));
                     });
   } else {
     b.program.block(text, {dy}, {dx}, [=](const Frame& f, const Block& block) {

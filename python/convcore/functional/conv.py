@@ -67,9 +67,10 @@ def conv2d(
     groups : int, default 1
         The channels are cut into this many groups that do not see each other;
         ``groups = C_in`` is the depthwise convolution.
-    algo : {'auto', 'planar', 'direct', 'gemm', 'winograd'}, default 'auto'
+    algo : {'auto', 'planar', 'direct', 'gemm', 'winograd', 'winograd2x2'}, default 'auto'
         The algorithm. ``'auto'`` chooses by the shape alone, so that the bits are the same every
-        time; docs/kernels.md explains the others.
+        time, unless a file of ``convcore tune`` says what was measured; ``CONVCORE_VERBOSE=1``
+        shows the choice. docs/kernels.md explains the others.
 
     Returns
     -------
