@@ -1,9 +1,9 @@
 // A team of threads that goes through a whole program together and meets between its phases.
 //
 // parallel_for starts and ends a parallel region for every loop; a training step has a hundred loops, and on small
-// networks the regions would cost as much as the work. A team is one region: its threads meet at a barrier of their own,
-// which spins for some microseconds and then sleeps, so that it costs little on an idle machine and takes nothing from
-// the others on a busy one.
+// networks the regions would cost as much as the work. A team is one region: its threads meet at a barrier of their
+// own, which spins for some microseconds and then sleeps, so that it costs little on an idle machine and takes nothing
+// from the others on a busy one.
 #pragma once
 #include <atomic>
 #include <condition_variable>
@@ -38,8 +38,8 @@ class Team {
   // Inside run: waits until every thread of the team has arrived. The last one runs `alone` before anyone goes on.
   void meet(CallableRef<> alone);
 
-  // Inside run: does `work`, unless a thread of the team has failed; its exception comes out of run. (A thread that left
-  // would let the others wait for ever.)
+  // Inside run: does `work`, unless a thread of the team has failed; its exception comes out of run. (A thread that
+  // left would let the others wait for ever.)
   template <typename F>
   void attempt(const F& work) {
     if (failed_.load(std::memory_order_relaxed)) return;

@@ -64,8 +64,14 @@ static void linear_backward_input_packed(const LinearShape& s, const float* dy, 
 
 LinearKernels linear_kernels();
 LinearKernels linear_kernels() {
-  return {linear_forward,       linear_backward_input, linear_backward_weight, linear_backward_weight_rows,
-          linear_backward_bias, linear_packed_floats,  linear_pack,            linear_forward_packed,
+  return {linear_forward,
+          linear_backward_input,
+          linear_backward_weight,
+          linear_backward_weight_rows,
+          linear_backward_bias,
+          linear_packed_floats,
+          linear_pack,
+          linear_forward_packed,
           linear_backward_input_packed};
 }
 

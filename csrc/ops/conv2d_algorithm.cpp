@@ -71,8 +71,8 @@ bool mostly_padding(const Conv2dShape& s) {
 // the best of the three.)
 ConvAlgorithm cheapest_3x3(const Conv2dShape& s, int64_t h, int64_t w) {
   constexpr double kDirectPrice = 2.5, kSmallTilePrice = 0.8;  // of a multiplication; in tiles of 4x4 it is 1
-  constexpr double kCachedFilters = 4, kFarFilters = 16;     // tiles that the transform of the filters costs
-  constexpr int64_t kCachedFloats = 1 << 18;                 // of 36 values per pair of channels
+  constexpr double kCachedFilters = 4, kFarFilters = 16;       // tiles that the transform of the filters costs
+  constexpr int64_t kCachedFloats = 1 << 18;                   // of 36 values per pair of channels
   const auto cut = [](int64_t size, int64_t tile) { return (size + tile - 1) / tile; };
   const double filters = 36 * s.c_in * s.c_out > kCachedFloats ? kFarFilters : kCachedFilters;
   const double direct = kDirectPrice * 9 * double(s.n * h * w);

@@ -42,7 +42,8 @@ void adam_step(const Tensor& param, const Tensor& grad, const Tensor& mean, cons
   expect_shape("adam_step", "exp_avg", mean.shape(), param.shape(), "the shape of the parameter");
   expect_shape("adam_step", "exp_avg_sq", square.shape(), param.shape(), "the shape of the parameter");
   expect_range("adam_step", "step", params.step, 1, INT64_MAX);
-  cpu::kernels().optimizer.adam(param.count(), adam_factors(params), param.data(), grad.data(), mean.data(), square.data());
+  cpu::kernels().optimizer.adam(param.count(), adam_factors(params), param.data(), grad.data(), mean.data(),
+                                square.data());
 }
 
 }  // namespace convcore

@@ -34,8 +34,9 @@ constexpr int64_t kUpdatePiece = 4096;
 
 constexpr size_t kMostSums = 2;  // parameters of one layer
 
-// Shards of a batch: a power of two, so that two and four threads get the same work; enough for eight threads, and not so
-// many that adding up their gradients costs much. One shard has at least this many multiply-adds to do (some 0.1 ms).
+// Shards of a batch: a power of two, so that two and four threads get the same work; enough for eight threads, and not
+// so many that adding up their gradients costs much. One shard has at least this many multiply-adds to do (some 0.1
+// ms).
 constexpr int64_t kMostShards = 8;
 constexpr double kShardWork = 12e6;
 
@@ -168,9 +169,10 @@ void Builder::add_gradient(int index, ValueId contribution, bool owned) {
                       : m.owns_dy ? program.alias(other, v.name, v.shape, v.layout)
                                   : program.value(v.name, v.shape, v.layout);
   const int64_t floats = v.floats;
-  program.block("add the gradients of both branches", {contribution, other}, {sum}, [=](const Frame& f, const Block& b) {
-    cpu::kernels().add.forward(b.count() * floats, f.at(contribution, b), f.at(other, b), f.at(sum, b));
-  });
+  program.block("add the gradients of both branches", {contribution, other}, {sum},
+                [=](const Frame& f, const Block& b) {
+                  cpu::kernels().add.forward(b.count() * floats, f.at(contribution, b), f.at(other, b), f.at(sum, b));
+                });
   m.dy = sum, m.owns_dy = true;
 }
 
@@ -187,16 +189,17 @@ void Builder::sum_gradients(std::string text, const std::vector<int>& parameters
     all.push_back({program.buffer(Per::shard, count), program.buffer(Per::thread, count), count});
     gradients_[size_t(p)].shards = all.back().shard;
   }
-  const int phase = program.block(std::move(text), reads, {}, [=, work = std::move(work)](const Frame& f, const Block& b) {
-    float *sums[kMostSums], *totals[kMostSums];
-    for (size_t i = 0; i < all.size(); i++) {
-      totals[i] = f.buffer(all[i].shard, b.shard);
-      sums[i] = b.first ? totals[i] : f.buffer(all[i].block, b.thread);
-    }
-    work(f, b, sums);
-    if (b.first) return;
-    for (size_t i = 0; i < all.size(); i++) cpu::kernels().add.forward(all[i].count, totals[i], sums[i], totals[i]);
-  });
+  const int phase =
+      program.block(std::move(text), reads, {}, [=, work = std::move(work)](const Frame& f, const Block& b) {
+        float *sums[kMostSums], *totals[kMostSums];
+        for (size_t i = 0; i < all.size(); i++) {
+          totals[i] = f.buffer(all[i].shard, b.shard);
+          sums[i] = b.first ? totals[i] : f.buffer(all[i].block, b.thread);
+        }
+        work(f, b, sums);
+        if (b.first) return;
+        for (size_t i = 0; i < all.size(); i++) cpu::kernels().add.forward(all[i].count, totals[i], sums[i], totals[i]);
+      });
   for (int p : parameters) gradients_[size_t(p)].phase = phase + 1;
 }
 
@@ -229,20 +232,21 @@ void Builder::update() {
     if (gradients_[p].phase < 0) continue;
     int64_t count = 1;
     for (int64_t size : graph.parameters[p].shape) count *= size;
-    all.push_back({p, count, (count + kUpdatePiece - 1) / kUpdatePiece, pieces, gradients_[p].shards,
-                   graph.parameters[p].group});
+    all.push_back(
+        {p, count, (count + kUpdatePiece - 1) / kUpdatePiece, pieces, gradients_[p].shards, graph.parameters[p].group});
     pieces += all.back().pieces;
     phase = std::max(phase, gradients_[p].phase);
   }
-  const auto for_pieces = [&](const char* text, const std::function<void(const Frame&, const Piece&, int64_t task,
-                                                                         int64_t begin, int64_t size)>& work) {
-    for (const Piece& p : all)
-      program.tasks(text + std::to_string(p.parameter), {}, phase, p.pieces,
-                    double(std::min(p.count, kUpdatePiece)) / 2, [=](const Frame& f, int64_t task, int) {
-                      const int64_t begin = task * kUpdatePiece;
-                      work(f, p, task, begin, std::min(p.count - begin, kUpdatePiece));
-                    });
-  };
+  const auto for_pieces =
+      [&](const char* text,
+          const std::function<void(const Frame&, const Piece&, int64_t task, int64_t begin, int64_t size)>& work) {
+        for (const Piece& p : all)
+          program.tasks(text + std::to_string(p.parameter), {}, phase, p.pieces,
+                        double(std::min(p.count, kUpdatePiece)) / 2, [=](const Frame& f, int64_t task, int) {
+                          const int64_t begin = task * kUpdatePiece;
+                          work(f, p, task, begin, std::min(p.count - begin, kUpdatePiece));
+                        });
+      };
   if (graph.clip_grad_norm == 0) {
     for_pieces("update parameter ", [](const Frame& f, const Piece& p, int64_t, int64_t begin, int64_t size) {
       const ParameterMemory& memory = f.parameters[p.parameter];

@@ -28,13 +28,13 @@ class Builder {
 
   // What the steps of a node left, for the nodes after it and for its own backward.
   struct Made {
-    ValueId y = -1;   // the output
-    ValueId dy = -1;  // its gradient, as far as it is known
-    bool owns_dy = false;         // nothing else reads the memory of dy: it may be written in place
-    bool needs_gradient = false;  // the output depends on a parameter that is trained
-    std::vector<ValueId> values;    // what the op keeps: indices, masks
-    std::vector<BufferId> buffers;  // and prepared weights, statistics
-    int phase = 0;                  // the first in which its statistics are complete
+    ValueId y = -1;                               // the output
+    ValueId dy = -1;                              // its gradient, as far as it is known
+    bool owns_dy = false;                         // nothing else reads the memory of dy: it may be written in place
+    bool needs_gradient = false;                  // the output depends on a parameter that is trained
+    std::vector<ValueId> values;                  // what the op keeps: indices, masks
+    std::vector<BufferId> buffers;                // and prepared weights, statistics
+    int phase = 0;                                // the first in which its statistics are complete
     std::function<ValueId(ValueId with)> recall;  // makes y again; see recalled
     std::pair<int, ValueId> recalled{-1, -1};     // the last answer, and its phase
   };
@@ -48,7 +48,7 @@ class Builder {
   Made& input_of(int index, int number = 0) { return made(node(index).inputs[size_t(number)]); }
   const Shape& shape(ValueId value) const { return program[value].shape; }
   Shape batch_shape(ValueId value) const;  // with the images in front
-  int consumer_of(int index) const;  // the first; -1: none
+  int consumer_of(int index) const;        // the first; -1: none
   const Shape& parameter_shape(int index, int number) const;
   int parameter(int index, size_t number) const;
   bool trains(int index, size_t number) const;
@@ -106,7 +106,8 @@ struct OpSteps {
 const OpSteps& steps_of(const std::string& op);  // throws std::invalid_argument for an op without steps
 bool has_steps(const std::string& op);
 
-extern const OpSteps kActivationSteps, kAdaptiveAvgPoolSteps, kAddSteps, kAvgPoolSteps, kBatchNormSteps, kConv2dSteps, kConvPoolSteps,
-    kCrossEntropySteps, kDropoutSteps, kFlattenSteps, kInputSteps, kLinearSteps, kMaxPoolSteps, kMseLossSteps, kPadChannelsSteps;
+extern const OpSteps kActivationSteps, kAdaptiveAvgPoolSteps, kAddSteps, kAvgPoolSteps, kBatchNormSteps, kConv2dSteps,
+    kConvPoolSteps, kCrossEntropySteps, kDropoutSteps, kFlattenSteps, kInputSteps, kLinearSteps, kMaxPoolSteps,
+    kMseLossSteps, kPadChannelsSteps;
 
 }  // namespace convcore::plan

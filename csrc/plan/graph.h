@@ -12,7 +12,7 @@ struct Node {
   std::string op;    // "input", "conv2d", "relu", ...: see the functions of builder.h
   std::string name;  // of the layer, as in state_dict
   std::vector<int> inputs;
-  std::vector<int> parameters;                              // numbers; -1: the layer has none there
+  std::vector<int> parameters;                            // numbers; -1: the layer has none there
   std::map<std::string, std::vector<double>> attributes;  // "stride": {1, 1}, ...
 
   // The attribute's value; throws std::invalid_argument when there is none.

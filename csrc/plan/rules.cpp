@@ -24,9 +24,7 @@ void remove(Graph& graph, int index, int instead) {
     }
 }
 
-bool is_relu(const Node& node) {
-  return node.op == "activation" && node.integer("kind") == int64_t(Activation::relu);
-}
+bool is_relu(const Node& node) { return node.op == "activation" && node.integer("kind") == int64_t(Activation::relu); }
 
 bool is_open_batch_norm(const Graph& graph, int index) {  // nothing is fused after it yet
   const Node& node = graph.nodes[size_t(index)];
@@ -51,7 +49,8 @@ void fuse_batch_norm_add(Graph& graph) {
   for (int i = 0; i < int(graph.nodes.size()); i++) {
     if (graph.nodes[size_t(i)].op != "add") continue;
     for (int side = 0; side < 2; side++) {
-      const int norm = graph.nodes[size_t(i)].inputs[size_t(side)], other = graph.nodes[size_t(i)].inputs[size_t(1 - side)];
+      const int norm = graph.nodes[size_t(i)].inputs[size_t(side)],
+                other = graph.nodes[size_t(i)].inputs[size_t(1 - side)];
       if (norm == other || !is_open_batch_norm(graph, norm)) continue;
       // The fused node takes the place of the sum: the residual may come after the batch norm.
       Node fused = graph.nodes[size_t(norm)];
@@ -77,8 +76,8 @@ bool is_2x2_max_pool(const Node& node) {
          all_are(node, "padding", 0) && all_are(node, "dilation", 1) && node.integer("ceil_mode") == 0;
 }
 
-// Convolutions of many channels by 3x3 filters are faster by Winograd's algorithm, which has no pooling; and where there
-// are many channels, each of few terms, the separate kernels are faster than a walk over the winners.
+// Convolutions of many channels by 3x3 filters are faster by Winograd's algorithm, which has no pooling; and where
+// there are many channels, each of few terms, the separate kernels are faster than a walk over the winners.
 bool conv_can_pool(const Graph& graph, const Node& node) {
   if (node.op != "conv2d" || node.integer("groups") != 1 || !all_are(node, "stride", 1) ||
       !all_are(node, "dilation", 1))

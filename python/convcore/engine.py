@@ -463,11 +463,13 @@ class Model(_Base):
         from convcore.summary import in_mode
 
         averages = Averages(run)
-        batches = Batches(x, y, batch_size)
-        planned = self._plan_for("evaluate", x, batches.size)
-        forward = self if planned is None else planned.forward
+        planned = self._plan_for("evaluate", x, min(batch_size, len(x)))
+        forward: Callable[[Any], FloatArray] = self
+        if planned is not None:  # several batches per call, which prepares the weights once
+            forward = functools.partial(planned.forward, batch_size=batch_size)
+            batch_size *= 8
         with in_mode(self, training=False):
-            for xs, ys in batches.in_order(None):
+            for xs, ys in Batches(x, y, batch_size).in_order(None):
                 output = forward(xs)
                 averages.add(output, ys, run.criterion.evaluate(output, ys))
                 if progress.enabled:

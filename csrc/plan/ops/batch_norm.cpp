@@ -155,23 +155,23 @@ void backward(Builder& b, int i) {
   const ShardSums sums(b, s.c);
   std::vector<ValueId> reads{dy, x}, writes;
   if (relu) reads.push_back(y), writes.push_back(dz);
-  const int phase = b.program.block(
-      relu ? "relu backward and batch_norm sums" : "batch_norm backward sums", reads, writes,
-      [=](const Frame& f, const Block& block) {
-        double* sum = sums.begin(f, block);
-        cpu::kernels().batch_norm.backward_partial(
-            of_block(s, block), 0, block.count(), f.at(dy, block), f.at(x, block), f.buffer(buffers[kMean]),
-            relu ? f.at(y, block) : nullptr, relu ? f.at(dz, block) : nullptr, sum, sum + s.c);
-      });
+  const int phase = b.program.block(relu ? "relu backward and batch_norm sums" : "batch_norm backward sums", reads,
+                                    writes, [=](const Frame& f, const Block& block) {
+                                      double* sum = sums.begin(f, block);
+                                      cpu::kernels().batch_norm.backward_partial(
+                                          of_block(s, block), 0, block.count(), f.at(dy, block), f.at(x, block),
+                                          f.buffer(buffers[kMean]), relu ? f.at(y, block) : nullptr,
+                                          relu ? f.at(dz, block) : nullptr, sum, sum + s.c);
+                                    });
 
   const BufferId scale = b.program.buffer(Per::program, s.c), center = b.program.buffer(Per::program, s.c),
                  slope = b.program.buffer(Per::program, s.c);
   const int next = b.program.serial("batch_norm backward statistics", {}, phase + 1, [=](const Frame& f) {
     const double* sum = sums.total(f);
-    cpu::kernels().batch_norm.backward_finish(
-        s.c, s.per_channel(), sum, sum + s.c, f.buffer(buffers[kRstd]), data(f, weight), f.buffer(scale),
-        f.buffer(center), f.buffer(slope), trains_weight ? f.parameters[size_t(weight)].grad : nullptr,
-        trains_bias ? f.parameters[size_t(bias)].grad : nullptr);
+    cpu::kernels().batch_norm.backward_finish(s.c, s.per_channel(), sum, sum + s.c, f.buffer(buffers[kRstd]),
+                                              data(f, weight), f.buffer(scale), f.buffer(center), f.buffer(slope),
+                                              trains_weight ? f.parameters[size_t(weight)].grad : nullptr,
+                                              trains_bias ? f.parameters[size_t(bias)].grad : nullptr);
   });
   if (trains_weight) b.gradient_written(weight, next);
   if (trains_bias) b.gradient_written(bias, next);

@@ -73,22 +73,20 @@ void backward(Builder& b, int i) {
   const ValueId dy = b.gradient(i, s.y_layout), mask = b.made(i).values[0];
   const ValueId x = b.in_layout(b.recalled(b.node(i).inputs[0], dy), conv_pool_x_layout(s));
   const bool needs_dx = b.input_of(i).needs_gradient;
-  const ValueId dx = needs_dx ? b.program.value("d" + b.program[b.input_of(i).y].name, {s.c_in, s.h_in, s.w_in},
-                                                conv_pool_x_layout(s))
-                              : -1;
+  const ValueId dx =
+      needs_dx ? b.program.value("d" + b.program[b.input_of(i).y].name, {s.c_in, s.h_in, s.w_in}, conv_pool_x_layout(s))
+               : -1;
   const int64_t floats = kernels().gradient_floats(s);
   const BufferId gradients = b.program.buffer(Per::shard, floats);
   std::vector<ValueId> writes;
   if (needs_dx) writes.push_back(dx);
-  const int phase =
-      b.program.block("conv2d + relu + max_pool2d backward", {dy, mask, x}, writes,
-                      [=](const Frame& f, const Block& block) {
-                        float* gradient = f.buffer(gradients, block.shard);
-                        if (block.first) std::fill(gradient, gradient + floats, 0.f);
-                        kernels().backward(of_block(s, block), f.at(dy, block), f.at(mask, block), f.at(x, block),
-                                           f.buffer(packed), needs_dx ? f.at(dx, block) : nullptr, gradient,
-                                           f.buffer(workspace, block.thread));
-                      });
+  const int phase = b.program.block(
+      "conv2d + relu + max_pool2d backward", {dy, mask, x}, writes, [=](const Frame& f, const Block& block) {
+        float* gradient = f.buffer(gradients, block.shard);
+        if (block.first) std::fill(gradient, gradient + floats, 0.f);
+        kernels().backward(of_block(s, block), f.at(dy, block), f.at(mask, block), f.at(x, block), f.buffer(packed),
+                           needs_dx ? f.at(dx, block) : nullptr, gradient, f.buffer(workspace, block.thread));
+      });
   const BufferId unused = b.program.buffer(Per::program, s.c_out * (s.c_in * s.kh * s.kw + 1));
   const bool trains_weight = b.trains(i, 0), trains_bias = b.trains(i, 1);
   const int next = b.program.tasks("sum the gradients of parameter " + std::to_string(weight), {}, phase + 1, 1,

@@ -17,7 +17,8 @@ bool is_right(const float* y, int64_t classes, int64_t label) {
 // Loss, right answers and gradient of each image; the gradient is that of the mean or sum over the batch.
 void forward(Builder& b, int i) {
   const ValueId logits = b.input_of(i).y;
-  if (b.shape(logits).size() != 1) fail("plan", "the loss cannot be planned", "one row of classes per image", to_string(b.shape(logits)));
+  if (b.shape(logits).size() != 1)
+    fail("plan", "the loss cannot be planned", "one row of classes per image", to_string(b.shape(logits)));
   const Node& n = b.node(i);
   const int64_t classes = b.shape(logits)[0];
   const CrossEntropyParams params{n.integer("ignore_index"), n.integer("mean") ? Reduction::mean : Reduction::sum,

@@ -59,8 +59,8 @@ void backward(Builder& b, int i) {
     b.gradient_written(weight, phase + 1);
   }
   if (b.trains(i, 1)) {
-    const int phase =
-        b.program.tasks("linear backward bias", {dy}, 0, 1, double(s.n * s.out) / 16, [=](const Frame& f, int64_t, int) {
+    const int phase = b.program.tasks(
+        "linear backward bias", {dy}, 0, 1, double(s.n * s.out) / 16, [=](const Frame& f, int64_t, int) {
           cpu::kernels().linear.backward_bias(s, f.whole(dy), f.parameters[size_t(bias)].grad);
         });
     b.gradient_written(bias, phase + 1);
@@ -69,8 +69,7 @@ void backward(Builder& b, int i) {
   const ValueId dx = b.program.value("d" + b.program[b.input_of(i).y].name, {s.in});
   const BufferId packed = pack(b, s, true, weight);
   b.program.block("linear backward input", {dy}, {dx}, [=](const Frame& f, const Block& block) {
-    cpu::kernels().linear.backward_input_packed(of_block(s, block), f.at(dy, block), f.buffer(packed),
-                                                f.at(dx, block));
+    cpu::kernels().linear.backward_input_packed(of_block(s, block), f.at(dy, block), f.buffer(packed), f.at(dx, block));
   });
   b.add_gradient(b.node(i).inputs[0], dx, true);
 }

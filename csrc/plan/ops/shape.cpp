@@ -54,7 +54,8 @@ void add_forward(Builder& b, int i) {
   const ValueId left = b.input_of(i, 0).y;
   const Value& v = b.program[left];
   const ValueId right = b.in_layout(b.input_of(i, 1).y, v.layout);
-  if (v.shape != b.shape(right)) fail("plan", "the branches have different shapes", to_string(v.shape), to_string(b.shape(right)));
+  if (v.shape != b.shape(right))
+    fail("plan", "the branches have different shapes", to_string(v.shape), to_string(b.shape(right)));
   const ValueId y = b.program.value(b.node(i).name, b.shape(left), b.program[left].layout);
   const int64_t floats = b.program[y].floats;
   b.made(i).y = y;
