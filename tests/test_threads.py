@@ -197,6 +197,7 @@ def test_a_forked_child_goes_on_with_a_planned_network():
         model = nn.Sequential(nn.Conv2d(3, 16, 3), nn.ReLU(), nn.Flatten(), nn.Linear(1600, 4))
         model.compile("adam")
         model.fit(x, y, verbose=0)
+        model.predict(x)  # on several threads: the work of a step is too little for that
 
         def step(_):
             convcore.manual_seed(1)
