@@ -50,6 +50,7 @@ for _ in range(2):
 F.conv2d_backward(y, x, w, padding=1)
 F.conv2d(x[:0], w)  # nothing runs
 F.conv1d(x[:, :, 0], w[:, :, 0])
+F.conv2d_relu_max_pool2d(x, w)
 """
 LINES = [
     "conv2d forward 2x16x32x32 -> 16, 3x3, padding 1,1,1,1: winograd (automatic)",
@@ -58,6 +59,8 @@ LINES = [
     "conv2d backward_input 2x16x32x32 -> 16, 3x3, padding 1,1,1,1: winograd (automatic)",
     "conv2d backward_weight 2x16x32x32 -> 16, 3x3, padding 1,1,1,1: winograd (automatic)",
     "conv1d forward 2x16x1x32 -> 16, 1x3: direct (automatic)",
+    "conv2d_relu_max_pool2d all passes 2x16x32x32 -> 16, 3x3: "
+    "pooled, with ReLU and max pooling (the only one)",
 ]
 
 

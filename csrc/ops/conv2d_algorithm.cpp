@@ -163,11 +163,12 @@ std::string describe(const Conv2dShape& s) {
   return text;
 }
 
-void say(const char* op, const Conv2dShape& s, ConvPass pass, ConvAlgorithm algorithm, const char* why) {
+// "convcore: conv2d forward 128x16x32x32 -> 16, 3x3: winograd (automatic)"
+void say(const char* op, const char* pass, const Conv2dShape& s, const char* algorithm, const char* why) {
   static std::mutex& mutex = *new std::mutex;
   static std::set<std::string>& said = *new std::set<std::string>;
-  std::string text = std::string("convcore: ") + op + " " + pass_name(pass) + " " + describe(s) + ": " +
-                     algorithm_name(algorithm) + " (" + why + ")\n";
+  const std::string text =
+      std::string("convcore: ") + op + " " + pass + " " + describe(s) + ": " + algorithm + " (" + why + ")\n";
   const std::lock_guard lock(mutex);
   if (said.insert(text).second) std::fputs(text.c_str(), stderr);
 }
@@ -195,8 +196,12 @@ ConvAlgorithm choose_algorithm(const char* op, const Conv2dShape& s, ConvPass pa
   if (algorithm == ConvAlgorithm::automatic) algorithm = measured_choice(s, pass), why = "measured";
   if (algorithm == ConvAlgorithm::automatic) algorithm = choose_by_shape(s, pass), why = "automatic";
   expect_possible(op, s, pass, algorithm);
-  if (verbose() && s.n > 0) say(op, s, pass, algorithm, why);
+  if (verbose() && s.n > 0) say(op, pass_name(pass), s, algorithm_name(algorithm), why);
   return algorithm;
+}
+
+void show_pooled(const char* op, const Conv2dShape& s) {
+  if (verbose() && s.n > 0) say(op, "all passes", s, "pooled, with ReLU and max pooling", "the only one");
 }
 
 void set_measured_choices(const std::vector<MeasuredChoice>& choices) {

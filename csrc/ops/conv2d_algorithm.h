@@ -23,6 +23,10 @@ enum class ConvPass { forward, backward_input, backward_weight };
 // std::invalid_argument when that algorithm cannot compute this convolution.
 ConvAlgorithm choose_algorithm(const char* op, const Conv2dShape& s, ConvPass pass, ConvAlgorithm wanted);
 
+// For the convolutions that run together with their ReLU and pooling (ops/conv_pool.h), where there is no choice:
+// prints the line that CONVCORE_VERBOSE=1 asks for.
+void show_pooled(const char* op, const Conv2dShape& s);
+
 // Those that can compute it.
 std::vector<ConvAlgorithm> possible_algorithms(const Conv2dShape& s, ConvPass pass);
 

@@ -6,6 +6,7 @@
 
 #include "core/threads.h"
 #include "cpu/kernels.h"
+#include "ops/conv2d_algorithm.h"
 #include "ops/pool2d.h"
 #include "ops/reorder.h"
 
@@ -28,6 +29,7 @@ ConvPoolShape infer_conv_pool_shape(const char* op, const Shape& x, const Shape&
   if (patches > INT32_MAX)
     fail(op, "the image is too large for this operation", "(H + padding) * (W + padding) * (C_in * KW + 16) below 2^30",
          "x of shape " + to_string(x) + " and w of shape " + to_string(w));
+  show_pooled(op, conv);
   return s;
 }
 

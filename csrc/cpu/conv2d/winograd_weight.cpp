@@ -297,24 +297,27 @@ struct Task {
     write(parts, shard, overwrite);
   }
 
+  // Transforms the sums back, along the columns in their own place (16 registers do not hold both directions), and puts
+  // them into the part.
   void write(const WeightParts& parts, int64_t shard, bool overwrite) const {
     for (int64_t i = c_begin; i < c_end; i++)
       for (int64_t j = 0; j < k; j += kLanes) {
-        const float* from = sums + (i - c_begin) * k + j;
-        Vec half[kTaps][kIn];
-#pragma GCC unroll 6
+        float* at = sums + (i - c_begin) * k + j;
+#pragma GCC unroll 1
         for (int q = 0; q < kIn; q++) {
           Vec m[kIn], column[kTaps];
 #pragma GCC unroll 6
-          for (int p = 0; p < kIn; p++) m[p] = load(from + (row_position(p) + q) * sums_position);
+          for (int p = 0; p < kIn; p++) m[p] = load(at + (row_position(p) + q) * sums_position);
           inverse(m, column);
 #pragma GCC unroll 3
-          for (int a = 0; a < kTaps; a++) half[a][q] = column[a];
+          for (int a = 0; a < kTaps; a++) store(at + (row_position(a) + q) * sums_position, column[a]);
         }
-#pragma GCC unroll 3
+#pragma GCC unroll 1
         for (int a = 0; a < kTaps; a++) {
-          Vec taps[kTaps];
-          inverse(half[a], taps);
+          Vec m[kIn], taps[kTaps];
+#pragma GCC unroll 6
+          for (int q = 0; q < kIn; q++) m[q] = load(at + (row_position(a) + q) * sums_position);
+          inverse(m, taps);
 #pragma GCC unroll 3
           for (int b = 0; b < kTaps; b++) {
             float* to = parts.at(shard, a * kTaps + b, i) + k_begin + j;

@@ -112,7 +112,8 @@ def run(args: Args) -> Result:
 def _table(tuned: list[Tuned]) -> str:
     lines = [
         (
-            f"{_by(row.key.x)} -> {row.key.w[0]}, {_by(row.key.w[2:])}",
+            f"{_by(row.key.x)} -> {row.key.w[0]}, {_by(row.key.w[2:])}"
+            + (f", stride {_by(row.key.stride)}" if max(row.key.stride) > 1 else ""),
             row.key.which,
             row.fastest,
             f"{row.seconds[row.fastest] * 1e3:.3f}",
