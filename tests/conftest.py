@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,10 @@ from hypothesis import settings
 
 import convcore
 from convcore import _core
+
+# A shell hands SIGINT to its background jobs as ignored; the tests of Ctrl-C want Python's own handler.
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # In CI the same examples each time: a verdict that can be repeated. Elsewhere new ones each time.
 settings.register_profile("ci", derandomize=True)
