@@ -1062,7 +1062,7 @@ def test_what_the_planner_does_not_know_runs_layer_by_layer(what, capsys):
     assert len(told) == 1
     assert told[0].startswith("fit: layer by layer")
     assert what in told[0]
-    with pytest.raises(ValueError, match=f"plan: the network runs layer by layer.*{what}"):
+    with pytest.raises(ValueError, match=f"plan: there is no plan for input_shape.*{what}"):
         model.plan((9,), 8)
 
 

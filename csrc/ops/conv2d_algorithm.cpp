@@ -58,6 +58,18 @@ bool can(ConvAlgorithm algorithm, const Conv2dShape& s, ConvPass pass) {
   }
 }
 
+// The same in words.
+const char* what_it_needs(ConvAlgorithm algorithm) {
+  switch (algorithm) {
+    case ConvAlgorithm::direct:
+      return "groups = 1";
+    case ConvAlgorithm::gemm:
+      return "1x1 filters without padding, groups = 1";
+    default:
+      return "3x3 filters with stride 1, dilation 1, at most 2 pixels of padding, groups = 1";
+  }
+}
+
 // The direct kernel keeps whole padded rows of all channels; with a far-flung filter on a small image they are mostly
 // padding, and the planar kernel, which copies what each tap needs, is the better one.
 bool mostly_padding(const Conv2dShape& s) {
@@ -186,7 +198,8 @@ std::vector<ConvAlgorithm> possible_algorithms(const Conv2dShape& s, ConvPass pa
 
 static void expect_possible(const char* op, const Conv2dShape& s, ConvPass pass, ConvAlgorithm algorithm) {
   if (!can(algorithm, s, pass))
-    fail(op, "the algorithm cannot compute this convolution", "one that can, or 'auto'", algorithm_name(algorithm));
+    fail(op, "the algorithm cannot compute this convolution", std::string(what_it_needs(algorithm)) + ", or 'auto'",
+         algorithm_name(algorithm));
 }
 
 ConvAlgorithm choose_algorithm(const char* op, const Conv2dShape& s, ConvPass pass, ConvAlgorithm wanted) {

@@ -98,7 +98,20 @@ def make_optimizer(optimizer: Any, model: Model) -> Optimizer:
             "compile: optimizer has the wrong type: expected an object with step(), "
             f"got {type(optimizer).__name__}"
         )
+    _expect_own_parameters(optimizer, model)
     return optimizer
+
+
+def _expect_own_parameters(optimizer: Optimizer, model: Model) -> None:
+    """Raise when the optimizer was made for another network: it would train nothing."""
+    groups = getattr(optimizer, "param_groups", [])
+    theirs = {id(p) for group in groups for p in group["params"]}
+    own = {id(p) for p in model.parameters()}
+    if theirs and own and not theirs & own:
+        raise ValueError(
+            "compile: optimizer does not belong to this network: expected one over some of its "
+            "parameters, got one over parameters of another"
+        )
 
 
 def name_metrics(

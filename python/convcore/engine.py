@@ -413,8 +413,8 @@ class Model(_Base):
             planned.prepare(batch_size, training)
         except Unplannable as reason:
             raise ValueError(
-                f"plan: the network runs layer by layer: expected layers, loss and optimizer that "
-                f"the planner knows, got {reason}"
+                f"plan: there is no plan for input_shape {shape}, without the batch: expected "
+                f"layers, loss and optimizer that the planner knows, got: {reason}"
             ) from None
         return planned.plan.describe(batch_size, training)
 

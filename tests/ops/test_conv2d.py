@@ -624,13 +624,15 @@ def test_conv2d_rejects(call, error, message):
 
 def test_conv2d_rejects_an_algorithm_that_cannot():
     with pytest.raises(
-        ValueError, match=r"the algorithm cannot compute this convolution.*got winograd"
+        ValueError, match=r"cannot compute this convolution: expected 3x3 filters.*got winograd"
     ):
         F.conv2d(zeros(1, 1, 8, 8), zeros(1, 1, 5, 5), algo="winograd")
     with pytest.raises(ValueError, match=r"cannot compute this convolution.*got winograd2x2"):
         F.conv2d(zeros(1, 1, 8, 8), zeros(1, 1, 3, 3), None, 2, algo="winograd2x2")
     for padding in (0, 1):
-        with pytest.raises(ValueError, match=r"cannot compute this convolution.*got gemm"):
+        with pytest.raises(
+            ValueError, match=r"cannot compute this convolution: expected 1x1.*got gemm"
+        ):
             F.conv2d(
                 zeros(1, 1, 8, 8), zeros(1, 1, 3 - 2 * padding, 1), padding=padding, algo="gemm"
             )

@@ -129,8 +129,8 @@ void sum_winograd_parts(Builder& b, int i, const Conv2dShape& s, ValueId dy, Val
                                                    f.buffer(parts, block.shard), block.first);
       });
   const int next =
-      b.program.tasks("sum the gradients of parameter " + std::to_string(weight), {}, phase + 1, 1,
-                      double(s.c_in * s.c_out) * 9, [=](const Frame& f, int64_t, int) {
+      b.program.tasks("sum the gradients of " + b.node(i).name, {}, phase + 1, 1, double(s.c_in * s.c_out) * 9,
+                      [=](const Frame& f, int64_t, int) {
                         cpu::kernels().conv2d.sum_weight_parts(s, f.buffer(parts), f.shard_stride(),
                                                                f.program().shards(), f.parameters[size_t(weight)].grad);
                       });

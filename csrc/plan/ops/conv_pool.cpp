@@ -49,11 +49,10 @@ void forward(Builder& b, int i) {
   const BufferId workspace = b.program.buffer(Per::thread, kernels().workspace_floats(s));
   b.made(i).buffers = {packed, workspace};
   b.count_work(double(s.c_in * s.kh * s.kw) * double(s.c_out * s.h_conv * s.w_conv) * (b.options.training ? 3 : 1));
-  b.prepare("pack parameter " + std::to_string(weight), double(s.c_out * s.c_in * s.kh * s.kw) / 4,
-            [=](const Frame& f) {
-              kernels().pack(s, f.parameters[size_t(weight)].data, bias < 0 ? nullptr : f.parameters[size_t(bias)].data,
-                             f.buffer(packed));
-            });
+  b.prepare("pack " + b.node(i).name, double(s.c_out * s.c_in * s.kh * s.kw) / 4, [=](const Frame& f) {
+    kernels().pack(s, f.parameters[size_t(weight)].data, bias < 0 ? nullptr : f.parameters[size_t(bias)].data,
+                   f.buffer(packed));
+  });
   const ValueId x = b.in_layout(b.input_of(i).y, conv_pool_x_layout(s));
   const ValueId y = b.program.value(b.node(i).name, {s.c_out, s.h_out, s.w_out}, s.y_layout);
   constexpr int64_t kLine = int64_t(kAlignment);  // the mask of each image begins a cache line
@@ -89,8 +88,8 @@ void backward(Builder& b, int i) {
       });
   const BufferId unused = b.program.buffer(Per::program, s.c_out * (s.c_in * s.kh * s.kw + 1));
   const bool trains_weight = b.trains(i, 0), trains_bias = b.trains(i, 1);
-  const int next = b.program.tasks("sum the gradients of parameter " + std::to_string(weight), {}, phase + 1, 1,
-                                   double(floats) / 2, [=](const Frame& f, int64_t, int) {
+  const int next = b.program.tasks("sum the gradients of " + b.node(i).name, {}, phase + 1, 1, double(floats) / 2,
+                                   [=](const Frame& f, int64_t, int) {
                                      constexpr int64_t kMost = 64;  // shards
                                      const float* shards[kMost];
                                      const int64_t count = f.program().shards();

@@ -21,11 +21,13 @@ LinearShape of_block(LinearShape s, const Block& block) {
 }
 
 // The weight as the product reads it, packed once per step for all blocks.
-BufferId pack(Builder& b, const LinearShape& s, bool backward, int weight) {
+BufferId pack(Builder& b, int i, const LinearShape& s, bool backward) {
+  const int weight = b.parameter(i, 0);
   const BufferId packed = b.program.buffer(Per::program, cpu::kernels().linear.packed_floats(s, backward));
-  b.prepare("pack parameter " + std::to_string(weight), double(s.in * s.out) / (backward ? 8 : 4), [=](const Frame& f) {
-    cpu::kernels().linear.pack(s, backward, f.parameters[size_t(weight)].data, f.buffer(packed));
-  });
+  b.prepare("pack " + b.node(i).name + (backward ? " for backward" : ""), double(s.in * s.out) / (backward ? 8 : 4),
+            [=](const Frame& f) {
+              cpu::kernels().linear.pack(s, backward, f.parameters[size_t(weight)].data, f.buffer(packed));
+            });
   return packed;
 }
 
@@ -35,7 +37,7 @@ void forward(Builder& b, int i) {
   const ValueId x = b.input_of(i).y, y = b.program.value(b.node(i).name, {s.out});
   b.made(i).y = y;
   b.count_work(double(s.in) * double(s.out) * (b.options.training ? 3 : 1));
-  const BufferId packed = pack(b, s, false, weight);
+  const BufferId packed = pack(b, i, s, false);
   b.program.block("linear", {x}, {y}, [=](const Frame& f, const Block& block) {
     cpu::kernels().linear.forward_packed(of_block(s, block), f.at(x, block), f.buffer(packed),
                                          bias < 0 ? nullptr : f.parameters[size_t(bias)].data, f.at(y, block));
@@ -67,7 +69,7 @@ void backward(Builder& b, int i) {
   }
   if (!b.input_of(i).needs_gradient) return;
   const ValueId dx = b.program.value("d" + b.program[b.input_of(i).y].name, {s.in});
-  const BufferId packed = pack(b, s, true, weight);
+  const BufferId packed = pack(b, i, s, true);
   b.program.block("linear backward input", {dy}, {dx}, [=](const Frame& f, const Block& block) {
     cpu::kernels().linear.backward_input_packed(of_block(s, block), f.at(dy, block), f.buffer(packed), f.at(dx, block));
   });

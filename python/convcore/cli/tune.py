@@ -31,9 +31,9 @@ file they are the same from run to run, with another file they may differ. Each 
 measured alone: whether the whole network gains is for you to measure.
 
 examples:
-  convcore tune lenet5 --batch 64 --output lenet5.json
-  CONVCORE_ALGORITHMS=lenet5.json convcore train lenet5 --batch-size 64
-  CONVCORE_ALGORITHMS=lenet5.json CONVCORE_VERBOSE=1 convcore time lenet5
+  convcore tune resnet20 --batch 128 --output resnet20.json
+  CONVCORE_ALGORITHMS=resnet20.json convcore train resnet20 --data cifar10
+  CONVCORE_ALGORITHMS=resnet20.json CONVCORE_VERBOSE=1 convcore time resnet20
 """
 
 

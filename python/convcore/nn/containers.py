@@ -62,8 +62,13 @@ class Sequential(Model, Module):
         stop = 0 if need_dx else _first_with_parameters(layers)
         gradient: FloatArray | None = dy
         for i in range(len(layers) - 1, stop - 1, -1):
-            assert gradient is not None  # only the last call of this loop may leave it out
-            gradient = layers[i].backward(gradient, need_dx=need_dx or i > stop)
+            needed = need_dx or i > stop
+            gradient = layers[i].backward(gradient, need_dx=needed)  # type: ignore[arg-type]
+            if needed and gradient is None:
+                raise TypeError(
+                    f"Sequential: backward of layer {i}, {type(layers[i]).__name__}, returned "
+                    "nothing: expected the gradient of its input, got None"
+                )
         for layer in layers[:stop]:
             layer.forget()
         return gradient if need_dx else None
