@@ -33,7 +33,7 @@ BufferId pack(Builder& b, int i, const LinearShape& s, bool backward) {
 
 void forward(Builder& b, int i) {
   const LinearShape s = shape_of(b, i);
-  const int weight = b.parameter(i, 0), bias = b.parameter(i, 1);
+  const int bias = b.parameter(i, 1);
   const ValueId x = b.input_of(i).y, y = b.program.value(b.node(i).name, {s.out});
   b.made(i).y = y;
   b.count_work(double(s.in) * double(s.out) * (b.options.training ? 3 : 1));
