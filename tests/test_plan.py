@@ -1370,3 +1370,64 @@ def test_a_network_made_at_random(seed):
         with planning_as(without_rules=without):
             output = got.predict(x, batch_size=7)
         assert_near(output, layer_by_layer(got, x), 1e-3)
+
+
+# ---- what callbacks change in the middle of an epoch ---------------------------------------------
+
+
+class _Once(callbacks.Callback):
+    """Does something after the first batch."""
+
+    def __init__(self, act):
+        self._act = act
+
+    def on_batch_end(self, batch, logs):
+        if batch == 0:
+            self._act()
+
+
+def test_labels_that_a_callback_makes_wrong_are_an_error(rng):
+    x, y = rng.standard_normal((40, 8)).astype(np.float32), np.arange(40) % 4
+    model = nn.Sequential(nn.Linear(8, 4))
+    model.compile(optimizer="sgd")
+
+    def spoil():
+        y[:] = 10**9
+
+    with pytest.raises(ValueError, match="target has a label out of range: expected 0 to 3"):
+        model.fit(x, y, batch_size=10, verbose=0, callbacks=[_Once(spoil)])
+
+
+def test_groups_that_a_callback_removes_are_an_error(rng):
+    x, y = rng.standard_normal((35, 8)).astype(np.float32), np.arange(35) % 4
+
+    class Unknown(nn.ReLU):
+        def forward(self, x):
+            return super().forward(x)
+
+    model = nn.Sequential(nn.Linear(8, 8), nn.ReLU(), nn.Linear(8, 4))
+    model.compile(optimizer="sgd")
+    calls = []
+    unknown = Unknown()
+    unknown.register_buffer("calls", None)
+
+    def change():
+        model[1] = unknown
+        calls.append(1)
+
+    model.fit(x, y, batch_size=10, verbose=0, callbacks=[_Once(change)])
+    assert calls == [1]
+    assert np.isfinite(model.predict(x)).all()
+
+
+def test_a_head_that_a_callback_replaces_is_the_one_that_computes(rng):
+    x, y = rng.standard_normal((40, 8)).astype(np.float32), np.arange(40) % 4
+    model = nn.Sequential(nn.Linear(8, 8), nn.ReLU(), nn.Linear(8, 4))
+    model.compile(optimizer=lambda p: optim.SGD(p, lr=0.1))
+
+    def replace():
+        model[2] = nn.Linear(8, 4)
+        model[2].weight.data[...] = 0
+
+    model.fit(x, y, batch_size=10, verbose=0, callbacks=[_Once(replace)])
+    assert np.abs(model[0].weight.grad).max() == 0  # no gradient passes a head of zeros

@@ -34,6 +34,7 @@ Graph to_graph(const py::list& nodes, const py::list& parameters) {
 // only read may be strided.
 struct Memory {
   std::vector<py::object> holders;
+  std::vector<std::shared_ptr<void>> owners;
   std::vector<plan::ParameterMemory> parameters;
 
   Memory(const plan::Plan& plan, const py::list& list, bool training) {
@@ -59,6 +60,7 @@ struct Memory {
     Arg<float> arg = written ? inout_arg("fit", "a parameter", object) : tensor_arg("predict", "a parameter", object);
     expect_shape("plan", "a parameter", arg.array.shape(), shape, "the shape that was planned");
     holders.push_back(arg.holder);
+    owners.push_back(arg.array.owner());  // of a copy into order
     return const_cast<float*>(arg.array.data());
   }
 };

@@ -88,12 +88,28 @@ void Plan::prepare(int64_t images, bool training) {
   prepared(images, training);
 }
 
+// What a callback may have changed since the last call, found before the first step.
+static void check(const TrainingArguments& a, const Graph& graph, int64_t classes) {
+  for (const ParameterInfo& parameter : graph.parameters)
+    if (parameter.group >= int(a.groups.size()))
+      fail("fit", "the optimizer has lost a group of parameters", "the groups that were planned",
+           std::to_string(a.groups.size()) + " groups");
+  if (classes == 0) return;
+  for (int64_t i = 0; i < a.order.count(); i++) {
+    const int64_t label = a.labels.data()[a.order.data()[i]];
+    if (label != a.ignore_index && (label < 0 || label >= classes))
+      fail("cross_entropy", "target has a label out of range",
+           "0 to " + std::to_string(classes - 1) + " (or ignore_index = " + std::to_string(a.ignore_index) + ")",
+           std::to_string(label) + " at position " + std::to_string(a.order.data()[i]));
+  }
+}
+
 std::vector<StepResult> Plan::train(const TrainingArguments& a) {
   std::lock_guard<std::mutex> lock(mutex_);
   const int64_t images = a.order.count(), steps = (images + a.batch - 1) / a.batch;
   // What cannot be planned is an error before the first step.
   for (int64_t size : {std::min(a.batch, images), images % a.batch})
-    if (size > 0) prepared(size, true);
+    if (size > 0) check(a, training_, prepared(size, true).program.label_classes);
   std::vector<StepResult> results(static_cast<size_t>(steps));
   std::vector<ParameterMemory> parameters = a.parameters;
   // The steps of one size run in one team: first the whole batches, then the last one.

@@ -85,7 +85,8 @@ class Program {
 
   // ---- running ----
 
-  Shape output;  // of one image: what a forward pass leaves
+  Shape output;               // of one image: what a forward pass leaves
+  int64_t label_classes = 0;  // the labels of the loss are less; 0: it takes none
 
   int64_t images() const { return images_; }
   const Value& operator[](ValueId id) const { return values_[size_t(id)]; }

@@ -46,7 +46,13 @@ if TYPE_CHECKING:
 if os.environ.get("CONVCORE_ALGORITHMS"):
     from convcore import _algorithms
 
-    _algorithms.use(os.environ["CONVCORE_ALGORITHMS"])
+    try:
+        _algorithms.use(os.environ["CONVCORE_ALGORITHMS"])
+    except OSError as error:
+        raise OSError(
+            f"CONVCORE_ALGORITHMS names a file that cannot be read: expected one of `convcore "
+            f"tune`, got {os.environ['CONVCORE_ALGORITHMS']!r} ({error.strerror})"
+        ) from error
 
 __version__: str = _core.build_info()["version"]
 

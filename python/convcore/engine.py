@@ -275,20 +275,12 @@ class Model(_Base):
         divergence: Divergence,
     ) -> dict[str, float]:
         averages = Averages(run)
-        criterion, optimizer = run.criterion, run.optimizer
-        parameters = list(self.parameters())
         start = time.perf_counter()
         order = random.permutation(batches.samples) if shuffle else None
         for index, (x, y) in enumerate(batches.in_order(order)):
-            output = self(x)
-            loss = criterion(output, y)
-            for parameter in parameters:
-                parameter.grad = None
-            self.backward(criterion.backward(), need_dx=False)
-            clip_gradients(run)
-            optimizer.step()
+            output, loss = self._train_step(run, x, y)
             averages.add(output, y, loss)
-            if not math.isfinite(loss) and criterion.count(y):
+            if not math.isfinite(loss) and run.criterion.count(y):
                 divergence.warn(index)
             if progress.enabled or hooks.on_batches:
                 logs = averages.values()
@@ -302,9 +294,19 @@ class Model(_Base):
             "images_per_second": batches.samples / max(seconds, 1e-9),
         }
 
+    def _train_step(self, run: Compiled, x: FloatArray, y: AnyArray) -> tuple[FloatArray, Any]:
+        """Train on one batch, layer by layer; return the output and the loss."""
+        output = self(x)
+        loss = run.criterion(output, y)
+        self.zero_grad()
+        self.backward(run.criterion.backward(), need_dx=False)
+        clip_gradients(run)
+        run.optimizer.step()
+        return output, loss
+
     def _train_epoch_planned(
         self,
-        planned: Planned,
+        planned: Planned | None,
         run: Compiled,
         batches: Batches,
         shuffle: bool,
@@ -313,6 +315,7 @@ class Model(_Base):
         interrupts: Interrupts,
         divergence: Divergence,
     ) -> dict[str, float]:
+        from convcore._images import gather
         from convcore._plan import chunks
 
         averages = Averages(run)
@@ -325,15 +328,22 @@ class Model(_Base):
         index = 0
         for count, took in chunks(steps, bool(hooks.on_batches)):
             if hooks.on_batches and index:  # they may have changed the network
-                planned = self._plan_for("fit", batches.x, size, run, progress) or planned
+                planned = self._plan_for("fit", batches.x, size, run, progress)
             rows = order[index * size : (index + count) * size]
             before = time.perf_counter()
-            results = planned.train(run, batches.x, batches.targets, rows, size, augment, key)
+            if planned is None:
+                y = batches.y[rows]
+                output, loss = self._train_step(run, gather(batches.x, rows, augment, key), y)
+                averages.add(output, y, loss)
+                if not math.isfinite(loss) and run.criterion.count(y):
+                    divergence.warn(index)
+            else:
+                results = planned.train(run, batches.x, batches.targets, rows, size, augment, key)
+                for step, (loss, right, targets) in enumerate(results, index):
+                    averages.add_sums(loss, right, targets)
+                    if not math.isfinite(loss) and targets:
+                        divergence.warn(step)
             took(time.perf_counter() - before)
-            for step, (loss, right, targets) in enumerate(results, index):
-                averages.add_sums(loss, right, targets)
-                if not math.isfinite(loss) and targets:
-                    divergence.warn(step)
             index += count
             if progress.enabled or hooks.on_batches:
                 logs = averages.values()
@@ -497,12 +507,16 @@ class Model(_Base):
         x = to_samples("predict", x)
         shape = self._predicted_shape(x)
         planned = self._plan_for("predict", x, min(batch_size, len(x)))
-        if planned is not None:
-            return planned.forward(x, batch_size)
+        forward: Callable[[Any], FloatArray] = self
+        if planned is not None:  # several batches per call, which prepares the weights once
+            forward = functools.partial(planned.forward, batch_size=batch_size)
+            batch_size *= 8
+            if len(x) <= batch_size:
+                return forward(x)
         result = np.empty((len(x), *shape[1:]), np.float32)
         with in_mode(self, training=False):
             for start in range(0, len(x), batch_size):
-                result[start : start + batch_size] = self(x[start : start + batch_size])
+                result[start : start + batch_size] = forward(x[start : start + batch_size])
         return result
 
     def _predicted_shape(self, x: FloatArray | Images) -> tuple[int, ...]:

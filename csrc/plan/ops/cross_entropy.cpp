@@ -26,6 +26,7 @@ void forward(Builder& b, int i) {
   const ValueId losses = b.program.value("loss of an image", {1}), right = b.program.value("right answers", {1});
   const ValueId gradient = b.program.value("d" + b.program[logits].name, {classes});
   const BufferId labels = b.program.buffer(Per::thread, 2 * b.options.images);  // int64
+  b.program.label_classes = classes;
   b.made(i).y = losses, b.made(i).values = {right, gradient};
   const int phase = b.program.block(
       "softmax, cross-entropy and its gradient", {logits}, {losses, right, gradient},
