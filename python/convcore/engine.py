@@ -424,7 +424,7 @@ class Model(_Base):
         except Unplannable as reason:
             raise ValueError(
                 f"plan: there is no plan for input_shape {shape}, without the batch: expected "
-                f"layers, loss and optimizer that the planner knows, got: {reason}"
+                f"layers, loss and optimizer that the planner knows, got {reason}"
             ) from None
         return planned.plan.describe(batch_size, training)
 
