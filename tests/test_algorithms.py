@@ -192,7 +192,9 @@ def test_file_that_is_no_json(tmp_path):
 def test_file_that_is_not_there_is_an_error_at_import():
     done = run("import convcore", CONVCORE_ALGORITHMS="missing.json")
     assert done.returncode == 1
-    message = "CONVCORE_ALGORITHMS names a file that cannot be read: expected one of `convcore tune`"
+    message = (
+        "CONVCORE_ALGORITHMS names a file that cannot be read: expected one of `convcore tune`"
+    )
     assert f"{message}, got 'missing.json'" in done.stderr.splitlines()[-1]
 
 
