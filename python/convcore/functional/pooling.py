@@ -176,7 +176,7 @@ def max_pool2d(
            [13., 15.]], dtype=float32)
     >>> indices[0, 0]
     array([[ 5,  7],
-           [13, 15]])
+           [13, 15]], dtype=int32)
     """
     windows = _windows("max_pool2d", x, 2, kernel_size, stride, padding, dilation)
     result: FloatArray | tuple[FloatArray, IndexArray]
