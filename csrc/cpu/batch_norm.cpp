@@ -138,9 +138,10 @@ CONVCORE_INLINE float sum_all(const Vec (&v)[kVecs]) { return sum((v[0] + v[1]) 
 
 // ---- forward: sums --------------------------------------------------------------------------------------------------
 
-// Adds sums about the mean of m values to sums about the pivot: x - pivot = (mean - pivot) + (x - mean).
-CONVCORE_INLINE void add_about(double m, Vec mean, Vec first, Vec second, Vec pivot, int64_t lanes, double* sum,
-                               double* sum_sq) {
+// Adds sums about the mean of m values to sums about the pivot: x - pivot = (mean - pivot) + (x - mean). Once per tile,
+// so not inline: its doubles would take the registers of the loops around it.
+__attribute__((noinline)) static void add_about(double m, Vec mean, Vec first, Vec second, Vec pivot, int64_t lanes,
+                                                double* sum, double* sum_sq) {
   const Wide about = widen(mean), from = widen(pivot), one = widen(first), two = widen(second);
   const DoubleVec low = about.low - from.low, high = about.high - from.high;
   add_doubles(sum, one.low + low * m, one.high + high * m, lanes);
