@@ -347,6 +347,10 @@ class Interrupts:
             raise KeyboardInterrupt
 
 
+def with_times(logs: dict[str, float], images: int, seconds: float) -> dict[str, float]:
+    return {**logs, "seconds": seconds, "images_per_second": images / max(seconds, 1e-9)}
+
+
 def without_times(logs: dict[str, float]) -> dict[str, float]:
     return {k: v for k, v in logs.items() if k not in ("seconds", "images_per_second")}
 

@@ -37,6 +37,7 @@ from convcore._training import (
     to_norm,
     to_pair,
     to_samples,
+    with_times,
     without_times,
 )
 from convcore.functional._arguments import FloatArray, is_sequence, wrong_type
@@ -287,12 +288,7 @@ class Model(_Base):
                 progress.advance(len(x), logs)
                 hooks.batch_end(index, logs)
             interrupts.raise_pending()
-        seconds = time.perf_counter() - start
-        return {
-            **averages.values(),
-            "seconds": seconds,
-            "images_per_second": batches.samples / max(seconds, 1e-9),
-        }
+        return with_times(averages.values(), batches.samples, time.perf_counter() - start)
 
     def _train_step(self, run: Compiled, x: FloatArray, y: AnyArray) -> tuple[FloatArray, Any]:
         """Train on one batch, layer by layer; return the output and the loss."""
@@ -350,12 +346,7 @@ class Model(_Base):
                 progress.advance(len(rows), logs)
                 hooks.batch_end(index - 1, logs)
             interrupts.raise_pending()
-        seconds = time.perf_counter() - start
-        return {
-            **averages.values(),
-            "seconds": seconds,
-            "images_per_second": samples / max(seconds, 1e-9),
-        }
+        return with_times(averages.values(), samples, time.perf_counter() - start)
 
     # ---- the plan --------------------------------------------------------------------------------
 
