@@ -127,6 +127,44 @@ NETWORKS = {
             nn.Linear(12, 31, bias=False), nn.BatchNorm1d(31), nn.LeakyReLU(0.1), nn.Linear(31, 4)
         ),
     ),
+    "mlp with the other activations": (
+        (12,),
+        lambda: nn.Sequential(
+            nn.Linear(12, 31),
+            nn.ELU(0.5),
+            nn.Linear(31, 20),
+            nn.GELU(),
+            nn.Linear(20, 21),
+            nn.GELU("tanh"),
+            nn.Linear(21, 9),
+            nn.SiLU(),
+            nn.Linear(9, 4),
+            nn.ScaledTanh(),
+        ),
+    ),
+    "lenet of 1998": (
+        (1, 16, 16),
+        lambda: nn.Sequential(
+            nn.Conv2d(1, 6, 5),
+            nn.Subsampling2d(6),
+            nn.ScaledTanh(),
+            nn.Conv2d(6, 16, 3, connections=nn.connections.LENET5_C3),
+            nn.Subsampling2d(16, bias=False),
+            nn.ScaledTanh(),
+            *ending(64),
+        ),
+    ),
+    "subsampling of many channels": (
+        (3, 9, 9),
+        lambda: nn.Sequential(
+            nn.Conv2d(3, 32, 3, padding=1),
+            nn.ReLU(),
+            nn.Subsampling2d(32, 3, 2),
+            nn.Conv2d(32, 32, 3, padding=1),
+            nn.Subsampling2d(32, 2),
+            *ending(128),
+        ),
+    ),
     "flat images": ((2, 3, 3), lambda: nn.Sequential(nn.Flatten(), nn.ReLU(), nn.Linear(18, 4))),
     "conv and flatten": (
         (3, 5, 5),

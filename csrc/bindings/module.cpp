@@ -22,4 +22,5 @@ PYBIND11_MODULE(_core, m) {
   convcore::bind_plan(m);
   convcore::bind_reorder(m);
   convcore::bind_softmax(m);
+  convcore::bind_subsampling2d(m);
 }

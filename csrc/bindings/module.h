@@ -23,5 +23,6 @@ void bind_pad_channels(pybind11::module_&);
 void bind_plan(pybind11::module_&);
 void bind_reorder(pybind11::module_&);
 void bind_softmax(pybind11::module_&);
+void bind_subsampling2d(pybind11::module_&);
 
 }  // namespace convcore

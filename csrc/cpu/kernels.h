@@ -21,6 +21,7 @@
 #include "ops/peak.h"
 #include "ops/reorder.h"
 #include "ops/softmax.h"
+#include "ops/subsampling2d.h"
 
 namespace convcore::cpu {
 
@@ -44,6 +45,7 @@ struct Kernels {
   PeakKernels peak;
   ReorderKernels reorder;
   SoftmaxKernels softmax;
+  Subsampling2dKernels subsampling2d;
 };
 
 // The best set this CPU has, at most the one CONVCORE_ISA names ("baseline", "avx2", "avx512"). Chosen at first use.

@@ -24,6 +24,7 @@ PadChannelsKernels pad_channels_kernels();
 PeakKernels peak_kernels();
 ReorderKernels reorder_kernels();
 SoftmaxKernels softmax_kernels();
+Subsampling2dKernels subsampling2d_kernels();
 
 Kernels table();
 Kernels table() {
@@ -47,6 +48,7 @@ Kernels table() {
   t.peak = peak_kernels();
   t.reorder = reorder_kernels();
   t.softmax = softmax_kernels();
+  t.subsampling2d = subsampling2d_kernels();
   return t;
 }
 

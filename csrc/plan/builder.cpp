@@ -25,6 +25,7 @@ const std::map<std::string, const OpSteps*>& table() {
       {"max_pool2d", &kMaxPoolSteps},
       {"mse_loss", &kMseLossSteps},
       {"pad_channels", &kPadChannelsSteps},
+      {"subsampling2d", &kSubsampling2dSteps},
   };
   return steps;
 }
@@ -223,7 +224,15 @@ void Builder::update() {
     size_t parameter;
     int64_t count, pieces, first;  // values; pieces, and the number of the first
     std::optional<BufferId> shards;
-    int group;
+    int group, mask;
+    // The gradient of some of the values, complete.
+    void finish(const Frame& f, int64_t begin, int64_t size) const {
+      float* grad = f.parameters[parameter].grad + begin;
+      sum_shards(f, shards, begin, size, grad);
+      if (mask < 0) return;
+      const float* keep = f.parameters[size_t(mask)].data + begin;
+      for (int64_t i = 0; i < size; i++) grad[i] = keep[i] != 0 ? grad[i] : 0;
+    }
   };
   int phase = 0;
   std::vector<Piece> all;
@@ -232,8 +241,9 @@ void Builder::update() {
     if (gradients_[p].phase < 0) continue;
     int64_t count = 1;
     for (int64_t size : graph.parameters[p].shape) count *= size;
+    const ParameterInfo& info = graph.parameters[p];
     all.push_back(
-        {p, count, (count + kUpdatePiece - 1) / kUpdatePiece, pieces, gradients_[p].shards, graph.parameters[p].group});
+        {p, count, (count + kUpdatePiece - 1) / kUpdatePiece, pieces, gradients_[p].shards, info.group, info.mask});
     pieces += all.back().pieces;
     phase = std::max(phase, gradients_[p].phase);
   }
@@ -249,9 +259,8 @@ void Builder::update() {
       };
   if (graph.clip_grad_norm == 0) {
     for_pieces("update parameter ", [](const Frame& f, const Piece& p, int64_t, int64_t begin, int64_t size) {
-      const ParameterMemory& memory = f.parameters[p.parameter];
-      sum_shards(f, p.shards, begin, size, memory.grad + begin);
-      f.update(p.group, memory, begin, size);
+      p.finish(f, begin, size);
+      f.update(p.group, f.parameters[p.parameter], begin, size);
     });
     return;
   }
@@ -259,8 +268,8 @@ void Builder::update() {
   const BufferId squares = program.buffer(Per::program, 2 * pieces), factor = program.buffer(Per::program, 1);
   for_pieces("square of the gradient of parameter ",
              [=](const Frame& f, const Piece& p, int64_t task, int64_t begin, int64_t size) {
-               float* grad = f.parameters[p.parameter].grad + begin;
-               sum_shards(f, p.shards, begin, size, grad);
+               p.finish(f, begin, size);
+               const float* grad = f.parameters[p.parameter].grad + begin;
                double sum = 0;
                for (int64_t i = 0; i < size; i++) sum += double(grad[i]) * double(grad[i]);
                reinterpret_cast<double*>(f.buffer(squares))[p.first + task] = sum;

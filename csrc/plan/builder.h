@@ -108,6 +108,6 @@ bool has_steps(const std::string& op);
 
 extern const OpSteps kActivationSteps, kAdaptiveAvgPoolSteps, kAddSteps, kAvgPoolSteps, kBatchNormSteps, kConv2dSteps,
     kConvPoolSteps, kCrossEntropySteps, kDropoutSteps, kFlattenSteps, kInputSteps, kLinearSteps, kMaxPoolSteps,
-    kMseLossSteps, kPadChannelsSteps;
+    kMseLossSteps, kPadChannelsSteps, kSubsampling2dSteps;
 
 }  // namespace convcore::plan

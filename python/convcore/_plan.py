@@ -27,7 +27,17 @@ if TYPE_CHECKING:
 Attributes = dict[str, list[float]]
 
 #: The numbers that csrc/ops/activation.h gives to the functions.
-_ACTIVATIONS: dict[type, int] = {nn.ReLU: 0, nn.LeakyReLU: 1, nn.Tanh: 2, nn.Sigmoid: 3}
+_ACTIVATIONS: dict[type, int] = {
+    nn.ReLU: 0,
+    nn.LeakyReLU: 1,
+    nn.Tanh: 2,
+    nn.Sigmoid: 3,
+    nn.ScaledTanh: 4,
+    nn.ELU: 5,
+    nn.GELU: 6,
+    nn.SiLU: 8,
+}
+_GELU_TANH = 7
 
 
 class _Planning:
@@ -57,6 +67,19 @@ class _Array:
 
 
 @dataclass
+class _Mask:
+    """The mask of a parameter, as an array of its own."""
+
+    parameter: Parameter
+
+    @property
+    def array(self) -> FloatArray:
+        mask = self.parameter.mask
+        assert mask is not None
+        return mask
+
+
+@dataclass
 class _Graph:
     """The nodes, as csrc/plan/graph.h has them, and the arrays that they name by number."""
 
@@ -64,6 +87,7 @@ class _Graph:
     arrays: list[_Array] = field(default_factory=list)
     numbers: dict[tuple[int, str], int] = field(default_factory=dict)
     memory: set[int] = field(default_factory=set)  # ids of the arrays
+    masks: dict[int, int] = field(default_factory=dict)  # of a parameter: the number of its mask
     norms: list[nn.BatchNorm2d] = field(default_factory=list)
     dropouts: int = 0  # in the order in which the layers draw their keys
 
@@ -104,9 +128,11 @@ class _Graph:
         if id(array.get()) in self.memory:
             raise Unplannable("two parameters in the same memory")
         self.memory.add(id(array.get()))
-        self.numbers[key] = len(self.arrays)
+        number = self.numbers[key] = len(self.arrays)
         self.arrays.append(array)
-        return self.numbers[key]
+        if isinstance(owner, Parameter) and owner.mask is not None:
+            self.masks[number] = self._number(_Mask(owner), "array")
+        return number
 
 
 def _numbers(value: Any) -> list[float]:
@@ -155,8 +181,12 @@ def _batch_norm(graph: _Graph, layer: nn.BatchNorm2d, name: str, x: int) -> int:
 
 
 def _activation(graph: _Graph, layer: Module, name: str, x: int) -> int:
-    slope = getattr(layer, "negative_slope", 0.0)
-    return graph.add("activation", name, [x], kind=_ACTIVATIONS[type(layer)], negative_slope=slope)
+    kind = _ACTIVATIONS[type(layer)]
+    if isinstance(layer, nn.GELU) and layer.approximate == "tanh":
+        kind = _GELU_TANH
+    alpha = getattr(layer, "negative_slope", getattr(layer, "alpha", 0.0))
+    beta = getattr(layer, "beta", 0.0)
+    return graph.add("activation", name, [x], kind=kind, alpha=alpha, beta=beta)
 
 
 def _pair(layer: Module, name: str) -> tuple[int, ...]:
@@ -202,6 +232,11 @@ def _dropout(graph: _Graph, layer: nn.Dropout, name: str, x: int) -> int:
     return graph.add("dropout", name, [x], p=layer.p, number=graph.dropouts - 1)
 
 
+def _subsampling(graph: _Graph, layer: nn.Subsampling2d, name: str, x: int) -> int:
+    window: dict[str, Any] = {key: _pair(layer, key) for key in ("kernel_size", "stride")}
+    return graph.add("subsampling2d", name, [x], [(layer, "weight"), (layer, "bias")], **window)
+
+
 def _flatten(graph: _Graph, layer: nn.Flatten, name: str, x: int) -> int:
     if (layer.start_dim, layer.end_dim) != (1, -1):
         raise Unplannable(f"{name}: {layer!r}")
@@ -245,6 +280,7 @@ _LAYERS: dict[type, Callable[[_Graph, Any, str, int], int]] = {
     nn.PadChannels: _pad_channels,
     nn.Residual: _residual,
     nn.Sequential: _sequential,
+    nn.Subsampling2d: _subsampling,
     **dict.fromkeys(_ACTIVATIONS, _activation),
 }
 
@@ -386,9 +422,9 @@ class Planned:
                 untrainable = str(reason)
         trained = {id(p) for p in graph.trained()}
         infos = []
-        for array in graph.arrays:
-            owner = id(array.owner)
-            infos.append((list(array.get().shape), owner in trained, groups.get(owner, -1)))
+        for number, array in enumerate(graph.arrays):
+            owner, mask = id(array.owner), graph.masks.get(number, -1)
+            infos.append((list(array.get().shape), owner in trained, groups.get(owner, -1), mask))
         without = planning.without_rules
         clip = 0.0 if run is None else run.clip_grad_norm or 0.0
         ids = [id(array.owner) for array in graph.arrays]
@@ -407,6 +443,8 @@ class Planned:
         memory: list[tuple[Any, ...]] = []
         for array in self._graph.arrays:
             p = array.owner
+            if isinstance(p, Parameter):
+                p.keep_mask()
             if optimizer is None or id(p) not in self._trained:
                 if optimizer is not None and isinstance(p, Parameter):
                     p.grad = None

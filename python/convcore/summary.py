@@ -171,7 +171,7 @@ class _Tracer:
             name=self.names.get(id(module), ""),
             layer=type(module).__name__,
             output_shape=y.shape[1:],
-            parameters=sum(p.data.size for p in module.parameters()),
+            parameters=sum(p.numel() for p in module.parameters()),
             multiply_adds=module.multiply_adds(x.shape[1:], y.shape[1:]),
             receptive_field=field.extent,
         )
@@ -244,8 +244,8 @@ def summarize(
         input_shape=shape,
         output_shape=output_shape[1:],
         rows=tuple(rows),
-        parameters=sum(p.data.size for p in parameters),
-        trainable_parameters=sum(p.data.size for p in parameters if p.requires_grad),
+        parameters=sum(p.numel() for p in parameters),
+        trainable_parameters=sum(p.numel() for p in parameters if p.requires_grad),
         multiply_adds=sum(row.multiply_adds for row in rows),
     )
     if print_fn is not None:

@@ -41,7 +41,7 @@ struct Network {
     return add("batch_norm", {x}, {parameter({c}), parameter({c}), parameter({c}, false), parameter({c}, false)},
                {{"momentum", {0.1}}, {"eps", {1e-5}}, {"relu", {0}}});
   }
-  int relu(int x) { return add("activation", {x}, {}, {{"kind", {0}}, {"negative_slope", {0}}}); }
+  int relu(int x) { return add("activation", {x}, {}, {{"kind", {0}}, {"alpha", {0}}, {"beta", {0}}}); }
   int max_pool(int x) {
     return add(
         "max_pool2d", {x}, {},

@@ -48,11 +48,22 @@ LAYERS = {
         (3, 4, 9, 8),
         (3, 6, 9, 8),
     ),
+    "conv2d_connections": (
+        lambda: nn.Conv2d(6, 16, 3, connections=nn.connections.LENET5_C3),
+        (3, 6, 5, 6),
+        (3, 16, 3, 4),
+    ),
     "max_pool1d": (lambda: nn.MaxPool1d(2), (3, 4, 9), (3, 4, 4)),
     "max_pool2d": (lambda: nn.MaxPool2d(3, 2, 1, ceil_mode=True), (3, 4, 9, 8), (3, 4, 5, 5)),
     "avg_pool1d": (lambda: nn.AvgPool1d(2), (3, 4, 9), (3, 4, 4)),
     "avg_pool2d": (lambda: nn.AvgPool2d((3, 2), divisor_override=4), (3, 4, 9, 8), (3, 4, 3, 4)),
     "adaptive_avg_pool2d": (lambda: nn.AdaptiveAvgPool2d((2, None)), (3, 4, 9, 8), (3, 4, 2, 8)),
+    "subsampling2d": (lambda: nn.Subsampling2d(4), (3, 4, 9, 8), (3, 4, 4, 4)),
+    "subsampling2d_overlapping": (
+        lambda: nn.Subsampling2d(4, (3, 2), 1, bias=False),
+        (3, 4, 9, 8),
+        (3, 4, 7, 7),
+    ),
     "batch_norm1d": (lambda: nn.BatchNorm1d(4), (3, 4), (3, 4)),
     "batch_norm1d_sequence": (lambda: nn.BatchNorm1d(4), (3, 4, 5), (3, 4, 5)),
     "batch_norm2d": (lambda: nn.BatchNorm2d(4), (3, 4, 5, 6), (3, 4, 5, 6)),
@@ -65,6 +76,10 @@ LAYERS = {
     "leaky_relu": (lambda: nn.LeakyReLU(0.2), (3, 4, 5), (3, 4, 5)),
     "tanh": (lambda: nn.Tanh(), (3, 4), (3, 4)),
     "sigmoid": (lambda: nn.Sigmoid(), (3, 4), (3, 4)),
+    "scaled_tanh": (lambda: nn.ScaledTanh(2.0), (3, 4), (3, 4)),
+    "elu": (lambda: nn.ELU(0.5), (3, 4), (3, 4)),
+    "gelu": (lambda: nn.GELU("tanh"), (3, 4), (3, 4)),
+    "silu": (lambda: nn.SiLU(), (3, 4), (3, 4)),
     "softmax": (lambda: nn.Softmax(1), (3, 4), (3, 4)),
     "log_softmax": (lambda: nn.LogSoftmax(1), (3, 4), (3, 4)),
     "dropout": (lambda: nn.Dropout(0.5), (3, 40), (3, 40)),
@@ -228,6 +243,10 @@ PLAIN = {
     "leaky_relu": (lambda: nn.LeakyReLU(-0.3), (-0.3,), (3, 9)),
     "tanh": (lambda: nn.Tanh(), (), (3, 9)),
     "sigmoid": (lambda: nn.Sigmoid(), (), (3, 9)),
+    "scaled_tanh": (lambda: nn.ScaledTanh(2.0, 0.5), (2.0, 0.5), (3, 9)),
+    "elu": (lambda: nn.ELU(0.5), (0.5,), (3, 9)),
+    "gelu": (lambda: nn.GELU("tanh"), ("tanh",), (3, 9)),
+    "silu": (lambda: nn.SiLU(), (), (3, 9)),
     "softmax": (lambda: nn.Softmax(1), (1,), (3, 4, 5)),
     "log_softmax": (lambda: nn.LogSoftmax(1), (1,), (3, 4, 5)),
     "flatten": (lambda: nn.Flatten(1, 2), (1, 2), (3, 4, 5, 6)),
@@ -301,6 +320,19 @@ def test_inplace_is_accepted_and_writes_nothing(rng):
     for layer in (nn.ReLU(inplace=True), nn.LeakyReLU(inplace=True), nn.Dropout(inplace=True)):
         layer(x)
         np.testing.assert_array_equal(x, kept)
+
+
+def test_subsampling2d_layer_is_the_function(rng):
+    layer = nn.Subsampling2d(4, (3, 2), 1)
+    x, dy = floats(rng, 3, 4, 9, 8), floats(rng, 3, 4, 7, 7)
+    np.testing.assert_allclose(layer(x), F.avg_pool2d(x, (3, 2), 1), rtol=1e-5, atol=1e-6)
+    layer.weight.data[...], layer.bias.data[...] = floats(rng, 4), floats(rng, 4)
+    arguments = (x, layer.weight.data, layer.bias.data, (3, 2), 1)
+    np.testing.assert_array_equal(layer(x), F.subsampling2d(*arguments))
+    dx, dweight, dbias = F.subsampling2d_backward(dy, *arguments)
+    np.testing.assert_array_equal(layer.backward(dy), dx)
+    np.testing.assert_array_equal(layer.weight.grad, dweight)
+    np.testing.assert_array_equal(layer.bias.grad, dbias)
 
 
 def test_relu_layer_passes_nan_through():
@@ -455,6 +487,24 @@ def test_layer_initialisation_repeats_with_the_seed():
             id="leaky_relu",
         ),
         pytest.param(
+            lambda: nn.ScaledTanh(0),
+            ValueError,
+            "ScaledTanh: alpha is zero: expected a number other than 0, got 0",
+            id="scaled_tanh",
+        ),
+        pytest.param(
+            lambda: nn.GELU("erf"),
+            ValueError,
+            "GELU: approximate is not known: expected 'none', 'tanh', got 'erf'",
+            id="gelu",
+        ),
+        pytest.param(
+            lambda: nn.Subsampling2d(4, 0),
+            ValueError,
+            "Subsampling2d: kernel_size is out of range: expected at least 1, got 0",
+            id="subsampling",
+        ),
+        pytest.param(
             lambda: nn.BatchNorm2d(4)(np.zeros((2, 4), np.float32)),
             ValueError,
             "BatchNorm2d: x has the wrong number of dimensions: expected 4 (N, C, H, W), "
@@ -575,6 +625,12 @@ def test_a_failed_forward_keeps_nothing(rng):
         "LeakyReLU(0.2, True)",
         "Tanh()",
         "Sigmoid()",
+        "ELU()",
+        "ELU(0.5, True)",
+        "GELU()",
+        "GELU('tanh')",
+        "SiLU()",
+        "SiLU(inplace=True)",
         "Softmax(1)",
         "LogSoftmax(-1)",
         "Dropout(0.2)",

@@ -1,7 +1,8 @@
-"""relu, leaky_relu, tanh, sigmoid: forward and backward."""
+"""Activations: forward and backward."""
 
 from __future__ import annotations
 
+import functools
 import re
 
 import numpy as np
@@ -19,20 +20,36 @@ from helpers import (
     numeric_gradient,
 )
 
-NAMES = ["relu", "leaky_relu", "tanh", "sigmoid"]
-FROM_OUTPUT = ["relu", "tanh", "sigmoid"]  # those whose backward takes saved=
+SMOOTH = ["gelu", "gelu_tanh", "silu"]  # x times a probability
+NAMES = ["relu", "leaky_relu", "tanh", "sigmoid", "scaled_tanh", "elu", *SMOOTH]
+FROM_OUTPUT = ["relu", "tanh", "sigmoid", "scaled_tanh"]  # those whose backward takes saved=
 
 SMALLEST_NORMAL = 2.0**-126
 every_op = pytest.mark.parametrize("name", NAMES)
 shapes = st.lists(st.integers(0, 20), min_size=0, max_size=3)
 
 
+def function(module, name, suffix=""):
+    if name == "gelu_tanh":
+        return functools.partial(getattr(module, f"gelu{suffix}"), approximate="tanh")
+    return getattr(module, f"{name}{suffix}")
+
+
 def forward(name):
-    return getattr(F, name)
+    return function(F, name)
 
 
 def backward(name):
-    return getattr(F, f"{name}_backward")
+    return function(F, name, "_backward")
+
+
+def reference_of(name, suffix=""):
+    return function(reference, name, suffix)
+
+
+def growth(name, x):
+    """Return how the rounding of the argument grows: that of exp(-u), |u| times."""
+    return 1 + x**2 if name in ("gelu", "gelu_tanh") else 1.0
 
 
 def case(shape, seed=0):
@@ -45,8 +62,9 @@ def case(shape, seed=0):
 @given(shape=shapes)
 def test_activation_forward_matches_reference(name, shape):
     x, _ = case(shape)
-    want = getattr(reference, name)(x.astype(np.float64))
-    assert_close(forward(name)(x), want, want, 1, name)
+    x64 = x.astype(np.float64)
+    want = reference_of(name)(x64)
+    assert_close(forward(name)(x), want, want * growth(name, x64), 1, name)
 
 
 @every_op
@@ -54,10 +72,15 @@ def test_activation_forward_matches_reference(name, shape):
 @given(shape=shapes)
 def test_activation_backward_matches_reference(name, shape):
     x, dy = case(shape)
-    want = getattr(reference, f"{name}_backward")(dy.astype(np.float64), x.astype(np.float64))
+    x64, dy64 = x.astype(np.float64), dy.astype(np.float64)
+    want = reference_of(name, "_backward")(dy64, x64)
     # 1 - y rounds with an absolute error of eps: relative to dy * y, not to the product with 1 - y.
-    factor = {"tanh": 1.0, "sigmoid": reference.sigmoid(x.astype(np.float64))}.get(name)
+    factor = {"tanh": 1.0, "scaled_tanh": 1.2, "sigmoid": reference.sigmoid(x64)}.get(name)
     magnitude = want if factor is None else dy * factor
+    if name in SMOOTH:  # the two terms of (x * P(x))' = P + x P' cancel near the minimum
+        probability = reference_of(name)(x64) / np.where(x64 == 0, 1, x64)
+        terms = 2 * abs(probability) + abs(want / dy64)
+        magnitude = dy * terms * growth(name, x64)
     assert_close(backward(name)(dy, x), want, magnitude, 1, name)
 
 
@@ -82,7 +105,7 @@ def test_activation_forward_is_accurate_in_every_binade(name, ulps):
             for sign in (1, -1)
         ]
     )
-    want = getattr(reference, name)(x.astype(np.float64))
+    want = reference_of(name)(x.astype(np.float64))
     y = forward(name)(x)
     assert (
         y[np.abs(want) < SMALLEST_NORMAL * (1 - ulps * EPS32)] == 0
@@ -105,18 +128,58 @@ def test_activation_handles_the_ends_of_the_range(name):
     inf = np.inf
     x = np.array([-inf, -3e38, -200, -95, -1e-45, -0.0, 0.0, 1e-45, 95, 200, 3e38, inf], np.float32)
     y = forward(name)(x)
-    want = getattr(reference, name)(x.astype(np.float64))
+    want = reference_of(name)(x.astype(np.float64))
     want[np.abs(want) < SMALLEST_NORMAL] = 0  # denormals are flushed
     np.testing.assert_allclose(y, want, rtol=4 * EPS32, atol=0)
     if name == "tanh":
         assert np.signbit(y).tolist() == np.signbit(x).tolist()
 
 
+@pytest.mark.parametrize("name", SMOOTH)
+def test_smooth_activation_has_its_limits_at_the_ends(name):
+    x = np.array([-np.inf, -3e38, -1e4, 1e4, 3e38, np.inf], np.float32)
+    assert (forward(name)(x) == np.maximum(x, 0)).all()
+    assert backward(name)(np.ones(6, np.float32), x).tolist() == [0, 0, 0, 1, 1, 1]
+
+
+def test_elu_does_not_lose_small_numbers():
+    x = -np.logspace(-30, 3, 200).astype(np.float32)
+    want = np.expm1(x.astype(np.float64))
+    np.testing.assert_allclose(F.elu(x), want, rtol=4 * EPS32)
+    np.testing.assert_allclose(F.elu(np.array([-np.inf], np.float32), 2.0), -2)
+
+
+def test_gelu_is_right_in_the_tail():
+    x = np.linspace(-12, 0, 500, dtype=np.float32)
+    want = reference.gelu(x.astype(np.float64))
+    np.testing.assert_allclose(F.gelu(x), want, rtol=100 * EPS32)
+
+
+def test_scaled_tanh_of_lenet_maps_one_to_one():
+    np.testing.assert_allclose(F.scaled_tanh(np.array([-1, 1], np.float32)), [-1, 1], atol=1e-4)
+
+
+def test_activation_rejects_arguments_without_meaning():
+    x = np.zeros(3, np.float32)
+    message = "alpha is zero: expected a number other than 0, got 0"
+    with pytest.raises(ValueError, match=f"scaled_tanh: {message}"):
+        F.scaled_tanh(x, 0)
+    with pytest.raises(ValueError, match=f"scaled_tanh_backward: {message}"):
+        F.scaled_tanh_backward(x, x, 0)
+    message = "approximate is not known: expected 'none' or 'tanh', got 'erf'"
+    with pytest.raises(ValueError, match=f"gelu: {message}"):
+        F.gelu(x, "erf")
+    with pytest.raises(ValueError, match=f"gelu_backward: {message}"):
+        F.gelu_backward(x, x, "erf")
+    with pytest.raises(TypeError, match="elu: alpha has the wrong type: expected a number"):
+        F.elu(x, "1")
+
+
 @every_op
 def test_reference_activation_matches_finite_differences(name, rng):
     x, dy = (a.astype(np.float64) for a in case((3, 5)))
-    got = getattr(reference, f"{name}_backward")(dy, x)
-    np.testing.assert_allclose(got, numeric_gradient(getattr(reference, name), x, dy), atol=1e-8)
+    got = reference_of(name, "_backward")(dy, x)
+    np.testing.assert_allclose(got, numeric_gradient(reference_of(name), x, dy), atol=1e-8)
 
 
 @every_op
@@ -232,9 +295,14 @@ def test_activation_backward_rejects_neither_x_nor_saved(name):
 def test_activation_matches_torch(name, torch):
     x, dy = case((9, 11))
     x[0, :7] = [0.0, -0.0, np.nan, np.inf, -np.inf, 1e-37, 50]
+    if name in SMOOTH:  # torch has NaN at the ends
+        x[0, 3:5] = 3
     tx = torch.tensor(x, requires_grad=True)
-    function = getattr(torch.nn.functional if name == "leaky_relu" else torch, name)
-    ty = function(tx)
+    if name == "scaled_tanh":
+        ty = 1.7159 * torch.tanh(2 / 3 * tx)
+    else:
+        ty = function(torch.nn.functional, name)(tx)
     ty.backward(torch.tensor(dy))
-    np.testing.assert_allclose(forward(name)(x), ty.detach().numpy(), rtol=1e-6, atol=1e-40)
+    atol = 1e-6 if name in SMOOTH else 1e-40  # torch adds 1 to the error function
+    np.testing.assert_allclose(forward(name)(x), ty.detach().numpy(), rtol=1e-6, atol=atol)
     np.testing.assert_allclose(backward(name)(dy, x), tx.grad.numpy(), rtol=1e-5, atol=1e-6)

@@ -25,11 +25,14 @@ def batch_norm_backward(dy, x):
     return F.batch_norm_backward(dy, x, training=True)[0]
 
 
+COEFFICIENTS = np.linspace(-1, 1, SHAPE[1], dtype=np.float32)
+
 OPS = {  # forward(x), backward(dy, x), whether the two orders give the same bits
     "relu": (F.relu, F.relu_backward, True),
     "leaky_relu": (F.leaky_relu, F.leaky_relu_backward, True),
     "tanh": (F.tanh, F.tanh_backward, True),
     "sigmoid": (F.sigmoid, F.sigmoid_backward, True),
+    "silu": (F.silu, F.silu_backward, True),
     "add": (lambda x: F.add(x, x), lambda dy, x: F.add_backward(dy, x, x)[1], True),
     "pad_channels": (
         lambda x: F.pad_channels(x, (2, 3), (2, 3)),
@@ -62,6 +65,11 @@ OPS = {  # forward(x), backward(dy, x), whether the two orders give the same bit
     "adaptive_avg_pool2d": (
         lambda x: F.adaptive_avg_pool2d(x, 3),
         lambda dy, x: F.adaptive_avg_pool2d_backward(dy, x, 3),
+        False,
+    ),
+    "subsampling2d": (
+        lambda x: F.subsampling2d(x, COEFFICIENTS),
+        lambda dy, x: F.subsampling2d_backward(dy, x, COEFFICIENTS)[0],
         False,
     ),
     "adaptive_avg_pool2d_to_one": (

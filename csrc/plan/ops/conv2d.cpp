@@ -115,7 +115,7 @@ void forward(Builder& b, int i) {
     float* out = f.at(y, block);
     conv_forward(algorithm, of_block(s, block), f.at(x, block), x_layout, weights.weight(f), weights.bias(f), out);
     if (adds) cpu::kernels().add.forward(block.count() * floats, out, f.at(residual, block), out);
-    if (relu) cpu::kernels().activation.forward[int(Activation::relu)](block.count() * floats, 0, out, out);
+    if (relu) cpu::kernels().activation.forward[int(Activation::relu)](block.count() * floats, {}, out, out);
   });
 }
 
@@ -192,7 +192,7 @@ void backward_relu(Builder& b, int i) {
   const ValueId dz = b.gradient_in_place(i, "dz of " + b.node(i).name);
   const int64_t floats = b.program[dz].floats;
   b.program.block("relu backward", {dy, y}, {dz}, [=](const Frame& f, const Block& block) {
-    cpu::kernels().activation.backward[int(Activation::relu)](block.count() * floats, 0, f.at(dy, block),
+    cpu::kernels().activation.backward[int(Activation::relu)](block.count() * floats, {}, f.at(dy, block),
                                                               f.at(y, block), f.at(dz, block));
   });
   b.made(i).dy = dz, b.made(i).owns_dy = true;

@@ -208,7 +208,7 @@ def run(args: Args) -> Result:
         "epochs": len(history.epoch),
         "train_images": len(train),
         "test_images": len(test),
-        "parameters": sum(p.data.size for p in model.parameters()),
+        "parameters": sum(p.numel() for p in model.parameters()),
         "test_accuracy": score.accuracy,
         "test_loss": score.loss,
         "seconds": seconds,

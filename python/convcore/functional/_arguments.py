@@ -84,17 +84,20 @@ def to_tuple(op: str, name: str, value: IntOrPair, length: int) -> tuple[int, ..
     return tuple(to_int(op, name, v) for v in value)
 
 
-def expect_bias(op: str, b: object, w: object) -> None:
+def expect_bias(op: str, b: object, w: object, names: tuple[str, str] = ("b", "w")) -> None:
     """Raise when `b` cannot be the bias beside `w`: a backward pass does not read it otherwise."""
+    bias, weight = names
     if b is None or not isinstance(w, np.ndarray):  # the op reports the latter
         return
     if not hasattr(b, "shape"):
         raise TypeError(
-            f"{op}: b is not an array: expected a numpy.ndarray of float32, got {type(b).__name__}"
+            f"{op}: {bias} is not an array: expected a numpy.ndarray of float32, "
+            f"got {type(b).__name__}"
         )
     if tuple(b.shape) != w.shape[:1]:
         raise ValueError(
-            f"{op}: b has the wrong shape: expected {w.shape[:1]} (one value per output of w), "
+            f"{op}: {bias} has the wrong shape: expected {w.shape[:1]} (one value per output of "
+            f"{weight}), "
             f"got {tuple(b.shape)}"
         )
 

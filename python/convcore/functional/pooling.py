@@ -13,6 +13,7 @@ from convcore.functional._arguments import (
     FloatArray,
     IntOrPair,
     Padding,
+    expect_bias,
     is_sequence,
     spatial_size,
     to_int,
@@ -692,3 +693,116 @@ def adaptive_avg_pool2d_backward(
     size = _output_size(op, output_size)
     dx: FloatArray = _core.adaptive_avg_pool2d_backward(dy, _shape(op, x), size)
     return dx
+
+
+# ---- trainable subsampling ----
+
+
+def subsampling2d(
+    x: FloatArray,
+    weight: FloatArray,
+    bias: FloatArray | None = None,
+    kernel_size: IntOrPair = 2,
+    stride: IntOrPair | None = None,
+) -> FloatArray:
+    """Return the sum of each window, times a coefficient and plus a bias of the channel.
+
+    Parameters
+    ----------
+    x : ndarray, shape (N, C, H_in, W_in), float32
+        Images.
+    weight : ndarray, shape (C,), float32
+        Coefficient of each channel.
+    bias : ndarray, shape (C,), float32, optional
+        What is added to each channel.
+    kernel_size : int or pair of int, default 2
+        Size of the window, in pixels: one for both axes, or (height, width).
+    stride : int or pair of int, optional
+        Step between windows, in pixels; `kernel_size` by default.
+
+    Returns
+    -------
+    ndarray, shape (N, C, H_out, W_out), float32
+        ``H_out = floor((H_in - kernel_size) / stride) + 1``, likewise W_out.
+
+    Raises
+    ------
+    TypeError
+        When an array is not float32, or another argument is not made of ints.
+    ValueError
+        When the shapes do not fit, a size is out of range, or the window is larger than the image.
+
+    See Also
+    --------
+    subsampling2d_backward : The gradients.
+    avg_pool2d : The same with the fixed coefficient 1 / (size of the window).
+    convcore.nn.Subsampling2d : The same as a layer.
+
+    References
+    ----------
+    LeCun, Bottou, Bengio and Haffner, "Gradient-based learning applied to document recognition",
+    Proceedings of the IEEE, 1998, section II.B: the layers S2 and S4.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import convcore.functional as F
+    >>> x = np.arange(4, dtype=np.float32).reshape(1, 1, 2, 2)
+    >>> F.subsampling2d(x, np.array([0.5], np.float32), np.array([10], np.float32))
+    array([[[[13.]]]], dtype=float32)
+    """
+    windows = _windows("subsampling2d", x, 2, kernel_size, stride, 0)
+    return _core.subsampling2d_forward(x, weight, bias, windows)
+
+
+def subsampling2d_backward(
+    dy: FloatArray,
+    x: FloatArray,
+    weight: FloatArray,
+    bias: FloatArray | None = None,
+    kernel_size: IntOrPair = 2,
+    stride: IntOrPair | None = None,
+    *,
+    need_dx: bool = True,
+    need_dweight: bool = True,
+    need_dbias: bool = True,
+) -> tuple[FloatArray | None, FloatArray | None, FloatArray | None]:
+    """Return the gradients of `subsampling2d`.
+
+    Parameters
+    ----------
+    dy : ndarray, shape (N, C, H_out, W_out), float32
+        Gradient of the loss with respect to the output.
+    x, weight, bias, kernel_size, stride
+        The arguments of the forward call.
+    need_dx, need_dweight, need_dbias : bool, default True
+        False leaves that gradient out (None in its place).
+
+    Returns
+    -------
+    dx : ndarray, shape (N, C, H_in, W_in), or None
+    dweight : ndarray, shape (C,), or None
+    dbias : ndarray, shape (C,), or None
+        None when `bias` is None.
+
+    Raises
+    ------
+    ValueError
+        When `dy` does not have the shape of the output, or as for `subsampling2d`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import convcore.functional as F
+    >>> x, weight = np.ones((1, 1, 2, 2), np.float32), np.array([0.5], np.float32)
+    >>> dx, dweight, dbias = F.subsampling2d_backward(np.ones((1, 1, 1, 1), np.float32), x, weight)
+    >>> dx
+    array([[[[0.5, 0.5],
+             [0.5, 0.5]]]], dtype=float32)
+    >>> dweight, dbias
+    (array([4.], dtype=float32), None)
+    """
+    windows = _windows("subsampling2d", x, 2, kernel_size, stride, 0)
+    expect_bias("subsampling2d_backward", bias, weight, ("bias", "weight"))
+    with_bias = need_dbias and bias is not None
+    return _core.subsampling2d_backward(dy, x, weight, windows, need_dx, need_dweight, with_bias)

@@ -35,7 +35,7 @@ def lenet5(num_classes: int = 10, in_channels: int = 1, image_size: int = 28) ->
     --------
     >>> from convcore import models
     >>> model = models.lenet5()
-    >>> sum(p.data.size for p in model.parameters())
+    >>> sum(p.numel() for p in model.parameters())
     61706
     """
     num_classes = check.integer("lenet5", "num_classes", num_classes)

@@ -64,7 +64,7 @@ def resnet20(num_classes: int = 10, in_channels: int = 3, shortcut: str = "A") -
     --------
     >>> from convcore import models
     >>> model = models.resnet20()
-    >>> sum(p.data.size for p in model.parameters())
+    >>> sum(p.numel() for p in model.parameters())
     269722
     >>> [key for key in model.state_dict() if key.startswith("layer3.2") and "weight" in key][:2]
     ['layer3.2.body.conv1.weight', 'layer3.2.body.bn1.weight']

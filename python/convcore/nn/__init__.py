@@ -1,7 +1,19 @@
 """Layers with parameters: torch's names, arguments, initialisation and state_dict keys."""
 
+from convcore.nn import connections as connections
 from convcore.nn import utils as utils
-from convcore.nn.activation import LeakyReLU, LogSoftmax, ReLU, Sigmoid, Softmax, Tanh
+from convcore.nn.activation import (
+    ELU,
+    GELU,
+    LeakyReLU,
+    LogSoftmax,
+    ReLU,
+    ScaledTanh,
+    Sigmoid,
+    SiLU,
+    Softmax,
+    Tanh,
+)
 from convcore.nn.containers import Residual, Sequential
 from convcore.nn.conv import Conv1d, Conv2d
 from convcore.nn.dropout import Dropout
@@ -12,9 +24,18 @@ from convcore.nn.module import Module
 from convcore.nn.normalization import BatchNorm1d, BatchNorm2d
 from convcore.nn.padding import PadChannels
 from convcore.nn.parameter import Parameter
-from convcore.nn.pooling import AdaptiveAvgPool2d, AvgPool1d, AvgPool2d, MaxPool1d, MaxPool2d
+from convcore.nn.pooling import (
+    AdaptiveAvgPool2d,
+    AvgPool1d,
+    AvgPool2d,
+    MaxPool1d,
+    MaxPool2d,
+    Subsampling2d,
+)
 
 __all__ = [
+    "ELU",
+    "GELU",
     "AdaptiveAvgPool2d",
     "AvgPool1d",
     "AvgPool2d",
@@ -39,8 +60,11 @@ __all__ = [
     "Parameter",
     "ReLU",
     "Residual",
+    "ScaledTanh",
     "Sequential",
+    "SiLU",
     "Sigmoid",
     "Softmax",
+    "Subsampling2d",
     "Tanh",
 ]

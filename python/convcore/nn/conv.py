@@ -5,11 +5,15 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import numpy as np
+
 import convcore.functional as F
 from convcore.functional._arguments import FloatArray, IntOrPair, Padding
 from convcore.nn import _checks as check
+from convcore.nn.connections import Connections, connection_table
 from convcore.nn.linear import accumulate, weight_and_bias
-from convcore.nn.module import Module
+from convcore.nn.module import AnyArray, Module
+from convcore.nn.parameter import Parameter
 
 
 class _Conv(Module):
@@ -30,6 +34,8 @@ class _Conv(Module):
         groups: int = 1,
         bias: bool = True,
         padding_mode: str = "zeros",
+        *,
+        connections: Connections | None = None,
     ) -> None:
         name = type(self).__name__
         self.in_channels = check.integer(name, "in_channels", in_channels)
@@ -48,9 +54,25 @@ class _Conv(Module):
                 )
         shape = (self.out_channels, self.in_channels // self.groups, *self.kernel_size)
         self.weight, self.bias = weight_and_bias(shape, bias)
+        self.connections = None
+        if connections is not None:
+            self.connections = connection_table(name, connections, shape[:2])
+            self._connect(np.array(self.connections))
+
+    def _connect(self, table: AnyArray) -> None:
+        """Leave of the weight what is in the table, drawn for the inputs that are left."""
+        mask = np.zeros(self.weight.shape, np.float32)
+        mask[table] = 1
+        # The range of the draw is 1 / sqrt(fan_in), so fewer inputs have a larger one.
+        wider = np.sqrt(table.shape[1] / table.sum(axis=1)).astype(np.float32)
+        draw = self.weight.data * wider.reshape(-1, *(1,) * (1 + self._axes))
+        self.weight = Parameter(draw, mask=mask)
+        if self.bias is not None:
+            self.bias.data *= wider
 
     def forward(self, x: FloatArray) -> FloatArray:
         """Return the cross-correlation of `x` with the weight, plus the bias."""
+        self.weight.keep_mask()
         y: FloatArray = self._forward(
             x,
             self.weight.data,
@@ -87,7 +109,7 @@ class _Conv(Module):
 
     def multiply_adds(self, x_shape: tuple[int, ...], y_shape: tuple[int, ...]) -> int:
         """Return the multiply-adds for one sample."""
-        return math.prod(y_shape) * math.prod(self.weight.shape[1:])
+        return math.prod(y_shape[1:]) * self.weight.numel()
 
     def window(self) -> tuple[tuple[int, int], ...]:
         """Return extent and stride per axis."""
@@ -104,6 +126,9 @@ class _Conv(Module):
             text += f", dilation={self.dilation}"
         if self.groups != 1:
             text += f", groups={self.groups}"
+        if self.connections is not None:
+            wired = sum(map(sum, self.connections))
+            text += f", connections={wired} of {math.prod(self.weight.shape[:2])}"
         return text if self.bias is not None else text + ", bias=False"
 
 
@@ -123,6 +148,10 @@ class Conv1d(_Conv):
         Divides both numbers of channels.
     bias : bool, default True
     padding_mode : {'zeros'}
+    connections : array of bool, shape (out_channels, in_channels // groups), optional
+        Which inputs each output channel sees; the default is all. The weights of the others are 0
+        and stay 0: they get no gradient, no optimizer moves them, and `Parameter.numel` and
+        `summary` do not count them. `nn.connections` has the table of LeNet-5.
 
     Attributes
     ----------
@@ -155,6 +184,10 @@ class Conv2d(_Conv):
         Divides both numbers of channels.
     bias : bool, default True
     padding_mode : {'zeros'}
+    connections : array of bool, shape (out_channels, in_channels // groups), optional
+        Which inputs each output channel sees; the default is all. The weights of the others are 0
+        and stay 0: they get no gradient, no optimizer moves them, and `Parameter.numel` and
+        `summary` do not count them. `nn.connections` has the table of LeNet-5.
 
     Attributes
     ----------
@@ -172,6 +205,9 @@ class Conv2d(_Conv):
     >>> layer = nn.Conv2d(1, 6, 5, padding=2)
     >>> layer(np.zeros((8, 1, 28, 28), np.float32)).shape
     (8, 6, 28, 28)
+    >>> c3 = nn.Conv2d(6, 16, 5, connections=nn.connections.LENET5_C3)
+    >>> sum(p.numel() for p in c3.parameters())
+    1516
     """
 
     _axes = 2

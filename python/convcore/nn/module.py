@@ -280,6 +280,8 @@ class Module:
             )
         for name, array in new.items():
             own[name][...] = array
+        for parameter in self.parameters():
+            parameter.keep_mask()
         return IncompatibleKeys(missing, unexpected)
 
     # ---- description -----------------------------------------------------------------------------

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from convcore.functional._arguments import FloatArray
+
+AnyArray = np.ndarray[Any, Any]
 
 
 def _checked(value: object) -> FloatArray:
@@ -31,6 +35,10 @@ class Parameter:
         The values. Kept without a copy when C-contiguous and writeable.
     requires_grad : bool, default True
         Whether layers compute a gradient for it.
+    mask : ndarray of the same shape, optional
+        The values where it is 0 are no parameters: they are 0, their gradients are, and so they
+        stay 0 in every optimizer (the table of `Conv2d(connections=...)`). Whoever writes into
+        `data` in place calls `keep_mask` afterwards.
 
     Attributes
     ----------
@@ -38,6 +46,8 @@ class Parameter:
         The sum of the gradients since it was last set to None.
     requires_grad : bool
         Whether layers compute a gradient for it.
+    mask : ndarray of the same shape, float32, or None
+        1 where a value is learnt, else 0.
 
     Examples
     --------
@@ -50,10 +60,20 @@ class Parameter:
     array([2., 2.], dtype=float32)
     """
 
-    def __init__(self, data: FloatArray, requires_grad: bool = True) -> None:
+    def __init__(
+        self, data: FloatArray, requires_grad: bool = True, mask: AnyArray | None = None
+    ) -> None:
         self._data = _checked(data)
         self.grad: FloatArray | None = None
         self.requires_grad = requires_grad
+        self.mask: FloatArray | None = None
+        if mask is not None:
+            if mask.shape != self.shape:
+                raise ValueError(
+                    f"Parameter: mask has the wrong shape: expected {self.shape}, got {mask.shape}"
+                )
+            self.mask = (mask != 0).astype(np.float32)
+            self.keep_mask()
 
     @property
     def data(self) -> FloatArray:
@@ -68,11 +88,21 @@ class Parameter:
                 f"Parameter: data has the wrong shape: expected {self.shape}, got {value.shape}"
             )
         self._data = value
+        self.keep_mask()
 
     @property
     def shape(self) -> tuple[int, ...]:
         """The shape of `data`."""
         return self._data.shape
+
+    def numel(self) -> int:
+        """Return the number of values that are learnt: those inside of the mask."""
+        return self._data.size if self.mask is None else int(np.count_nonzero(self.mask))
+
+    def keep_mask(self) -> None:
+        """Set the values outside of the mask to 0."""
+        if self.mask is not None:
+            np.putmask(self._data, self.mask == 0, 0)
 
     def accumulate_grad(self, g: FloatArray) -> None:
         """Add `g` to `grad`; the first `g` becomes `grad` itself, without a copy.
@@ -83,6 +113,8 @@ class Parameter:
             raise ValueError(
                 f"Parameter: grad has the wrong shape: expected {self.shape}, got {g.shape}"
             )
+        if self.mask is not None:
+            g = np.where(self.mask != 0, g, np.float32(0))
         if self.grad is None:
             self.grad = g
         else:

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
+
+import numpy as np
 
 import convcore.functional as F
 from convcore.functional._arguments import FloatArray, IntOrPair, is_sequence, to_tuple
 from convcore.nn import _checks as check
+from convcore.nn.linear import accumulate
 from convcore.nn.module import Module
+from convcore.nn.parameter import Parameter
 
 
 class _Pool(Module):
@@ -310,3 +315,96 @@ class AdaptiveAvgPool2d(Module):
     def extra_repr(self) -> str:
         """Return the argument."""
         return f"output_size={self.output_size}"
+
+
+class Subsampling2d(_Pool):
+    """The sum of each window, times one trained coefficient per channel, plus one trained bias.
+
+    What LeNet-5 had where networks have pooling now: ``Subsampling2d(6)`` is its layer S2, with
+    12 parameters. It begins as average pooling: the coefficients are 1 / (size of the window) at
+    first, the biases 0. torch has no such layer (Torch7 had: ``SpatialSubSampling``).
+
+    Parameters
+    ----------
+    num_channels : int
+        C, the number of channels.
+    kernel_size : int or pair of int, default 2
+        In pixels.
+    stride : int or pair of int, default `kernel_size`
+    bias : bool, default True
+
+    Attributes
+    ----------
+    weight : Parameter, shape (C,)
+    bias : Parameter, shape (C,), or None
+
+    See Also
+    --------
+    convcore.functional.subsampling2d : The shapes and the mathematics.
+
+    References
+    ----------
+    LeCun, Bottou, Bengio and Haffner, "Gradient-based learning applied to document recognition",
+    Proceedings of the IEEE, 1998, section II.B.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from convcore import nn
+    >>> layer = nn.Subsampling2d(6)
+    >>> layer(np.zeros((8, 6, 28, 28), np.float32)).shape
+    (8, 6, 14, 14)
+    >>> sum(p.numel() for p in layer.parameters())
+    12
+    """
+
+    _axes = 2
+
+    def __init__(
+        self,
+        num_channels: int,
+        kernel_size: IntOrPair = 2,
+        stride: IntOrPair | None = None,
+        bias: bool = True,
+    ) -> None:
+        self.num_channels = check.integer("Subsampling2d", "num_channels", num_channels)
+        self._set_window(kernel_size, stride, 0)
+        taps = math.prod(to_tuple("Subsampling2d", "kernel_size", self.kernel_size, 2))
+        c = self.num_channels
+        self.weight = Parameter(np.full(c, 1 / taps, np.float32))
+        self.bias = Parameter(np.zeros(c, np.float32)) if bias else None
+
+    def _arguments(self) -> tuple[Any, ...]:
+        bias = None if self.bias is None else self.bias.data
+        return self.weight.data, bias, self.kernel_size, self.stride
+
+    def forward(self, x: FloatArray) -> FloatArray:
+        """Return the scaled and shifted sum of each window."""
+        y = F.subsampling2d(x, *self._arguments())
+        self._keep(x)
+        return y
+
+    def backward(self, dy: FloatArray, need_dx: bool = True) -> FloatArray | None:
+        """Add the gradients of weight and bias; return dx."""
+        (x,) = self._take()
+        weight, bias = self.weight, self.bias
+        dx, dweight, dbias = F.subsampling2d_backward(
+            dy,
+            x,
+            *self._arguments(),
+            need_dx=need_dx,
+            need_dweight=weight.requires_grad,
+            need_dbias=bias is not None and bias.requires_grad,
+        )
+        accumulate(weight, dweight)
+        accumulate(bias, dbias)
+        return dx
+
+    def multiply_adds(self, x_shape: tuple[int, ...], y_shape: tuple[int, ...]) -> int:
+        """Return the multiply-adds for one sample: one per output, the sums are additions."""
+        return math.prod(y_shape)
+
+    def extra_repr(self) -> str:
+        """Return the arguments."""
+        text = f"{self.num_channels}, kernel_size={self.kernel_size}, stride={self.stride}"
+        return text if self.bias is not None else text + ", bias=False"

@@ -285,3 +285,30 @@ def adaptive_avg_pool2d_backward(dy: Array, x: Array, output_size: Any) -> Array
         window = dx[:, :, h[i], w[j]]
         window += dy[:, :, i : i + 1, j : j + 1] / (window.shape[2] * window.shape[3])
     return dx
+
+
+# ---- trainable subsampling ----
+
+
+def subsampling2d(
+    x: Array, weight: Array, bias: Array | None = None, kernel_size: Any = 2, stride: Any = None
+) -> Array:
+    """Return the sum of each window, times the weight and plus the bias of its channel."""
+    sums = avg_pool2d(x, kernel_size, stride, divisor_override=1)
+    return sums * weight[:, None, None] + (0 if bias is None else bias[:, None, None])
+
+
+def subsampling2d_backward(
+    dy: Array,
+    x: Array,
+    weight: Array,
+    bias: Array | None = None,
+    kernel_size: Any = 2,
+    stride: Any = None,
+) -> tuple[Array, Array, Array | None]:
+    """Return ``dx, dweight, dbias``."""
+    sums = avg_pool2d(x, kernel_size, stride, divisor_override=1)
+    dsums = dy * weight[:, None, None]
+    dx = avg_pool2d_backward(dsums, x, kernel_size, stride, divisor_override=1)
+    dbias = None if bias is None else dy.sum(axis=(0, 2, 3))
+    return dx, (dy * sums).sum(axis=(0, 2, 3)), dbias
