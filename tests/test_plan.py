@@ -165,6 +165,30 @@ NETWORKS = {
             *ending(128),
         ),
     ),
+    "padding of all modes": (
+        (2, 9, 8),
+        lambda: nn.Sequential(
+            nn.Conv2d(2, 5, 3, padding=2, padding_mode="reflect"),
+            nn.Conv2d(5, 32, 3, stride=2, padding="same", padding_mode="circular"),
+            nn.ReLU(),
+            nn.Conv2d(32, 4, 3, padding=((0, 2), (1, 0)), padding_mode="replicate"),
+            *ending(96),
+        ),
+    ),
+    "group and layer norm": (
+        (3, 6, 7),
+        lambda: nn.Sequential(
+            nn.Conv2d(3, 32, 3, padding=1),
+            nn.GroupNorm(4, 32),
+            nn.ReLU(),
+            nn.Conv2d(32, 4, 3),
+            nn.LayerNorm((4, 4, 5), bias=False),
+            nn.Flatten(),
+            nn.LayerNorm(80),
+            nn.GroupNorm(5, 80, affine=False),
+            nn.Linear(80, 4),
+        ),
+    ),
     "flat images": ((2, 3, 3), lambda: nn.Sequential(nn.Flatten(), nn.ReLU(), nn.Linear(18, 4))),
     "conv and flatten": (
         (3, 5, 5),
@@ -331,6 +355,14 @@ NETWORKS = {
                 nn.Dropout(0.0),
             ),
             nn.Flatten(), nn.Dropout(), nn.Linear(16 * 49, 4),
+        ),
+    ),
+    "random numbers in pooling and for channels": (
+        (3, 9, 9),
+        lambda: nn.Sequential(
+            nn.Dropout2d(0.2), nn.Conv2d(3, 16, 3, padding=1), nn.ReLU(), nn.StochasticPool2d(2),
+            nn.Conv2d(16, 32, 3, padding=1), nn.Dropout2d(0.4), nn.ReLU(), nn.StochasticPool2d(3, 1),
+            nn.Flatten(), nn.Dropout(), nn.Linear(128, 4),
         ),
     ),
     "lenet5": ((1, 28, 28), lenet5),

@@ -169,7 +169,7 @@ def test_missing_files_are_named(tmp_path):
     [
         (
             {"class": "Evil", "arguments": {}},
-            "the class of a layer is not known: expected one of AdaptiveAvgPool2d",
+            "the class of a layer is not known: expected one of ELU",
         ),
         ({"class": "Linear", "arguments": {"size": 3}}, "unexpected keyword argument"),
         (

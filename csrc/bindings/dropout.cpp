@@ -21,6 +21,24 @@ void bind_dropout(py::module_& m) {
     }
     return to_numpy(y);
   });
+  m.def("dropout2d_forward", [](py::object x, double p, uint64_t seed, uint64_t stream) {
+    const auto xa = image_arg("dropout2d", "x", x);
+    Tensor y;
+    {
+      py::gil_scoped_release release;
+      y = dropout2d_forward(xa.array, {p, {seed, stream}});
+    }
+    return to_numpy(y);
+  });
+  m.def("dropout2d_backward", [](py::object dy, py::object x, double p, uint64_t seed, uint64_t stream) {
+    const auto dya = image_arg("dropout2d_backward", "dy", dy), xa = image_arg("dropout2d", "x", x);
+    Tensor dx;
+    {
+      py::gil_scoped_release release;
+      dx = dropout2d_backward(dya.array, xa.array, {p, {seed, stream}});
+    }
+    return to_numpy(dx);
+  });
   m.def("dropout_backward", [](py::object dy, py::object x, double p, uint64_t seed, uint64_t stream) {
     const auto dya = tensor_arg("dropout_backward", "dy", dy), xa = tensor_arg("dropout", "x", x);
     Tensor dx;

@@ -5,6 +5,7 @@ PYBIND11_MODULE(_core, m) {
   m.doc() = "Compiled core of convcore. The documented interface is convcore.functional.";
   convcore::bind_activation(m);
   convcore::bind_adaptive_avg_pool2d(m);
+  convcore::bind_adaptive_max_pool2d(m);
   convcore::bind_add(m);
   convcore::bind_avg_pool2d(m);
   convcore::bind_batch_norm(m);
@@ -14,13 +15,18 @@ PYBIND11_MODULE(_core, m) {
   convcore::bind_cross_entropy(m);
   convcore::bind_dropout(m);
   convcore::bind_gather_images(m);
+  convcore::bind_group_norm(m);
   convcore::bind_linear(m);
+  convcore::bind_lp_pool2d(m);
   convcore::bind_max_pool2d(m);
   convcore::bind_mse_loss(m);
+  convcore::bind_multi_margin_loss(m);
   convcore::bind_optimizer(m);
+  convcore::bind_pad(m);
   convcore::bind_pad_channels(m);
   convcore::bind_plan(m);
   convcore::bind_reorder(m);
   convcore::bind_softmax(m);
+  convcore::bind_stochastic_pool2d(m);
   convcore::bind_subsampling2d(m);
 }

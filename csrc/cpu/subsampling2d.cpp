@@ -49,7 +49,7 @@ static void sums_of_planes(const ChannelsShape& s, const float* dy, const float*
       });
     }
     if (dweight) dweight[k] = sum(products);
-    dbias[k] = sum(total);
+    if (dbias) dbias[k] = sum(total);
   }
 }
 
@@ -62,7 +62,7 @@ static void sums_of_pixels(const ChannelsShape& s, const float* dy, const float*
       if (dweight) products += g * load_lanes(values + pixel * s.c + k, lanes);
     }
     if (dweight) store_lanes(dweight + k, products, lanes);
-    store_lanes(dbias + k, total, lanes);
+    if (dbias) store_lanes(dbias + k, total, lanes);
   });
 }
 

@@ -7,22 +7,22 @@ namespace {
 
 constexpr char kOp[] = "adaptive_avg_pool2d", kOpBackward[] = "adaptive_avg_pool2d_backward";
 
-AdaptiveAvgPool2dShape infer(const Shape& x, const OutputSize& output_size) {
+}  // namespace
+
+AdaptiveAvgPool2dShape infer_adaptive_pool2d_shape(const char* op, const Shape& x, const OutputSize& output_size) {
   constexpr int64_t kMaxSize = INT32_MAX;  // keeps size * index inside 63 bits
-  expect_rank(kOp, "x", x, 4, "(N, C, H, W)");
-  checked_count(kOp, "x", x);
-  expect_range(kOp, "the input size along H", x[2], 1, kMaxSize);
-  expect_range(kOp, "the input size along W", x[3], 1, kMaxSize);
+  expect_rank(op, "x", x, 4, "(N, C, H, W)");
+  checked_count(op, "x", x);
+  expect_range(op, "the input size along H", x[2], 1, kMaxSize);
+  expect_range(op, "the input size along W", x[3], 1, kMaxSize);
   const int64_t h_out = output_size[0].value_or(x[2]), w_out = output_size[1].value_or(x[3]);
-  expect_range(kOp, "output_size along H", h_out, 0, kMaxSize);
-  expect_range(kOp, "output_size along W", w_out, 0, kMaxSize);
+  expect_range(op, "output_size along H", h_out, 0, kMaxSize);
+  expect_range(op, "output_size along W", w_out, 0, kMaxSize);
   return {x[0] * x[1], x[2], x[3], h_out, w_out};
 }
 
-}  // namespace
-
 Tensor adaptive_avg_pool2d_forward(const Tensor& x, const OutputSize& output_size) {
-  const AdaptiveAvgPool2dShape s = infer(x.shape(), output_size);
+  const AdaptiveAvgPool2dShape s = infer_adaptive_pool2d_shape(kOp, x.shape(), output_size);
   Tensor y = Tensor::empty(kOp, "y", {x.size(0), x.size(1), s.h_out, s.w_out}, x.layout());
   const auto& kernels = cpu::kernels().adaptive_avg_pool2d;
   if (x.layout() == Layout::channels_last)
@@ -33,7 +33,7 @@ Tensor adaptive_avg_pool2d_forward(const Tensor& x, const OutputSize& output_siz
 }
 
 Tensor adaptive_avg_pool2d_backward(const Tensor& dy, const Shape& x_shape, const OutputSize& output_size) {
-  const AdaptiveAvgPool2dShape s = infer(x_shape, output_size);
+  const AdaptiveAvgPool2dShape s = infer_adaptive_pool2d_shape(kOp, x_shape, output_size);
   expect_shape(kOpBackward, "dy", dy.shape(), {x_shape[0], x_shape[1], s.h_out, s.w_out}, "the shape of the output");
   Tensor dx = Tensor::empty(kOpBackward, "dx", x_shape, dy.layout());
   const auto& kernels = cpu::kernels().adaptive_avg_pool2d;

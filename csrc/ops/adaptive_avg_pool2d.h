@@ -19,6 +19,9 @@ struct AdaptiveAvgPool2dShape {
 
 using OutputSize = std::array<std::optional<int64_t>, 2>;  // (H_out, W_out); none keeps the input's size
 
+// Also for adaptive_max_pool2d: `op` is for the error messages.
+AdaptiveAvgPool2dShape infer_adaptive_pool2d_shape(const char* op, const Shape& x, const OutputSize& output_size);
+
 Tensor adaptive_avg_pool2d_forward(const Tensor& x, const OutputSize& output_size);
 
 Tensor adaptive_avg_pool2d_backward(const Tensor& dy, const Shape& x_shape, const OutputSize& output_size);

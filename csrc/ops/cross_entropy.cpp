@@ -50,15 +50,6 @@ int64_t count_targets(const char* op, const LabelArray& target, int64_t classes,
   return counted;
 }
 
-Tensor reduce(const char* op, const Tensor& losses, Reduction reduction, int64_t counted) {
-  double total = 0;
-  const int64_t count = losses.count();
-  for (int64_t i = 0; i < count; i++) total += double(losses.data()[i]);
-  Tensor loss = Tensor::empty(op, "loss", {});
-  *loss.data() = float(reduction == Reduction::mean ? total / double(counted) : total);
-  return loss;
-}
-
 }  // namespace
 
 CrossEntropyResult cross_entropy_forward(const char* op, const Tensor& x, const LabelArray& target,
@@ -73,7 +64,7 @@ CrossEntropyResult cross_entropy_forward(const char* op, const Tensor& x, const 
   Tensor losses = Tensor::empty(op, "loss", s.target);
   cpu::kernels().cross_entropy.forward(s.shape, params, scale, x.data(), target.data(), losses.data(),
                                        result.gradient.data());
-  result.loss = params.reduction == Reduction::none ? losses : reduce(op, losses, params.reduction, counted);
+  result.loss = params.reduction == Reduction::none ? losses : reduce_losses(op, losses, params.reduction, counted);
   return result;
 }
 

@@ -18,6 +18,10 @@ struct DropoutParams {
 
 void check_dropout(const char* op, double p);
 Tensor dropout_forward(const Tensor& x, const DropoutParams& params);
+// dropout2d: the same for whole channels. x (N, C, ...): element n * C + c of the mask is that of channel c of image n.
+Tensor dropout2d_forward(const Tensor& x, const DropoutParams& params);
+Tensor dropout2d_backward(const Tensor& dy, const Tensor& x, const DropoutParams& params);
+
 // The shape of x is that of the forward's input.
 Tensor dropout_backward(const Tensor& dy, const Tensor& x, const DropoutParams& params);
 

@@ -1,16 +1,13 @@
 #include "ops/subsampling2d.h"
 
-#include <algorithm>
-
-#include "core/threads.h"
 #include "cpu/kernels.h"
 #include "ops/reorder.h"
+#include "ops/shards.h"
 
 namespace convcore {
 namespace {
 
 constexpr char kForward[] = "subsampling2d", kBackward[] = "subsampling2d_backward";
-constexpr int64_t kMostShards = 16;  // of the images, in the sums over them: enough for an even split
 
 cpu::ChannelsShape channels_of(const Tensor& y) { return {y.size(0), y.size(1), y.size(2) * y.size(3), y.layout()}; }
 
@@ -22,31 +19,15 @@ void sum_windows(const Tensor& x, const AvgPool2dShape& s, float* y) {
     kernels.forward(s, x.data(), y);
 }
 
-// The gradients of weight and bias: partial sums over shards of the images, which the shape alone decides, added up in
-// order.
-void sum_gradients(const Tensor& dy, const Tensor& s, Subsampling2dGrads& grads) {
+void sum_gradients(const Tensor& dy, const Tensor& s, const Subsampling2dGrads& grads) {
   const cpu::ChannelsShape shape = channels_of(dy);
-  const int64_t c = shape.c, floats = c * shape.plane, shards = std::min(shape.n, kMostShards);
-  const Tensor parts = Tensor::empty(kBackward, "dweight", {shards, 2, c});
-  const bool with_weight = grads.dweight.given();
-  parallel_for(shards, shards > 0 ? shape.n * floats / shards : 0, [&](int64_t begin, int64_t end) {
-    for (int64_t shard = begin; shard < end; shard++) {
-      const int64_t first = shape.n * shard / shards, last = shape.n * (shard + 1) / shards;
-      float* part = parts.data() + shard * 2 * c;
-      cpu::kernels().subsampling2d.sums({last - first, c, shape.plane, shape.layout}, dy.data() + first * floats,
-                                        with_weight ? s.data() + first * floats : nullptr, with_weight ? part : nullptr,
-                                        part + c);
-    }
-  });
-  for (int which = 0; which < 2; which++) {
-    const Tensor& total = which ? grads.dbias : grads.dweight;
-    if (!total.given()) continue;
-    for (int64_t k = 0; k < c; k++) {
-      double sum = 0;
-      for (int64_t shard = 0; shard < shards; shard++) sum += double(parts.data()[(shard * 2 + which) * c + k]);
-      total.data()[k] = float(sum);
-    }
-  }
+  const int64_t floats = shape.c * shape.plane;
+  sum_over_images(kBackward, shape.n, floats, shape.c, grads.dweight, grads.dbias,
+                  [&](int64_t begin, int64_t end, float* dweight, float* dbias) {
+                    cpu::kernels().subsampling2d.sums({end - begin, shape.c, shape.plane, shape.layout},
+                                                      dy.data() + begin * floats,
+                                                      dweight ? s.data() + begin * floats : nullptr, dweight, dbias);
+                  });
 }
 
 }  // namespace

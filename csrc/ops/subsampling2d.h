@@ -32,8 +32,8 @@ struct ChannelsShape {  // images as a pointwise op with numbers per channel see
 struct Subsampling2dKernels {
   // y = x * weight[c] + bias[c]; bias may be null, and y may be x.
   void (*scale)(const ChannelsShape&, const float* x, const float* weight, const float* bias, float* y);
-  // dweight[c] = sum dy * s, dbias[c] = sum dy, over all images in order, on the calling thread. dweight may be null,
-  // then s is not read.
+  // dweight[c] = sum dy * s, dbias[c] = sum dy, over all images in order, on the calling thread. Either may be null;
+  // without dweight s is not read.
   void (*sums)(const ChannelsShape&, const float* dy, const float* s, float* dweight, float* dbias);
 };
 }  // namespace cpu

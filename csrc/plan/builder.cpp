@@ -19,12 +19,16 @@ const std::map<std::string, const OpSteps*>& table() {
       {"conv_pool", &kConvPoolSteps},
       {"cross_entropy", &kCrossEntropySteps},
       {"dropout", &kDropoutSteps},
+      {"dropout2d", &kDropout2dSteps},
       {"flatten", &kFlattenSteps},
+      {"group_norm", &kGroupNormSteps},
       {"input", &kInputSteps},
       {"linear", &kLinearSteps},
       {"max_pool2d", &kMaxPoolSteps},
       {"mse_loss", &kMseLossSteps},
+      {"pad", &kPadSteps},
       {"pad_channels", &kPadChannelsSteps},
+      {"stochastic_pool2d", &kStochasticPoolSteps},
       {"subsampling2d", &kSubsampling2dSteps},
   };
   return steps;

@@ -107,7 +107,7 @@ const OpSteps& steps_of(const std::string& op);  // throws std::invalid_argument
 bool has_steps(const std::string& op);
 
 extern const OpSteps kActivationSteps, kAdaptiveAvgPoolSteps, kAddSteps, kAvgPoolSteps, kBatchNormSteps, kConv2dSteps,
-    kConvPoolSteps, kCrossEntropySteps, kDropoutSteps, kFlattenSteps, kInputSteps, kLinearSteps, kMaxPoolSteps,
-    kMseLossSteps, kPadChannelsSteps, kSubsampling2dSteps;
+    kConvPoolSteps, kCrossEntropySteps, kDropout2dSteps, kDropoutSteps, kFlattenSteps, kGroupNormSteps, kInputSteps,
+    kLinearSteps, kMaxPoolSteps, kMseLossSteps, kPadChannelsSteps, kPadSteps, kStochasticPoolSteps, kSubsampling2dSteps;
 
 }  // namespace convcore::plan

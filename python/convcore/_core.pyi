@@ -66,6 +66,17 @@ def adaptive_avg_pool2d_backward(
 def adaptive_avg_pool2d_forward(
     x: FloatArray, output_size: Sequence[int | None], /
 ) -> FloatArray: ...
+def adaptive_max_pool2d_backward(
+    dy: FloatArray,
+    x_shape: Sequence[int],
+    x: FloatArray | None,
+    indices: IntArray | None,
+    output_size: Sequence[int | None],
+    /,
+) -> FloatArray: ...
+def adaptive_max_pool2d_forward(
+    x: FloatArray, output_size: Sequence[int | None], need_indices: bool, /
+) -> tuple[FloatArray, npt.NDArray[np.int32] | None]: ...
 def add_backward(dy: FloatArray, a: FloatArray, b: FloatArray, /) -> FloatArray: ...
 def add_forward(a: FloatArray, b: FloatArray, /) -> FloatArray: ...
 def avg_pool2d_backward(
@@ -215,6 +226,10 @@ def cross_entropy_forward(
     need_gradient: bool,
     /,
 ) -> tuple[FloatArray, FloatArray | None]: ...
+def dropout2d_backward(
+    dy: FloatArray, x: FloatArray, p: float, seed: int, stream: int, /
+) -> FloatArray: ...
+def dropout2d_forward(x: FloatArray, p: float, seed: int, stream: int, /) -> FloatArray: ...
 def dropout_backward(
     dy: FloatArray, x: FloatArray, p: float, seed: int, stream: int, /
 ) -> FloatArray: ...
@@ -244,7 +259,49 @@ def gelu_tanh_backward(
     dy: FloatArray, x: FloatArray | None, saved: FloatArray | None, alpha: float, beta: float, /
 ) -> FloatArray: ...
 def gelu_tanh_forward(x: FloatArray, alpha: float, beta: float, /) -> FloatArray: ...
+def group_norm_backward(
+    dy: FloatArray,
+    x: FloatArray,
+    num_groups: int,
+    weight: FloatArray | None,
+    eps: float,
+    saved_mean: FloatArray | None,
+    saved_rstd: FloatArray | None,
+    need_dx: bool,
+    need_dweight: bool,
+    need_dbias: bool,
+    /,
+) -> tuple[FloatArray | None, FloatArray | None, FloatArray | None]: ...
+def group_norm_forward(
+    x: FloatArray,
+    num_groups: int,
+    weight: FloatArray | None,
+    bias: FloatArray | None,
+    eps: float,
+    /,
+) -> tuple[FloatArray, FloatArray, FloatArray]: ...
 def isa() -> str: ...
+def layer_norm_backward(
+    dy: FloatArray,
+    x: FloatArray,
+    normalized_shape: Sequence[int],
+    weight: FloatArray | None,
+    eps: float,
+    saved_mean: FloatArray | None,
+    saved_rstd: FloatArray | None,
+    need_dx: bool,
+    need_dweight: bool,
+    need_dbias: bool,
+    /,
+) -> tuple[FloatArray | None, FloatArray | None, FloatArray | None]: ...
+def layer_norm_forward(
+    x: FloatArray,
+    normalized_shape: Sequence[int],
+    weight: FloatArray | None,
+    bias: FloatArray | None,
+    eps: float,
+    /,
+) -> tuple[FloatArray, FloatArray, FloatArray]: ...
 def leaky_relu_backward(
     dy: FloatArray, x: FloatArray | None, saved: FloatArray | None, alpha: float, beta: float, /
 ) -> FloatArray: ...
@@ -263,6 +320,17 @@ def log_softmax_backward(
     dy: FloatArray, x: FloatArray | None, dim: int, saved: FloatArray | None, /
 ) -> FloatArray: ...
 def log_softmax_forward(x: FloatArray, dim: int, /) -> FloatArray: ...
+def lp_pool2d_backward(
+    dy: FloatArray,
+    x: FloatArray,
+    norm_type: float,
+    windows: Sequence[Sequence[int]],
+    ceil_mode: bool,
+    /,
+) -> FloatArray: ...
+def lp_pool2d_forward(
+    x: FloatArray, norm_type: float, windows: Sequence[Sequence[int]], ceil_mode: bool, /
+) -> FloatArray: ...
 def max_pool2d_backward(
     op: str,
     dy: FloatArray,
@@ -287,13 +355,38 @@ def mse_loss_backward(
     /,
 ) -> tuple[FloatArray | None, FloatArray | None]: ...
 def mse_loss_forward(x: FloatArray, target: FloatArray, reduction: str, /) -> FloatArray: ...
+def multi_margin_loss_backward(
+    dy: object,
+    x: FloatArray,
+    target: object,
+    p: int,
+    margin: float,
+    weight: FloatArray | None,
+    reduction: str,
+    saved: FloatArray | None,
+    /,
+) -> FloatArray: ...
+def multi_margin_loss_forward(
+    x: FloatArray,
+    target: object,
+    p: int,
+    margin: float,
+    weight: FloatArray | None,
+    reduction: str,
+    need_gradient: bool,
+    /,
+) -> tuple[FloatArray, FloatArray | None]: ...
 def num_threads() -> int: ...
+def pad_backward(
+    dy: FloatArray, x_shape: Sequence[int], pad: Sequence[int], mode: str, /
+) -> FloatArray: ...
 def pad_channels_backward(
     dy: FloatArray, x_shape: Sequence[int], padding: Sequence[int], stride: Sequence[int], /
 ) -> FloatArray: ...
 def pad_channels_forward(
     x: FloatArray, padding: Sequence[int], stride: Sequence[int], /
 ) -> FloatArray: ...
+def pad_forward(x: FloatArray, pad: Sequence[int], mode: str, value: float, /) -> FloatArray: ...
 def peak(name: str, seconds: float, /) -> float: ...
 def philox(seed: int, stream: int, block: int, /) -> list[int]: ...
 def random_permutation(seed: int, stream: int, n: int, /) -> npt.NDArray[np.int64]: ...
@@ -351,6 +444,12 @@ def softmax_backward(
     dy: FloatArray, x: FloatArray | None, dim: int, saved: FloatArray | None, /
 ) -> FloatArray: ...
 def softmax_forward(x: FloatArray, dim: int, /) -> FloatArray: ...
+def stochastic_pool2d_backward(
+    dy: FloatArray, x: FloatArray, windows: Sequence[Sequence[int]], /
+) -> FloatArray: ...
+def stochastic_pool2d_forward(
+    x: FloatArray, windows: Sequence[Sequence[int]], training: bool, seed: int, stream: int, /
+) -> tuple[FloatArray, npt.NDArray[np.int32] | None]: ...
 def subsampling2d_backward(
     dy: FloatArray,
     x: FloatArray,

@@ -39,6 +39,9 @@ _ACTIVATIONS: dict[type, int] = {
 }
 _GELU_TANH = 7
 
+#: Those of csrc/ops/pad.h.
+_PADDING_MODES = {"reflect": 1, "replicate": 2, "circular": 3}
+
 
 class _Planning:
     """What tests switch off to compare."""
@@ -110,6 +113,11 @@ class _Graph:
         )
         return len(self.nodes) - 1
 
+    def draw(self) -> int:
+        """Return the number of the random key that a layer takes in each step."""
+        self.dropouts += 1
+        return self.dropouts - 1
+
     def trained(self) -> list[Parameter]:
         return [
             a.owner for a in self.arrays if isinstance(a.owner, Parameter) and a.owner.requires_grad
@@ -144,6 +152,7 @@ def _numbers(value: Any) -> list[float]:
 
 def _conv2d(graph: _Graph, layer: nn.Conv2d, name: str, x: int) -> int:
     same = layer.padding == "same"
+    padded = layer.padding_mode != "zeros"  # by a step of its own
     padding = to_padding(
         "Conv2d",
         "valid" if same else layer.padding,
@@ -152,14 +161,27 @@ def _conv2d(graph: _Graph, layer: nn.Conv2d, name: str, x: int) -> int:
         layer.stride,
         layer.dilation,
     )
+    sides = [p for pair in padding for p in pair]
+    if padded:
+        x = graph.add(
+            "pad",
+            f"{name} padding",
+            [x],
+            mode=_PADDING_MODES[layer.padding_mode],
+            padding=sides,
+            same=same,
+            kernel_size=layer.kernel_size,
+            stride=layer.stride,
+            dilation=layer.dilation,
+        )
     return graph.add(
         "conv2d",
         name,
         [x],
         [(layer, "weight"), (layer, "bias")],
         stride=layer.stride,
-        padding=[p for pair in padding for p in pair],
-        same=same,
+        padding=(0, 0, 0, 0) if padded else sides,
+        same=same and not padded,
         dilation=layer.dilation,
         groups=layer.groups,
         relu=0,
@@ -227,9 +249,34 @@ def _pad_channels(graph: _Graph, layer: nn.PadChannels, name: str, x: int) -> in
     return graph.add("pad_channels", name, [x], padding=layer.padding, stride=layer.stride)
 
 
-def _dropout(graph: _Graph, layer: nn.Dropout, name: str, x: int) -> int:
-    graph.dropouts += 1
-    return graph.add("dropout", name, [x], p=layer.p, number=graph.dropouts - 1)
+def _dropout(graph: _Graph, layer: nn.Dropout | nn.Dropout2d, name: str, x: int) -> int:
+    op = "dropout2d" if isinstance(layer, nn.Dropout2d) else "dropout"
+    return graph.add(op, name, [x], p=layer.p, number=graph.draw())
+
+
+def _stochastic_pool(graph: _Graph, layer: nn.StochasticPool2d, name: str, x: int) -> int:
+    window: dict[str, Any] = {key: _pair(layer, key) for key in ("kernel_size", "stride")}
+    more: dict[str, Any] = {"padding": (0, 0), "dilation": (1, 1), "number": graph.draw()}
+    return graph.add("stochastic_pool2d", name, [x], **window, **more)
+
+
+def _group_norm(graph: _Graph, layer: nn.GroupNorm, name: str, x: int) -> int:
+    arrays = [(layer, "weight"), (layer, "bias")]
+    return graph.add("group_norm", name, [x], arrays, groups=layer.num_groups, eps=layer.eps)
+
+
+def _layer_norm(graph: _Graph, layer: nn.LayerNorm, name: str, x: int) -> int:
+    shape = layer.normalized_shape
+    return graph.add(
+        "group_norm",
+        name,
+        [x],
+        [(layer, "weight"), (layer, "bias")],
+        groups=0,
+        normalized_shape=shape,
+        dimensions=len(shape),
+        eps=layer.eps,
+    )
 
 
 def _subsampling(graph: _Graph, layer: nn.Subsampling2d, name: str, x: int) -> int:
@@ -273,13 +320,17 @@ _LAYERS: dict[type, Callable[[_Graph, Any, str, int], int]] = {
     nn.BatchNorm2d: _batch_norm,
     nn.Conv2d: _conv2d,
     nn.Dropout: _dropout,
+    nn.Dropout2d: _dropout,
     nn.Flatten: _flatten,
+    nn.GroupNorm: _group_norm,
     nn.Identity: _identity,
+    nn.LayerNorm: _layer_norm,
     nn.Linear: _linear,
     nn.MaxPool2d: _max_pool,
     nn.PadChannels: _pad_channels,
     nn.Residual: _residual,
     nn.Sequential: _sequential,
+    nn.StochasticPool2d: _stochastic_pool,
     nn.Subsampling2d: _subsampling,
     **dict.fromkeys(_ACTIVATIONS, _activation),
 }

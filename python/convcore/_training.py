@@ -51,6 +51,9 @@ _OTHER_NAMES = {
     "nll": "cross_entropy",
     "nll_loss": "cross_entropy",
     "mean_squared_error": "mse",
+    "categorical_hinge": "hinge",
+    "multi_margin": "hinge",
+    "svm": "hinge",
 }
 
 
@@ -67,10 +70,14 @@ def lookup(owner: str, what: str, name: str, known: dict[str, T]) -> T:
 
 
 def make_criterion(loss: object) -> Loss:
-    from convcore.nn.loss import CrossEntropyLoss, Loss, MSELoss
+    from convcore.nn.loss import CrossEntropyLoss, Loss, MSELoss, MultiMarginLoss
 
     if isinstance(loss, str):
-        known: dict[str, type[Loss]] = {"cross_entropy": CrossEntropyLoss, "mse": MSELoss}
+        known: dict[str, type[Loss]] = {
+            "cross_entropy": CrossEntropyLoss,
+            "hinge": MultiMarginLoss,
+            "mse": MSELoss,
+        }
         return lookup("compile", "loss", loss, known)()
     if isinstance(loss, Loss):
         return loss

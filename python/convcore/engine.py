@@ -91,7 +91,7 @@ class Model(_Base):
         optimizer : str, optimizer, or callable
             'adam', 'adamw' or 'sgd' with their defaults; an optimizer; or what makes one from the
             parameters, as the class itself or ``lambda p: optim.SGD(p, lr=0.1)``.
-        loss : {'cross_entropy', 'mse'} or Loss
+        loss : {'cross_entropy', 'hinge', 'mse'} or Loss
         metrics : sequence, optional
             'accuracy', or functions (y, target) -> mean over the batch, known by their name. The
             default is the accuracy when the loss takes class labels.

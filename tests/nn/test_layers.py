@@ -53,11 +53,29 @@ LAYERS = {
         (3, 6, 5, 6),
         (3, 16, 3, 4),
     ),
+    "conv2d_reflect": (
+        lambda: nn.Conv2d(4, 6, 3, padding=2, padding_mode="reflect"),
+        (3, 4, 5, 6),
+        (3, 6, 7, 8),
+    ),
+    "conv2d_circular_same": (
+        lambda: nn.Conv2d(4, 6, (3, 2), (2, 1), "same", padding_mode="circular"),
+        (3, 4, 5, 6),
+        (3, 6, 3, 6),
+    ),
+    "conv1d_replicate": (
+        lambda: nn.Conv1d(4, 6, 3, padding=((2, 1),), padding_mode="replicate"),
+        (3, 4, 5),
+        (3, 6, 6),
+    ),
     "max_pool1d": (lambda: nn.MaxPool1d(2), (3, 4, 9), (3, 4, 4)),
     "max_pool2d": (lambda: nn.MaxPool2d(3, 2, 1, ceil_mode=True), (3, 4, 9, 8), (3, 4, 5, 5)),
     "avg_pool1d": (lambda: nn.AvgPool1d(2), (3, 4, 9), (3, 4, 4)),
     "avg_pool2d": (lambda: nn.AvgPool2d((3, 2), divisor_override=4), (3, 4, 9, 8), (3, 4, 3, 4)),
     "adaptive_avg_pool2d": (lambda: nn.AdaptiveAvgPool2d((2, None)), (3, 4, 9, 8), (3, 4, 2, 8)),
+    "adaptive_max_pool2d": (lambda: nn.AdaptiveMaxPool2d((2, None)), (3, 4, 9, 8), (3, 4, 2, 8)),
+    "stochastic_pool2d": (lambda: nn.StochasticPool2d(3, 2), (3, 4, 9, 8), (3, 4, 4, 3)),
+    "lp_pool2d": (lambda: nn.LPPool2d(2, (2, 3)), (3, 4, 9, 8), (3, 4, 4, 2)),
     "subsampling2d": (lambda: nn.Subsampling2d(4), (3, 4, 9, 8), (3, 4, 4, 4)),
     "subsampling2d_overlapping": (
         lambda: nn.Subsampling2d(4, (3, 2), 1, bias=False),
@@ -72,6 +90,15 @@ LAYERS = {
         (3, 4, 5, 6),
         (3, 4, 5, 6),
     ),
+    "group_norm": (lambda: nn.GroupNorm(2, 4), (3, 4, 5, 6), (3, 4, 5, 6)),
+    "group_norm_plain": (lambda: nn.GroupNorm(4, 4, affine=False), (3, 4, 5), (3, 4, 5)),
+    "layer_norm": (lambda: nn.LayerNorm(6), (3, 4, 6), (3, 4, 6)),
+    "layer_norm_no_bias": (lambda: nn.LayerNorm((4, 6), bias=False), (3, 4, 6), (3, 4, 6)),
+    "layer_norm_plain": (
+        lambda: nn.LayerNorm([4, 6], elementwise_affine=False),
+        (3, 4, 6),
+        (3, 4, 6),
+    ),
     "relu": (lambda: nn.ReLU(), (3, 4, 5), (3, 4, 5)),
     "leaky_relu": (lambda: nn.LeakyReLU(0.2), (3, 4, 5), (3, 4, 5)),
     "tanh": (lambda: nn.Tanh(), (3, 4), (3, 4)),
@@ -83,6 +110,7 @@ LAYERS = {
     "softmax": (lambda: nn.Softmax(1), (3, 4), (3, 4)),
     "log_softmax": (lambda: nn.LogSoftmax(1), (3, 4), (3, 4)),
     "dropout": (lambda: nn.Dropout(0.5), (3, 40), (3, 40)),
+    "dropout2d": (lambda: nn.Dropout2d(0.5), (3, 40, 2, 2), (3, 40, 2, 2)),
     "flatten": (lambda: nn.Flatten(), (3, 4, 5, 6), (3, 120)),
     "identity": (lambda: nn.Identity(), (3, 4), (3, 4)),
     "residual": (residual, (3, 4, 6, 5), (3, 4, 6, 5)),
@@ -239,6 +267,14 @@ PLAIN = {
         (3, 4, 9, 8),
     ),
     "adaptive_avg_pool2d": (lambda: nn.AdaptiveAvgPool2d((2, 3)), ((2, 3),), (3, 4, 9, 8)),
+    "adaptive_max_pool2d": (lambda: nn.AdaptiveMaxPool2d((2, 3)), ((2, 3),), (3, 4, 9, 8)),
+    "lp_pool2d": (lambda: nn.LPPool2d(2, 3, 2, True), (2, 3, 2, True), (3, 4, 9, 8)),
+    "group_norm": (lambda: nn.GroupNorm(2, 4, 1e-3, False), (2, None, None, 1e-3), (3, 4, 9)),
+    "layer_norm": (
+        lambda: nn.LayerNorm((4, 9), 1e-3, False),
+        ((4, 9), None, None, 1e-3),
+        (3, 4, 9),
+    ),
     "relu": (lambda: nn.ReLU(), (), (3, 9)),
     "leaky_relu": (lambda: nn.LeakyReLU(-0.3), (-0.3,), (3, 9)),
     "tanh": (lambda: nn.Tanh(), (), (3, 9)),
@@ -261,6 +297,7 @@ def test_layer_without_parameters_is_the_function(name, rng):
     np.testing.assert_array_equal(y, getattr(F, name)(x, *arguments))
     dy = floats(rng, *y.shape)
     want = getattr(F, f"{name}_backward")(dy, x, *arguments)
+    want = want[0] if isinstance(want, tuple) else want
     np.testing.assert_array_equal(layer.backward(dy), want)
 
 
@@ -320,6 +357,82 @@ def test_inplace_is_accepted_and_writes_nothing(rng):
     for layer in (nn.ReLU(inplace=True), nn.LeakyReLU(inplace=True), nn.Dropout(inplace=True)):
         layer(x)
         np.testing.assert_array_equal(x, kept)
+
+
+@pytest.mark.parametrize("mode", ["reflect", "replicate", "circular"])
+@pytest.mark.parametrize("padding", [1, (2, 0), ((2, 1), (0, 3)), "same"])
+def test_conv2d_pads_by_padding_mode_and_convolves(mode, padding, rng):
+    layer = nn.Conv2d(4, 6, 3, stride=2, padding=padding, padding_mode=mode)
+    x = floats(rng, 3, 4, 8, 9)
+    sides = {1: (1, 1, 1, 1), (2, 0): (0, 0, 2, 2), "same": (1, 1, 0, 1)}.get(padding, (0, 3, 2, 1))
+    padded = F.pad(x, sides, mode)
+    arguments = (layer.weight.data, layer.bias.data, 2)
+    y = layer(x)
+    np.testing.assert_array_equal(y, F.conv2d(padded, *arguments))
+    dy = floats(rng, *y.shape)
+    dpadded, dw, db = F.conv2d_backward(dy, padded, *arguments)
+    np.testing.assert_array_equal(layer.backward(dy), F.pad_backward(dpadded, x, sides, mode))
+    np.testing.assert_array_equal(layer.weight.grad, dw)
+    np.testing.assert_array_equal(layer.bias.grad, db)
+
+
+@pytest.mark.parametrize("stride", [1, 2, 3, 5])
+@pytest.mark.parametrize("dilation", [1, 2])
+@pytest.mark.parametrize("size", [7, 8, 12, 13])
+def test_same_padding_is_the_rule_of_tensorflow(size, stride, dilation, rng):
+    for kernel in (1, 2, 3, 5):
+        total = max(0, dilation * (kernel - 1) - (size - 1) % stride)
+        sides = (total // 2, total - total // 2)  # the odd one after the image
+        x = floats(rng, 1, 1, size, size)
+        layer = nn.Conv2d(1, 1, kernel, stride, "same", dilation)
+        y = layer(x)
+        assert y.shape[2:] == (-(-size // stride),) * 2
+        want = F.conv2d(
+            np.pad(x, ((0, 0), (0, 0), sides, sides)),
+            layer.weight.data,
+            layer.bias.data,
+            stride,
+            dilation=dilation,
+        )
+        np.testing.assert_allclose(y, want, rtol=1e-5, atol=1e-6)
+
+
+def test_stochastic_pool2d_layer_draws_anew_and_averages_in_evaluation(rng):
+    layer, x = nn.StochasticPool2d(2), abs(floats(rng, 3, 4, 8, 8))
+    convcore.manual_seed(5)
+    first, second = layer(x), layer(x)
+    assert (first != second).any()
+    dx = layer.backward(np.ones_like(second))  # of the last forward
+    np.testing.assert_array_equal(x[dx == 1].size, second.size)
+    np.testing.assert_array_equal(np.sort(x[dx == 1]), np.sort(second.ravel()))
+    convcore.manual_seed(5)
+    np.testing.assert_array_equal(layer(x), first)
+    want = F.stochastic_pool2d(x, 2, training=False)
+    np.testing.assert_array_equal(layer.eval()(x), want)
+
+
+def test_dropout2d_layer_drops_whole_channels(rng):
+    layer, x = nn.Dropout2d(0.4), np.ones((5, 20, 3, 4), np.float32)
+    y = layer(x)
+    assert (y == y[:, :, :1, :1]).all()
+    assert set(np.unique(y)) == {0, np.float32(1 / 0.6)}
+    np.testing.assert_array_equal(layer.backward(x), y)
+    assert layer.eval()(x) is x
+
+
+@pytest.mark.parametrize("kind", ["group", "layer"])
+def test_sample_norm_layers_are_the_functions(kind, rng):
+    layer = nn.GroupNorm(2, 4, 1e-3) if kind == "group" else nn.LayerNorm((4, 9), 1e-3)
+    over = 2 if kind == "group" else (4, 9)
+    shape = layer.weight.shape
+    layer.weight.data[...], layer.bias.data[...] = floats(rng, *shape), floats(rng, *shape)
+    x, dy = floats(rng, 3, 4, 9), floats(rng, 3, 4, 9)
+    arguments = (over, layer.weight.data, layer.bias.data, 1e-3)
+    np.testing.assert_array_equal(layer(x), getattr(F, f"{kind}_norm")(x, *arguments))
+    dx, dweight, dbias = getattr(F, f"{kind}_norm_backward")(dy, x, *arguments)
+    np.testing.assert_array_equal(layer.backward(dy), dx)
+    np.testing.assert_array_equal(layer.weight.grad, dweight)
+    np.testing.assert_array_equal(layer.bias.grad, dbias)
 
 
 def test_subsampling2d_layer_is_the_function(rng):
@@ -426,9 +539,10 @@ def test_layer_initialisation_repeats_with_the_seed():
             id="conv2d_groups",
         ),
         pytest.param(
-            lambda: nn.Conv1d(1, 6, 3, padding_mode="reflect"),
+            lambda: nn.Conv1d(1, 6, 3, padding_mode="mirror"),
             ValueError,
-            "Conv1d: padding_mode is not known: expected 'zeros', got 'reflect'",
+            "Conv1d: padding_mode is not known: expected 'zeros', 'reflect', 'replicate', "
+            "'circular', got 'mirror'",
             id="conv1d_padding_mode",
         ),
         pytest.param(
@@ -485,6 +599,43 @@ def test_layer_initialisation_repeats_with_the_seed():
             TypeError,
             "LeakyReLU: negative_slope has the wrong type: expected a number, got None (NoneType)",
             id="leaky_relu",
+        ),
+        pytest.param(
+            lambda: nn.GroupNorm(3, 4),
+            ValueError,
+            "GroupNorm: num_channels cannot be divided into groups: expected a multiple of "
+            "num_groups = 3, got 4",
+            id="group_norm",
+        ),
+        pytest.param(
+            lambda: nn.GroupNorm(2, 4)(np.zeros((2, 6, 3), np.float32)),
+            ValueError,
+            "GroupNorm: x has the wrong number of channels: expected 4, got 6",
+            id="group_norm_channels",
+        ),
+        pytest.param(
+            lambda: nn.LayerNorm(()),
+            ValueError,
+            "LayerNorm: normalized_shape is empty: expected at least one size, got ()",
+            id="layer_norm",
+        ),
+        pytest.param(
+            lambda: nn.LPPool2d(0, 2),
+            ValueError,
+            "LPPool2d: norm_type is out of range: expected a finite number above 0, got 0",
+            id="lp_pool",
+        ),
+        pytest.param(
+            lambda: nn.AdaptiveMaxPool2d(1, return_indices=True),
+            ValueError,
+            "AdaptiveMaxPool2d: return_indices is not supported by the layer",
+            id="adaptive_max_pool",
+        ),
+        pytest.param(
+            lambda: nn.Dropout2d(-0.1),
+            ValueError,
+            "Dropout2d: p is out of range: expected a number from 0 to 1, got -0.1",
+            id="dropout2d",
         ),
         pytest.param(
             lambda: nn.ScaledTanh(0),
@@ -614,6 +765,16 @@ def test_a_failed_forward_keeps_nothing(rng):
         "Conv2d(4, 8, 3)",
         "Conv2d(4, 8, (3, 1), 2, (1, 0), 2, 2, False)",
         "Conv2d(4, 8, 3, padding='same')",
+        "Conv2d(4, 8, 3, padding=1, bias=False, padding_mode='reflect')",
+        "AdaptiveMaxPool2d((1, None))",
+        "LPPool2d(2, 3, 2)",
+        "LPPool2d(1.5, (3, 2), 1, ceil_mode=True)",
+        "Dropout2d(0.2)",
+        "GroupNorm(2, 4)",
+        "GroupNorm(2, 4, affine=False)",
+        "LayerNorm(4, bias=False)",
+        "LayerNorm(4)",
+        "LayerNorm((3, 4), elementwise_affine=False)",
         "MaxPool1d(2)",
         "MaxPool2d((3, 2), 2, 1, 1, False, True)",
         "AvgPool1d(2, 1)",
@@ -645,9 +806,31 @@ def test_layer_repr_is_that_of_torch(torch, text):
 
 
 @pytest.mark.torch
+@pytest.mark.parametrize("mode", ["reflect", "replicate", "circular"])
+@pytest.mark.parametrize("padding", [1, (2, 1), "same"])
+def test_conv2d_padding_mode_is_that_of_torch(torch, mode, padding, rng):
+    arguments = {"padding": padding, "padding_mode": mode, "dilation": (1, 2)}
+    ours, theirs = nn.Conv2d(4, 6, 3, **arguments), torch.nn.Conv2d(4, 6, 3, **arguments)
+    ours.load_state_dict(theirs.state_dict())
+    x = floats(rng, 2, 4, 8, 9)
+    tx = torch.tensor(x, requires_grad=True)
+    ty = theirs(tx)
+    y = ours(x)
+    np.testing.assert_allclose(y, ty.detach().numpy(), rtol=1e-4, atol=1e-5)
+    dy = floats(rng, *y.shape)
+    ty.backward(torch.tensor(dy))
+    np.testing.assert_allclose(ours.backward(dy), tx.grad.numpy(), rtol=1e-4, atol=1e-4)
+    want = theirs.weight.grad.numpy()
+    np.testing.assert_allclose(ours.weight.grad, want, rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.torch
 def test_state_dict_and_initial_ranges_are_those_of_torch(torch):
     def build(n):
         return n.Sequential(
+            n.GroupNorm(2, 8),
+            n.LayerNorm((3, 4)),
+            n.LayerNorm(5, bias=False),
             n.Conv2d(3, 80, 5, groups=1),
             n.BatchNorm2d(80),
             n.Sequential(n.Conv1d(8, 40, 3, bias=False), n.BatchNorm1d(40, affine=False)),

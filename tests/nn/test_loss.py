@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import convcore.functional as F
-from convcore import nn
+from convcore import nn, optim
 from helpers import floats
 
 
@@ -38,7 +38,48 @@ def test_mse_loss_is_the_function(rng, reduction):
     assert criterion.count(target) == 24
 
 
-@pytest.mark.parametrize("criterion", [nn.CrossEntropyLoss(), nn.MSELoss()])
+@pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
+def test_multi_margin_loss_is_the_function(rng, reduction):
+    y, target, weight = floats(rng, 6, 4), np.array([0, 3, 2, 0, 1, 1]), abs(floats(rng, 4))
+    criterion = nn.MultiMarginLoss(2, 0.5, weight, reduction)
+    arguments = (2, 0.5, weight, reduction)
+    loss, gradient = F.multi_margin_loss(y, target, *arguments, return_gradient=True)
+    np.testing.assert_array_equal(criterion(y, target), loss)
+    np.testing.assert_array_equal(criterion.backward(), gradient)
+    np.testing.assert_array_equal(criterion.evaluate(y, target), loss)
+    assert criterion.count(target) == 6
+
+
+@pytest.mark.parametrize("loss", ["hinge", nn.MultiMarginLoss(p=2)])
+def test_compile_takes_the_hinge_loss(loss, rng):
+    x, y = floats(rng, 64, 6), rng.integers(0, 3, 64)
+    x[np.arange(64), y] += 4
+    model = nn.Sequential(nn.Linear(6, 3))
+    model.compile(optimizer=lambda p: optim.SGD(p, lr=0.5), loss=loss)
+    history = model.fit(x, y, epochs=30, verbose=0)
+    assert isinstance(model.criterion, nn.MultiMarginLoss)
+    values = model.evaluate(x, y)
+    assert values["accuracy"] > 0.8
+    assert values["loss"] < history.history["loss"][0]
+
+
+def test_multi_margin_loss_rejects_targets_before_the_training():
+    model = nn.Sequential(nn.Linear(6, 3))
+    model.compile(optimizer="adam", loss="hinge")
+    x = np.zeros((4, 6), np.float32)
+    message = "y has a label that is out of range: expected 0 to 2 (the network has 3 outputs)"
+    with pytest.raises(ValueError, match=re.escape(message)):
+        model.fit(x, np.array([0, 1, 2, 3]))
+    images = nn.Sequential(nn.Conv2d(1, 3, 1))
+    images.compile(optimizer="adam", loss="hinge")
+    message = "expected (N, classes) for MultiMarginLoss"
+    with pytest.raises(ValueError, match=re.escape(message)):
+        images.fit(np.zeros((4, 1, 2, 2), np.float32), np.zeros(4, int))
+    with pytest.raises(ValueError, match="MultiMarginLoss: p is out of range: expected 1 or 2"):
+        nn.MultiMarginLoss(3)
+
+
+@pytest.mark.parametrize("criterion", [nn.CrossEntropyLoss(), nn.MSELoss(), nn.MultiMarginLoss()])
 def test_loss_backward_goes_once_with_each_forward(criterion, rng):
     y = floats(rng, 2, 2)
     target = np.array([0, 1]) if criterion.takes_labels else y
@@ -56,6 +97,9 @@ def test_loss_repr_shows_what_is_not_the_default():
     assert repr(nn.CrossEntropyLoss()) == "CrossEntropyLoss()"
     text = "CrossEntropyLoss(ignore_index=3, reduction='sum', label_smoothing=0.1)"
     assert repr(nn.CrossEntropyLoss(ignore_index=3, reduction="sum", label_smoothing=0.1)) == text
+    assert repr(nn.MultiMarginLoss()) == "MultiMarginLoss()"
+    text = "MultiMarginLoss(p=2, margin=0.5, weight=[1.0, 2.0], reduction='sum')"
+    assert repr(nn.MultiMarginLoss(2, 0.5, np.array([1, 2], np.float32), "sum")) == text
     assert repr(nn.MSELoss("sum")) == "MSELoss(reduction='sum')"
 
 

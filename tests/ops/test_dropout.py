@@ -1,4 +1,4 @@
-"""dropout: forward and backward."""
+"""dropout and dropout2d: forward and backward."""
 
 from __future__ import annotations
 
@@ -137,8 +137,81 @@ def test_dropout_passes_nan_through(p):
     assert np.isnan(F.dropout(x, p, key=(0, 0))).all()  # dropped ones too, as in torch
 
 
+# ---- whole channels ------------------------------------------------------------------------------
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.lists(st.integers(0, 7), min_size=2, max_size=4).map(tuple),
+    st.floats(0, 1),
+    st.tuples(words, words),
+)
+def test_dropout2d_forward_and_backward_match_reference(shape, p, key):
+    rng = np.random.default_rng(0)
+    x, dy = floats(rng, *shape), floats(rng, *shape)
+    for got, want in (
+        (F.dropout2d(x, p, key=key), reference.dropout2d(x.astype(np.float64), p, key=key)),
+        (
+            F.dropout2d_backward(dy, x, p, key=key),
+            reference.dropout2d_backward(dy.astype(np.float64), x, p, key=key),
+        ),
+    ):
+        assert got.dtype == np.float32
+        assert got.shape == shape
+        assert (abs(got - want) <= 3 * EPS32 * abs(want)).all()
+
+
+def test_dropout2d_drops_channels_and_keeps_the_mean():
+    y = F.dropout2d(np.ones((400, 500, 2), np.float32), 0.3, key=(11, 0))
+    assert (y[..., 0] == y[..., 1]).all()
+    share = (y[..., 0] == 0).mean()
+    assert abs(share - 0.3) < 5 * np.sqrt(0.3 * 0.7 / 200_000)
+
+
+def test_dropout2d_is_the_same_bits_at_any_thread_count_and_in_both_orders(rng):
+    x = floats(rng, 9, 19, 30, 31)
+    want = F.dropout2d(x, 0.5, key=(1, 2))
+    np.testing.assert_array_equal(F.dropout2d(F.channels_last(x), 0.5, key=(1, 2)), want)
+    for order in (np.asarray, F.channels_last):
+        assert_same_bits_at_any_thread_count(
+            lambda order=order: F.dropout2d(order(x), 0.5, key=(1, 2))
+        )
+
+
+def test_dropout2d_outside_training_returns_its_argument():
+    x = np.ones((2, 3), np.float32)
+    assert F.dropout2d(x, 0.5, training=False) is x
+    assert F.dropout2d_backward(x, x, 0.5, training=False) is x
+
+
+@pytest.mark.parametrize("p", [0.0, 0.5, 1.0])
+def test_dropout2d_passes_nan_through(p):
+    x = np.full((5, 20, 3), np.nan, np.float32)
+    assert np.isnan(F.dropout2d(x, p, key=(0, 0))).all()
+
+
 ONES = np.ones(3, np.float32)
 REJECTED = {
+    "one dimension": (
+        lambda: F.dropout2d(ONES),
+        ValueError,
+        "dropout2d: x has the wrong number of dimensions: expected at least 2 (N, C, ...), got 1",
+    ),
+    "no key, channels": (
+        lambda: F.dropout2d_backward(ONES[None], ONES[None]),
+        ValueError,
+        "dropout2d_backward: key is missing: expected the key of the forward call, got None",
+    ),
+    "dy, channels": (
+        lambda: F.dropout2d_backward(ONES[None], ONES[:2, None], key=(0, 0)),
+        ValueError,
+        "dropout2d_backward: dy has the wrong shape: expected (2, 1) (the shape of x), got (1, 3)",
+    ),
+    "p, channels": (
+        lambda: F.dropout2d(ONES[None], 1.5),
+        ValueError,
+        "dropout2d: p is out of range: expected a probability from 0 to 1, got 1.5",
+    ),
     "p negative": (
         lambda: F.dropout(ONES, -0.1),
         ValueError,

@@ -1,5 +1,7 @@
 #include "ops/dropout.h"
 
+#include <algorithm>
+
 #include "cpu/kernels.h"
 #include "plan/builder.h"
 
@@ -35,8 +37,47 @@ void backward(Builder& b, int i) {
   b.add_gradient(b.node(i).inputs[0], dx, true);
 }
 
+// ---- dropout2d: in the layout that comes
+// ------------------------------------------------------------------------------
+
+// Emits to = from * mask, one number of the mask per image and channel. `to` may be the memory of `from`.
+void apply_to_channels(Builder& b, int i, const char* text, ValueId from, ValueId to) {
+  const double p = b.node(i).number("p");
+  const int64_t number = b.node(i).integer("number"), channels = b.shape(to)[0];
+  const int64_t floats = b.program[to].floats, plane = channels ? floats / channels : 0;
+  const Layout layout = b.program[to].layout;
+  const ValueId factors = b.program.value(std::string(text) + " mask", {channels});
+  b.program.block(text, {from}, {factors, to}, [=](const Frame& f, const Block& block) {
+    cpu::DropoutMask mask = dropout_mask({p, f.input.dropout_keys[number]});
+    mask.first = block.begin * channels;
+    float* factor = f.at(factors, block);
+    std::fill(factor, factor + block.count() * channels, 1.0f);
+    cpu::kernels().dropout.apply(block.count() * channels, mask, factor, factor);
+    for (int64_t n = 0; n < block.count(); n++)
+      cpu::kernels().subsampling2d.scale({1, channels, plane, layout}, f.at(from, block) + n * floats,
+                                         factor + n * channels, nullptr, f.at(to, block) + n * floats);
+  });
+}
+
+void forward_channels(Builder& b, int i) {
+  const ValueId x = b.input_of(i).y;
+  b.made(i).y = x;
+  if (!b.options.training) return;
+  const ValueId y = b.program.value(b.node(i).name, b.shape(x), b.program[x].layout);
+  b.made(i).y = y;
+  apply_to_channels(b, i, "dropout2d", x, y);
+}
+
+void backward_channels(Builder& b, int i) {
+  const ValueId dy = b.gradient(i, b.program[b.made(i).y].layout);
+  const ValueId dx = b.gradient_in_place(i, "d" + b.program[b.input_of(i).y].name);
+  apply_to_channels(b, i, "dropout2d backward", dy, dx);
+  b.add_gradient(b.node(i).inputs[0], dx, true);
+}
+
 }  // namespace
 
 const OpSteps kDropoutSteps{forward, backward};
+const OpSteps kDropout2dSteps{forward_channels, backward_channels};
 
 }  // namespace convcore::plan

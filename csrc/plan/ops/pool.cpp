@@ -1,4 +1,4 @@
-// max_pool2d, avg_pool2d, adaptive_avg_pool2d: in the layout that comes.
+// max_pool2d, avg_pool2d, adaptive_avg_pool2d in the layout that comes; stochastic_pool2d.
 #include "cpu/kernels.h"
 #include "plan/builder.h"
 
@@ -131,8 +131,49 @@ void average_backward(Builder& b, int i, const S& s, const Kernels& kernels, con
   b.add_gradient(b.node(i).inputs[0], dx, true);
 }
 
+// ---- stochastic: in row-major order
+// -----------------------------------------------------------------------------------
+
+Pool2dShape stochastic_shape(Builder& b, int i) {
+  return infer_stochastic_pool2d_shape("stochastic_pool2d", b.batch_shape(b.input_of(i).y), windows_of(b.node(i)));
+}
+
+void stochastic_forward(Builder& b, int i) {
+  const int64_t channels = Pooled(b, i).channels, number = b.node(i).integer("number");
+  const Pool2dShape s = stochastic_shape(b, i);
+  const ValueId x = b.in_layout(b.input_of(i).y, Layout::row_major);
+  const ValueId y = b.program.value(b.node(i).name, {channels, s.h_out, s.w_out});
+  b.made(i).y = y;
+  if (!b.options.training) {
+    b.program.block("stochastic_pool2d mean", {x}, {y}, [=](const Frame& f, const Block& block) {
+      cpu::kernels().stochastic_pool2d.mean(of_block(s, channels, block), f.at(x, block), f.at(y, block));
+    });
+    return;
+  }
+  const ValueId indices = b.program.value(b.node(i).name + " drawn", b.shape(y));
+  b.made(i).values = {indices};
+  b.program.block("stochastic_pool2d", {x}, {y, indices}, [=](const Frame& f, const Block& block) {
+    cpu::kernels().stochastic_pool2d.draw(of_block(s, channels, block), f.input.dropout_keys[number],
+                                          block.begin * channels, f.at(x, block), f.at(y, block),
+                                          reinterpret_cast<int32_t*>(f.at(indices, block)));
+  });
+}
+
+void stochastic_backward(Builder& b, int i) {
+  const Pool2dShape s = stochastic_shape(b, i);
+  const ValueId x = b.input_of(i).y, dy = b.gradient(i, Layout::row_major), indices = b.made(i).values[0];
+  const int64_t channels = b.shape(x)[0];
+  const ValueId dx = b.program.value("d" + b.program[x].name, b.shape(x));
+  b.program.block("stochastic_pool2d backward", {dy, indices}, {dx}, [=](const Frame& f, const Block& block) {
+    cpu::kernels().max_pool2d.backward(of_block(s, channels, block), f.at(dy, block),
+                                       reinterpret_cast<const int32_t*>(f.at(indices, block)), f.at(dx, block));
+  });
+  b.add_gradient(b.node(i).inputs[0], dx, true);
+}
+
 }  // namespace
 
+const OpSteps kStochasticPoolSteps{stochastic_forward, stochastic_backward};
 const OpSteps kMaxPoolSteps{max_forward, max_backward};
 const OpSteps kAvgPoolSteps{
     [](Builder& b, int i) { average_forward(b, i, avg_shape(b, i), cpu::kernels().avg_pool2d, "avg_pool2d"); },

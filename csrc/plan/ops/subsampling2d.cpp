@@ -55,15 +55,14 @@ void backward_parameters(Builder& b, int i, const AvgPool2dShape& s, ValueId dy)
   const int64_t channels = b.shape(dy)[0];
   const Layout layout = b.program[dy].layout;
   const ValueId sums = b.made(i).values[0];
-  const BufferId unused = b.program.buffer(Per::thread, channels);  // the kernel always makes the bias's
   std::vector<int> parameters;
   if (with_weight) parameters.push_back(b.parameter(i, 0));
   if (with_bias) parameters.push_back(b.parameter(i, 1));
   b.sum_gradients("subsampling2d backward weight", parameters, {dy, sums},
                   [=](const Frame& f, const Block& block, float* const* totals) {
-                    float* dbias = with_bias ? totals[with_weight] : f.buffer(unused, block.thread);
                     cpu::kernels().subsampling2d.sums(outputs_of(s, channels, layout, block), f.at(dy, block),
-                                                      f.at(sums, block), with_weight ? totals[0] : nullptr, dbias);
+                                                      f.at(sums, block), with_weight ? totals[0] : nullptr,
+                                                      with_bias ? totals[with_weight] : nullptr);
                   });
 }
 

@@ -1,4 +1,4 @@
-"""Losses: cross entropy of class labels, and the squared error."""
+"""Losses: cross entropy and hinge loss of class labels, and the squared error."""
 
 from __future__ import annotations
 
@@ -265,3 +265,162 @@ def mse_loss_backward(
     """
     reduction = to_str("mse_loss_backward", "reduction", reduction)
     return _core.mse_loss_backward(_loss_gradient(dy), x, target, reduction, need_dx, need_dtarget)
+
+
+def _margin_arguments(
+    op: str, p: int, margin: float, weight: FloatArray | None, reduction: str
+) -> tuple[int, float, FloatArray | None, str]:
+    numbers = to_int(op, "p", p), to_float(op, "margin", margin)
+    return (*numbers, weight, to_str(op, "reduction", reduction))
+
+
+@overload
+def multi_margin_loss(
+    x: FloatArray,
+    target: LabelArray | int,
+    p: int = 1,
+    margin: float = 1.0,
+    weight: FloatArray | None = None,
+    reduction: str = "mean",
+    *,
+    return_gradient: Literal[False] = False,
+) -> Loss: ...
+@overload
+def multi_margin_loss(
+    x: FloatArray,
+    target: LabelArray | int,
+    p: int = 1,
+    margin: float = 1.0,
+    weight: FloatArray | None = None,
+    reduction: str = "mean",
+    *,
+    return_gradient: Literal[True],
+) -> tuple[Loss, FloatArray]: ...
+
+
+def multi_margin_loss(
+    x: FloatArray,
+    target: LabelArray | int,
+    p: int = 1,
+    margin: float = 1.0,
+    weight: FloatArray | None = None,
+    reduction: str = "mean",
+    *,
+    return_gradient: bool = False,
+) -> Loss | tuple[Loss, FloatArray]:
+    """Return the hinge loss of a multi-class support vector machine.
+
+    Parameters
+    ----------
+    x : ndarray, shape (N, C) or (C,), float32
+        Scores, one per class.
+    target : ndarray, shape (N,) or (), integers
+        Labels from 0 to C - 1. For `x` of shape (C,) an int will do.
+    p : {1, 2}, default 1
+        2 squares the terms.
+    margin : float, default 1.0
+        By how much the score of the right class shall exceed each other one.
+    weight : ndarray, shape (C,), float32, optional
+        Factor of the loss of each class, 1 by default.
+    reduction : 'mean', 'sum' or 'none', default 'mean'
+        'mean' divides the sum by the number of samples.
+    return_gradient : bool, default False
+        Also return the gradient for ``dy = 1``. `multi_margin_loss_backward` takes it as
+        ``saved=``.
+
+    Returns
+    -------
+    loss : numpy.float32, or ndarray of the shape of `target` for ``reduction='none'``
+    gradient : ndarray, shape of `x`, float32
+        Only with ``return_gradient=True``.
+
+    Raises
+    ------
+    TypeError
+        When `x` is not an array of float32 or `target` not one of integers.
+    ValueError
+        When the shapes do not fit, a label is out of range, or an option has no such value.
+
+    See Also
+    --------
+    multi_margin_loss_backward : The gradient.
+    convcore.nn.MultiMarginLoss : The same as a class.
+
+    Notes
+    -----
+    The loss of one sample with label t is
+    ``weight[t] / C * sum over c != t of max(0, margin - x[t] + x[c])**p``. Courses that write the
+    SVM loss without the division by C have C times as much. A NaN among the scores makes the loss
+    NaN, where torch leaves it out.
+
+    References
+    ----------
+    Weston and Watkins, "Support vector machines for multi-class pattern recognition", ESANN 1999;
+    Crammer and Singer, "On the algorithmic implementation of multiclass kernel-based vector
+    machines", JMLR 2001. The arguments are those of ``torch.nn.functional.multi_margin_loss``.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import convcore.functional as F
+    >>> x = np.array([[3, 2.5, -1]], np.float32)
+    >>> loss, dx = F.multi_margin_loss(x, np.array([0]), return_gradient=True)
+    >>> float(3 * loss)
+    0.5
+    >>> 3 * dx
+    array([[-1.,  1.,  0.]], dtype=float32)
+    """
+    arguments = _margin_arguments("multi_margin_loss", p, margin, weight, reduction)
+    loss, gradient = _core.multi_margin_loss_forward(
+        x, _labels(target), *arguments, return_gradient
+    )
+    value = loss[()] if loss.ndim == 0 else loss
+    return value if gradient is None else (value, gradient)
+
+
+def multi_margin_loss_backward(
+    dy: float | np.float32 | FloatArray,
+    x: FloatArray,
+    target: LabelArray | int,
+    p: int = 1,
+    margin: float = 1.0,
+    weight: FloatArray | None = None,
+    reduction: str = "mean",
+    *,
+    saved: FloatArray | None = None,
+) -> FloatArray:
+    """Return the gradient of `multi_margin_loss` with respect to `x`.
+
+    Parameters
+    ----------
+    dy : float, or ndarray of the shape of the loss, float32
+        Gradient of what is minimised with respect to the loss; 1 when it is the loss itself.
+    x, target, p, margin, weight, reduction
+        The arguments of the forward call.
+    saved : ndarray, shape of `x`, float32, optional
+        The gradient that ``multi_margin_loss(..., return_gradient=True)`` gave: then only the
+        multiplication by `dy` is left.
+
+    Returns
+    -------
+    ndarray, shape of `x`, float32
+        0 where the margin is kept, also exactly at it.
+
+    Raises
+    ------
+    TypeError
+        When an argument has the wrong type or dtype.
+    ValueError
+        As in `multi_margin_loss`, and when `dy` does not have the shape of the loss.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import convcore.functional as F
+    >>> F.multi_margin_loss_backward(1.0, np.zeros((1, 2), np.float32), np.array([1]))
+    array([[ 0.5, -0.5]], dtype=float32)
+    """
+    arguments = _margin_arguments("multi_margin_loss_backward", p, margin, weight, reduction)
+    return _core.multi_margin_loss_backward(
+        _loss_gradient(dy), x, _labels(target), *arguments, saved
+    )

@@ -1,13 +1,14 @@
-"""Batch normalisation."""
+"""Batch, group and layer normalisation."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Literal, overload
 
 import numpy as np
 
 from convcore import _core
-from convcore.functional._arguments import FloatArray, to_float
+from convcore.functional._arguments import FloatArray, is_sequence, to_float, to_int
 
 #: What the forward normalised with: mean and 1 / sqrt(var + eps), each (C,).
 Saved = tuple[FloatArray, FloatArray]
@@ -253,3 +254,330 @@ def _checked_saved(saved: Any) -> Saved:
         )
     mean, rstd = saved
     return mean, rstd
+
+
+# ---- group norm, layer norm ----
+
+#: What one sample was normalised with: mean and 1 / standard deviation per group.
+GroupSaved = tuple[FloatArray, FloatArray]
+
+
+@overload
+def group_norm(
+    x: FloatArray,
+    num_groups: int,
+    weight: FloatArray | None = None,
+    bias: FloatArray | None = None,
+    eps: float = 1e-5,
+    *,
+    return_saved: Literal[False] = False,
+) -> FloatArray: ...
+
+
+@overload
+def group_norm(
+    x: FloatArray,
+    num_groups: int,
+    weight: FloatArray | None = None,
+    bias: FloatArray | None = None,
+    eps: float = 1e-5,
+    *,
+    return_saved: Literal[True],
+) -> tuple[FloatArray, GroupSaved]: ...
+
+
+def group_norm(
+    x: FloatArray,
+    num_groups: int,
+    weight: FloatArray | None = None,
+    bias: FloatArray | None = None,
+    eps: float = 1e-5,
+    *,
+    return_saved: bool = False,
+) -> FloatArray | tuple[FloatArray, GroupSaved]:
+    """Scale each group of channels of each sample to mean 0 and variance 1.
+
+    Parameters
+    ----------
+    x : ndarray, shape (N, C, ...), float32
+        Input.
+    num_groups : int
+        Into how many groups of neighbouring channels C is cut. 1 normalises over the whole sample,
+        C over each channel (instance norm).
+    weight, bias : ndarray, shape (C,), float32, optional
+        Factor and summand of each channel afterwards; 1 and 0 by default.
+    eps : float, default 1e-5
+        Added to the variance.
+    return_saved : bool, default False
+        Also return what `group_norm_backward` takes as ``saved=``.
+
+    Returns
+    -------
+    y : ndarray, shape of `x`, float32
+    saved : (mean, rstd), each ndarray, shape (N, num_groups), float32
+        Only with ``return_saved=True``.
+
+    Raises
+    ------
+    TypeError
+        When an array is not float32 or another argument has the wrong type.
+    ValueError
+        When `x` has less than two dimensions, C is no multiple of `num_groups`, or the shapes do
+        not fit.
+
+    See Also
+    --------
+    group_norm_backward : The gradients.
+    batch_norm : Statistics over the batch, per channel.
+    layer_norm : Statistics over the last dimensions.
+    convcore.nn.GroupNorm : The same as a layer.
+
+    Notes
+    -----
+    Samples do not see each other, and training and evaluation do the same: it works with batches
+    of any size.
+
+    References
+    ----------
+    Wu and He, "Group normalization", ECCV 2018.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import convcore.functional as F
+    >>> F.group_norm(np.array([[1, 3, 5, 9]], np.float32), 2, eps=0)
+    array([[-1.,  1., -1.,  1.]], dtype=float32)
+    """
+    op = "group_norm"
+    y, mean, rstd = _core.group_norm_forward(
+        x, to_int(op, "num_groups", num_groups), weight, bias, to_float(op, "eps", eps)
+    )
+    return (y, (mean, rstd)) if return_saved else y
+
+
+def group_norm_backward(
+    dy: FloatArray,
+    x: FloatArray,
+    num_groups: int,
+    weight: FloatArray | None = None,
+    bias: FloatArray | None = None,
+    eps: float = 1e-5,
+    *,
+    saved: GroupSaved | None = None,
+    need_dx: bool = True,
+    need_dweight: bool = True,
+    need_dbias: bool = True,
+) -> tuple[FloatArray | None, FloatArray | None, FloatArray | None]:
+    """Return the gradients of `group_norm`.
+
+    Parameters
+    ----------
+    dy : ndarray, shape of `x`, float32
+        Gradient of the loss with respect to the output.
+    x, num_groups, weight, bias, eps
+        The arguments of the forward call.
+    saved : (mean, rstd), optional
+        What ``group_norm(..., return_saved=True)`` gave; computed again otherwise.
+    need_dx, need_dweight, need_dbias : bool, default True
+        False leaves that gradient out (None in its place).
+
+    Returns
+    -------
+    dx : ndarray, shape of `x`, or None
+    dweight, dbias : ndarray, shape (C,), or None
+        None when the parameter is None.
+
+    Raises
+    ------
+    ValueError
+        When `dy` does not have the shape of `x`, or as for `group_norm`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import convcore.functional as F
+    >>> x, dy = np.array([[1, 3, 5, 9]], np.float32), np.ones((1, 4), np.float32)
+    >>> dx, dweight, dbias = F.group_norm_backward(dy, x, 2, np.ones(4, np.float32), dy[0], eps=0)
+    >>> dweight, dbias
+    (array([-1.,  1., -1.,  1.], dtype=float32), array([1., 1., 1., 1.], dtype=float32))
+    """
+    op = "group_norm_backward"
+    groups, tiny = to_int(op, "num_groups", num_groups), to_float(op, "eps", eps)
+    _expect_parameter(op, "bias", bias, tuple(np.shape(x))[1:2])
+    mean, rstd = (None, None) if saved is None else saved
+    return _core.group_norm_backward(
+        dy,
+        x,
+        groups,
+        weight,
+        tiny,
+        mean,
+        rstd,
+        need_dx,
+        need_dweight and weight is not None,
+        need_dbias and bias is not None,
+    )
+
+
+def _expect_parameter(op: str, name: str, value: object, shape: tuple[int, ...]) -> None:
+    """Raise when `value`, which a backward pass does not read, does not have `shape`."""
+    got = getattr(value, "shape", shape)
+    if tuple(got) != shape:
+        raise ValueError(
+            f"{op}: {name} has the wrong shape: expected {shape} (one value per normalized "
+            f"element), got {tuple(got)}"
+        )
+
+
+def _sizes(op: str, normalized_shape: int | Sequence[int]) -> tuple[int, ...]:
+    if is_sequence(normalized_shape):
+        return tuple(to_int(op, "normalized_shape", size) for size in normalized_shape)  # type: ignore[union-attr]
+    return (to_int(op, "normalized_shape", normalized_shape),)
+
+
+@overload
+def layer_norm(
+    x: FloatArray,
+    normalized_shape: int | Sequence[int],
+    weight: FloatArray | None = None,
+    bias: FloatArray | None = None,
+    eps: float = 1e-5,
+    *,
+    return_saved: Literal[False] = False,
+) -> FloatArray: ...
+
+
+@overload
+def layer_norm(
+    x: FloatArray,
+    normalized_shape: int | Sequence[int],
+    weight: FloatArray | None = None,
+    bias: FloatArray | None = None,
+    eps: float = 1e-5,
+    *,
+    return_saved: Literal[True],
+) -> tuple[FloatArray, GroupSaved]: ...
+
+
+def layer_norm(
+    x: FloatArray,
+    normalized_shape: int | Sequence[int],
+    weight: FloatArray | None = None,
+    bias: FloatArray | None = None,
+    eps: float = 1e-5,
+    *,
+    return_saved: bool = False,
+) -> FloatArray | tuple[FloatArray, GroupSaved]:
+    """Scale the last dimensions of each sample to mean 0 and variance 1.
+
+    Parameters
+    ----------
+    x : ndarray, shape (..., *normalized_shape), float32
+        Input.
+    normalized_shape : int or sequence of int
+        The sizes of the last dimensions, over which mean and variance are taken.
+    weight, bias : ndarray, shape `normalized_shape`, float32, optional
+        Factor and summand of each element afterwards; 1 and 0 by default.
+    eps : float, default 1e-5
+        Added to the variance.
+    return_saved : bool, default False
+        Also return what `layer_norm_backward` takes as ``saved=``.
+
+    Returns
+    -------
+    y : ndarray, shape of `x`, float32
+    saved : (mean, rstd), each ndarray, shape (samples, 1), float32
+        Only with ``return_saved=True``.
+
+    Raises
+    ------
+    TypeError
+        When an array is not float32 or another argument has the wrong type.
+    ValueError
+        When `x` does not end with `normalized_shape`, or the shapes do not fit.
+
+    See Also
+    --------
+    layer_norm_backward : The gradients.
+    group_norm : Statistics over groups of channels.
+    convcore.nn.LayerNorm : The same as a layer.
+
+    References
+    ----------
+    Ba, Kiros and Hinton, "Layer normalization", 2016.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import convcore.functional as F
+    >>> F.layer_norm(np.array([[1, 3], [5, 9]], np.float32), 2, eps=0)
+    array([[-1.,  1.],
+           [-1.,  1.]], dtype=float32)
+    """
+    op = "layer_norm"
+    sizes, tiny = _sizes(op, normalized_shape), to_float(op, "eps", eps)
+    y, mean, rstd = _core.layer_norm_forward(x, sizes, weight, bias, tiny)
+    return (y, (mean, rstd)) if return_saved else y
+
+
+def layer_norm_backward(
+    dy: FloatArray,
+    x: FloatArray,
+    normalized_shape: int | Sequence[int],
+    weight: FloatArray | None = None,
+    bias: FloatArray | None = None,
+    eps: float = 1e-5,
+    *,
+    saved: GroupSaved | None = None,
+    need_dx: bool = True,
+    need_dweight: bool = True,
+    need_dbias: bool = True,
+) -> tuple[FloatArray | None, FloatArray | None, FloatArray | None]:
+    """Return the gradients of `layer_norm`.
+
+    Parameters
+    ----------
+    dy : ndarray, shape of `x`, float32
+        Gradient of the loss with respect to the output.
+    x, normalized_shape, weight, bias, eps
+        The arguments of the forward call.
+    saved : (mean, rstd), optional
+        What ``layer_norm(..., return_saved=True)`` gave; computed again otherwise.
+    need_dx, need_dweight, need_dbias : bool, default True
+        False leaves that gradient out (None in its place).
+
+    Returns
+    -------
+    dx : ndarray, shape of `x`, or None
+    dweight, dbias : ndarray, shape `normalized_shape`, or None
+        None when the parameter is None.
+
+    Raises
+    ------
+    ValueError
+        When `dy` does not have the shape of `x`, or as for `layer_norm`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import convcore.functional as F
+    >>> x, dy = np.array([[1, 3], [5, 9]], np.float32), np.ones((2, 2), np.float32)
+    >>> F.layer_norm_backward(dy, x, 2, dy[0], dy[0], eps=0)[1:]
+    (array([-2.,  2.], dtype=float32), array([2., 2.], dtype=float32))
+    """
+    op = "layer_norm_backward"
+    sizes, tiny = _sizes(op, normalized_shape), to_float(op, "eps", eps)
+    _expect_parameter(op, "bias", bias, sizes)
+    mean, rstd = (None, None) if saved is None else saved
+    return _core.layer_norm_backward(
+        dy,
+        x,
+        sizes,
+        weight,
+        tiny,
+        mean,
+        rstd,
+        need_dx,
+        need_dweight and weight is not None,
+        need_dbias and bias is not None,
+    )

@@ -16,10 +16,12 @@ from convcore.functional._arguments import (
     expect_bias,
     is_sequence,
     spatial_size,
+    to_float,
     to_int,
     to_padding,
     to_tuple,
 )
+from convcore.random import checked_key, next_key
 
 IndexArray = npt.NDArray[np.int32]
 IntArray = npt.NDArray[Any]
@@ -806,3 +808,392 @@ def subsampling2d_backward(
     expect_bias("subsampling2d_backward", bias, weight, ("bias", "weight"))
     with_bias = need_dbias and bias is not None
     return _core.subsampling2d_backward(dy, x, weight, windows, need_dx, need_dweight, with_bias)
+
+
+# ---- stochastic ----
+
+
+@overload
+def stochastic_pool2d(
+    x: FloatArray,
+    kernel_size: IntOrPair,
+    stride: IntOrPair | None = None,
+    training: bool = True,
+    *,
+    key: tuple[int, int] | None = None,
+    return_indices: Literal[False] = False,
+) -> FloatArray: ...
+
+
+@overload
+def stochastic_pool2d(
+    x: FloatArray,
+    kernel_size: IntOrPair,
+    stride: IntOrPair | None = None,
+    training: bool = True,
+    *,
+    key: tuple[int, int] | None = None,
+    return_indices: Literal[True],
+) -> tuple[FloatArray, IndexArray]: ...
+
+
+def stochastic_pool2d(
+    x: FloatArray,
+    kernel_size: IntOrPair,
+    stride: IntOrPair | None = None,
+    training: bool = True,
+    *,
+    key: tuple[int, int] | None = None,
+    return_indices: bool = False,
+) -> FloatArray | tuple[FloatArray, IndexArray]:
+    """Return one value of each window, drawn with a probability in proportion to it.
+
+    Parameters
+    ----------
+    x : ndarray, shape (N, C, H_in, W_in), float32
+        Activations of at least 0, as after `relu`. A negative one is never drawn: it counts as 0.
+    kernel_size : int or pair of int
+        Size of the window, in pixels: one for both axes, or (height, width).
+    stride : int or pair of int, optional
+        Step between windows, in pixels; `kernel_size` by default.
+    training : bool, default True
+        False: return the mean of each window with the probabilities as weights,
+        ``sum(a**2) / sum(a)``.
+    key : convcore.random.RandomKey, optional
+        The stream of random numbers, ``(seed, stream)``. By default the next one of
+        `convcore.manual_seed`.
+    return_indices : bool, default False
+        Return the drawn positions as well (in training only).
+
+    Returns
+    -------
+    y : ndarray, shape (N, C, H_out, W_out), float32
+        ``H_out = floor((H_in - kernel_size) / stride) + 1``, likewise W_out. 0 where a window has
+        no value above 0.
+    indices : ndarray, shape (N, C, H_out, W_out), int32
+        ``h * W_in + w`` of what was drawn; of a window without a value above 0 its first pixel.
+
+    Raises
+    ------
+    TypeError
+        When `x` is not an array of float32, or a size is not an int.
+    ValueError
+        When the shapes do not fit, `key` is not one, or indices are asked for outside of training.
+
+    See Also
+    --------
+    stochastic_pool2d_backward : The gradient.
+    convcore.nn.StochasticPool2d : The same as a layer.
+
+    Notes
+    -----
+    The draw is a pure function of the key and the place of the output: the first position, in
+    row-major order, up to which the values sum to more than u times the sum of the window. Output
+    j of row R of the outputs (counted through all planes) takes u, uniform in [0, 1), from number
+    ``j % 4`` of Philox block ``R * ceil(W_out / 4) + j // 4``.
+
+    References
+    ----------
+    Zeiler and Fergus, "Stochastic pooling for regularization of deep convolutional neural
+    networks", ICLR 2013.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import convcore.functional as F
+    >>> x = np.array([[[[1, 0], [0, 3]]]], np.float32)
+    >>> draws = [F.stochastic_pool2d(x, 2, key=(0, i)).item() for i in range(1000)]
+    >>> sorted(set(draws)), 0.7 < draws.count(3) / 1000 < 0.8
+    ([1.0, 3.0], True)
+    >>> F.stochastic_pool2d(x, 2, training=False)
+    array([[[[2.5]]]], dtype=float32)
+    """
+    op = "stochastic_pool2d"
+    windows = _windows(op, x, 2, kernel_size, stride, 0)
+    if return_indices and not training:
+        raise ValueError(f"{op}: return_indices is for training: expected False, got True")
+    seed, stream = (0, 0)
+    if training:
+        seed, stream = next_key() if key is None else checked_key(op, "key", key)
+    y, indices = _core.stochastic_pool2d_forward(x, windows, bool(training), seed, stream)
+    return (y, indices) if return_indices and indices is not None else y
+
+
+def stochastic_pool2d_backward(
+    dy: FloatArray,
+    x: FloatArray,
+    kernel_size: IntOrPair,
+    stride: IntOrPair | None = None,
+    training: bool = True,
+    *,
+    key: tuple[int, int] | None = None,
+    indices: IntArray | None = None,
+) -> FloatArray:
+    """Return the gradient of `stochastic_pool2d`.
+
+    Parameters
+    ----------
+    dy : ndarray, shape (N, C, H_out, W_out), float32
+        Gradient of the loss with respect to the output.
+    x, kernel_size, stride, training
+        The arguments of the forward call.
+    key : convcore.random.RandomKey, optional
+        The key of the forward call, with which the positions are drawn again.
+    indices : ndarray, shape (N, C, H_out, W_out), integers, optional
+        What the forward call drew; then `key` and the values of `x` are not read.
+
+    Returns
+    -------
+    ndarray, shape of `x`, float32
+        Each element of `dy` goes to the drawn position. Outside of training the gradient of the
+        weighted mean y: ``dy * (2 * a - y) / sum(a)`` for each value a above 0.
+
+    Raises
+    ------
+    ValueError
+        When `dy` does not have the shape of the output, when key and indices are missing in
+        training, or an index is not in the window of its output.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import convcore.functional as F
+    >>> x = np.array([[[[0, 0], [0, 3]]]], np.float32)
+    >>> F.stochastic_pool2d_backward(np.ones((1, 1, 1, 1), np.float32), x, 2, key=(0, 0))
+    array([[[[0., 0.],
+             [0., 1.]]]], dtype=float32)
+    """
+    op = "stochastic_pool2d"
+    windows = _windows(op, x, 2, kernel_size, stride, 0)
+    if not training:
+        return _core.stochastic_pool2d_backward(dy, x, windows)
+    if indices is None:
+        if key is None:
+            raise ValueError(
+                f"{op}_backward: key and indices are missing: expected one of the forward call, "
+                "got None"
+            )
+        seed, stream = checked_key(f"{op}_backward", "key", key)
+        indices = _core.stochastic_pool2d_forward(x, windows, True, seed, stream)[1]
+    dx: FloatArray = _max_pool_backward(op, dy, x, windows, False, indices)
+    return dx
+
+
+# ---- norms ----
+
+
+def lp_pool2d(
+    x: FloatArray,
+    norm_type: float,
+    kernel_size: IntOrPair,
+    stride: IntOrPair | None = None,
+    ceil_mode: bool = False,
+) -> FloatArray:
+    """Return the p-norm of each window, ``(sum of x**p)**(1 / p)``.
+
+    Parameters
+    ----------
+    x : ndarray, shape (N, C, H_in, W_in), float32
+        Images.
+    norm_type : float
+        p, above 0. 1 is the sum, 2 the Euclidean norm; the larger, the nearer to the maximum.
+    kernel_size : int or pair of int
+        Size of the window, in pixels: one for both axes, or (height, width).
+    stride : int or pair of int, optional
+        Step between windows, in pixels; `kernel_size` by default.
+    ceil_mode : bool, default False
+        Keep a last window that reaches past the image, with the pixels that there are. (torch
+        scales it up to the size of a whole window.)
+
+    Returns
+    -------
+    ndarray, shape (N, C, H_out, W_out), float32
+        ``H_out = floor((H_in - kernel_size) / stride) + 1``, ceil with `ceil_mode`; likewise W_out.
+
+    Raises
+    ------
+    TypeError
+        When `x` is not an array of float32, or a parameter has the wrong type.
+    ValueError
+        When the shapes do not fit or a parameter is out of range.
+
+    See Also
+    --------
+    lp_pool2d_backward : The gradient.
+    convcore.nn.LPPool2d : The same as a layer.
+
+    Notes
+    -----
+    As in torch there are no absolute values: under an odd p other than 1 a negative sum has no
+    root, and the result is NaN; under a p that is no integer, so is a negative `x`.
+
+    References
+    ----------
+    Sermanet, Chintala and LeCun, "Convolutional neural networks applied to house numbers digit
+    classification", ICPR 2012. The parameters are those of ``torch.nn.functional.lp_pool2d``.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import convcore.functional as F
+    >>> F.lp_pool2d(np.array([[[[1, 1], [1, 1]]]], np.float32), 2, 2)
+    array([[[[2.]]]], dtype=float32)
+    """
+    windows = _windows("lp_pool2d", x, 2, kernel_size, stride, 0)
+    p = to_float("lp_pool2d", "norm_type", norm_type)
+    return _core.lp_pool2d_forward(x, p, windows, bool(ceil_mode))
+
+
+def lp_pool2d_backward(
+    dy: FloatArray,
+    x: FloatArray,
+    norm_type: float,
+    kernel_size: IntOrPair,
+    stride: IntOrPair | None = None,
+    ceil_mode: bool = False,
+) -> FloatArray:
+    """Return the gradient of `lp_pool2d`.
+
+    Parameters
+    ----------
+    dy : ndarray, shape (N, C, H_out, W_out), float32
+        Gradient of the loss with respect to the output.
+    x, norm_type, kernel_size, stride, ceil_mode
+        The arguments of the forward call.
+
+    Returns
+    -------
+    ndarray, shape of `x`, float32
+        ``dy * y**(1 - p) * x**(p - 1)``, added up over the windows; 0 from a window whose y is 0,
+        where there is no gradient (unless p is 1).
+
+    Raises
+    ------
+    ValueError
+        When `dy` does not have the shape of the output, or as for `lp_pool2d`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import convcore.functional as F
+    >>> x = np.array([[[[3, 4], [0, 0]]]], np.float32)
+    >>> F.lp_pool2d_backward(np.ones((1, 1, 1, 1), np.float32), x, 2, 2)
+    array([[[[0.6, 0.8],
+             [0. , 0. ]]]], dtype=float32)
+    """
+    windows = _windows("lp_pool2d", x, 2, kernel_size, stride, 0)
+    p = to_float("lp_pool2d_backward", "norm_type", norm_type)
+    return _core.lp_pool2d_backward(dy, x, p, windows, bool(ceil_mode))
+
+
+# ---- adaptive max ----
+
+
+@overload
+def adaptive_max_pool2d(
+    x: FloatArray, output_size: OutputSize, return_indices: Literal[False] = False
+) -> FloatArray: ...
+
+
+@overload
+def adaptive_max_pool2d(
+    x: FloatArray, output_size: OutputSize, return_indices: Literal[True]
+) -> tuple[FloatArray, IndexArray]: ...
+
+
+def adaptive_max_pool2d(
+    x: FloatArray, output_size: OutputSize, return_indices: bool = False
+) -> FloatArray | tuple[FloatArray, IndexArray]:
+    """Return maxima of windows that cover a batch of images evenly, for any size of image.
+
+    Parameters
+    ----------
+    x : ndarray, shape (N, C, H_in, W_in), float32
+        Images.
+    output_size : int, or pair of int or None
+        H_out and W_out: one for both, or a pair; None keeps the size of the input.
+    return_indices : bool, default False
+        Return the positions of the largest values as well.
+
+    Returns
+    -------
+    y : ndarray, shape (N, C, H_out, W_out), float32
+    indices : ndarray, shape (N, C, H_out, W_out), int32
+        ``h * W_in + w`` of the largest value; only with `return_indices`.
+
+    Raises
+    ------
+    TypeError
+        When `x` is not an array of float32, or `output_size` is not made of ints and None.
+    ValueError
+        When `x` does not have four dimensions or has an empty image, or `output_size` is negative.
+
+    See Also
+    --------
+    adaptive_max_pool2d_backward : The gradient.
+    adaptive_avg_pool2d : Means over the same windows.
+    convcore.nn.AdaptiveMaxPool2d : The same as a layer.
+
+    Notes
+    -----
+    The windows are those of `adaptive_avg_pool2d`; equal values and NaN are treated as in
+    `max_pool2d`. ``output_size=1`` is global max pooling.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import convcore.functional as F
+    >>> x = np.arange(9, dtype=np.float32).reshape(1, 1, 3, 3)
+    >>> F.adaptive_max_pool2d(x, 1)[0, 0]
+    array([[8.]], dtype=float32)
+    >>> F.adaptive_max_pool2d(x, (None, 2))[0, 0]
+    array([[1., 2.],
+           [4., 5.],
+           [7., 8.]], dtype=float32)
+    """
+    size = _output_size("adaptive_max_pool2d", output_size)
+    y, indices = _core.adaptive_max_pool2d_forward(x, size, bool(return_indices))
+    return y if indices is None else (y, indices)
+
+
+def adaptive_max_pool2d_backward(
+    dy: FloatArray,
+    x: FloatArray,
+    output_size: OutputSize,
+    *,
+    indices: IntArray | None = None,
+) -> FloatArray:
+    """Return the gradient of `adaptive_max_pool2d`.
+
+    Parameters
+    ----------
+    dy : ndarray, shape (N, C, H_out, W_out), float32
+        Gradient of the loss with respect to the output.
+    x, output_size
+        The arguments of the forward call.
+    indices : ndarray, shape (N, C, H_out, W_out), integers, optional
+        What the forward gave with ``return_indices=True``; then only the shape of `x` is read.
+
+    Returns
+    -------
+    ndarray, shape (N, C, H_in, W_in), float32
+        Each element of `dy` is added to the pixel that won its window.
+
+    Raises
+    ------
+    ValueError
+        When `dy` does not have the shape of the output, or an index is not in the image.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import convcore.functional as F
+    >>> x = np.array([[[[1, 2], [4, 3]]]], np.float32)
+    >>> F.adaptive_max_pool2d_backward(np.full((1, 1, 1, 1), 8, np.float32), x, 1)
+    array([[[[0., 0.],
+             [8., 0.]]]], dtype=float32)
+    """
+    op = "adaptive_max_pool2d"
+    size, shape = _output_size(op, output_size), _shape(op, x)
+    needed_x = x if indices is None else None
+    return _core.adaptive_max_pool2d_backward(dy, shape, needed_x, indices, size)

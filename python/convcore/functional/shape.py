@@ -1,13 +1,22 @@
-"""flatten, the elementwise sum of two branches, and channels of zeros."""
+"""flatten, the elementwise sum of two branches, channels of zeros, and pixels around images."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 
 from convcore import _core
-from convcore.functional._arguments import FloatArray, IntOrPair, to_int, to_tuple
+from convcore.functional._arguments import (
+    FloatArray,
+    IntOrPair,
+    is_sequence,
+    to_float,
+    to_int,
+    to_str,
+    to_tuple,
+)
 
 
 def add(a: FloatArray, b: FloatArray) -> FloatArray:
@@ -325,3 +334,109 @@ def channels_last(x: FloatArray) -> FloatArray:
     ((2, 16, 8, 8), (4096, 4, 512, 64))
     """
     return _core.channels_last(x)
+
+
+def _sides(op: str, x: object, pad: Sequence[int]) -> tuple[int, int, int, int]:
+    """Return top, bottom, left and right from torch's order, which begins with the last axis."""
+    if not is_sequence(pad) or len(pad) not in (2, 4):
+        raise ValueError(
+            f"{op}: pad has the wrong length: expected (left, right) or "
+            f"(left, right, top, bottom), got {pad!r}"
+        )
+    numbers = [to_int(op, "pad", p) for p in pad]
+    left, right, top, bottom = numbers if len(numbers) == 4 else (*numbers, 0, 0)
+    return top, bottom, left, right
+
+
+def pad(
+    x: FloatArray, pad: Sequence[int], mode: str = "constant", value: float = 0.0
+) -> FloatArray:
+    """Add pixels around images.
+
+    Parameters
+    ----------
+    x : ndarray, shape (N, C, H_in, W_in) or (N, C, W_in), float32
+        Images, or sequences, which are padded along W alone.
+    pad : (left, right) or (left, right, top, bottom)
+        Pixels on each side, at least 0, in torch's order: the last axis comes first.
+    mode : {'constant', 'reflect', 'replicate', 'circular'}, default 'constant'
+        What the new pixels are: `value`; the image mirrored about its edge pixel, which is not
+        repeated (``c b | a b c | b a``); the edge pixel (``a a | a b c | c c``); or the image
+        repeated (``b c | a b c | a b``).
+    value : float, default 0.0
+        Of the mode 'constant'.
+
+    Returns
+    -------
+    ndarray, shape (N, C, top + H_in + bottom, left + W_in + right), float32
+
+    Raises
+    ------
+    TypeError
+        When `x` is not an array of float32 or `pad` is not made of ints.
+    ValueError
+        When `pad` is negative, at least the size of the image for 'reflect', or larger than it for
+        'circular'; or when `mode` has no such value.
+
+    See Also
+    --------
+    pad_backward : The gradient.
+    convcore.nn.Conv2d : Its ``padding_mode`` is this.
+
+    References
+    ----------
+    The meaning of the parameters is that of ``torch.nn.functional.pad``.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import convcore.functional as F
+    >>> x = np.array([[[1, 2, 3]]], np.float32)
+    >>> for mode in ("constant", "reflect", "replicate", "circular"):
+    ...     print(F.pad(x, (2, 1), mode)[0, 0])
+    [0. 0. 1. 2. 3. 0.]
+    [3. 2. 1. 2. 3. 2.]
+    [1. 1. 1. 2. 3. 3.]
+    [2. 3. 1. 2. 3. 1.]
+    """
+    sides = _sides("pad", x, pad)
+    return _core.pad_forward(x, sides, to_str("pad", "mode", mode), to_float("pad", "value", value))
+
+
+def pad_backward(
+    dy: FloatArray,
+    x: FloatArray,
+    pad: Sequence[int],
+    mode: str = "constant",
+    value: float = 0.0,
+) -> FloatArray:
+    """Return the gradient of `pad`.
+
+    Parameters
+    ----------
+    dy : ndarray, shape of the output, float32
+        Gradient of the loss with respect to the output.
+    x, pad, mode, value
+        The arguments of the forward call; of `x` only the shape is read.
+
+    Returns
+    -------
+    ndarray, shape of `x`, float32
+        For each pixel, the sum of `dy` over the pixels that were made from it.
+
+    Raises
+    ------
+    ValueError
+        When `dy` does not have the shape of the output, or as for `pad`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import convcore.functional as F
+    >>> x, dy = np.zeros((1, 1, 3), np.float32), np.ones((1, 1, 6), np.float32)
+    >>> F.pad_backward(dy, x, (2, 1), "replicate")
+    array([[[3., 1., 2.]]], dtype=float32)
+    """
+    op = "pad_backward"
+    sides = _sides(op, x, pad)
+    return _core.pad_backward(dy, tuple(np.shape(x)), sides, to_str(op, "mode", mode))

@@ -16,20 +16,23 @@ from convcore.nn.activation import (
 )
 from convcore.nn.containers import Residual, Sequential
 from convcore.nn.conv import Conv1d, Conv2d
-from convcore.nn.dropout import Dropout
+from convcore.nn.dropout import Dropout, Dropout2d
 from convcore.nn.flatten import Flatten
 from convcore.nn.linear import Dense, Identity, Linear
-from convcore.nn.loss import CrossEntropyLoss, Loss, MSELoss
+from convcore.nn.loss import CrossEntropyLoss, Loss, MSELoss, MultiMarginLoss
 from convcore.nn.module import Module
-from convcore.nn.normalization import BatchNorm1d, BatchNorm2d
+from convcore.nn.normalization import BatchNorm1d, BatchNorm2d, GroupNorm, LayerNorm
 from convcore.nn.padding import PadChannels
 from convcore.nn.parameter import Parameter
 from convcore.nn.pooling import (
     AdaptiveAvgPool2d,
+    AdaptiveMaxPool2d,
     AvgPool1d,
     AvgPool2d,
+    LPPool2d,
     MaxPool1d,
     MaxPool2d,
+    StochasticPool2d,
     Subsampling2d,
 )
 
@@ -37,6 +40,7 @@ __all__ = [
     "ELU",
     "GELU",
     "AdaptiveAvgPool2d",
+    "AdaptiveMaxPool2d",
     "AvgPool1d",
     "AvgPool2d",
     "BatchNorm1d",
@@ -46,8 +50,12 @@ __all__ = [
     "CrossEntropyLoss",
     "Dense",
     "Dropout",
+    "Dropout2d",
     "Flatten",
+    "GroupNorm",
     "Identity",
+    "LPPool2d",
+    "LayerNorm",
     "LeakyReLU",
     "Linear",
     "LogSoftmax",
@@ -56,6 +64,7 @@ __all__ = [
     "MaxPool1d",
     "MaxPool2d",
     "Module",
+    "MultiMarginLoss",
     "PadChannels",
     "Parameter",
     "ReLU",
@@ -65,6 +74,7 @@ __all__ = [
     "SiLU",
     "Sigmoid",
     "Softmax",
+    "StochasticPool2d",
     "Subsampling2d",
     "Tanh",
 ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import convcore.functional as F
 from convcore.functional._arguments import FloatArray, to_int
@@ -44,7 +45,57 @@ class ReLU(Module):
         return "inplace=True" if self.inplace else ""
 
 
-class LeakyReLU(Module):
+class _OfInput(Module):
+    """An activation whose gradient is a function of its input, which it keeps."""
+
+    _forward: Any
+    _backward: Any
+
+    def _arguments(self) -> tuple[Any, ...]:
+        """Return the arguments of the functions, after the array."""
+        return ()
+
+    def forward(self, x: FloatArray) -> FloatArray:
+        """Return the function of each element of `x`."""
+        y: FloatArray = self._forward(x, *self._arguments())
+        self._keep(x)
+        return y
+
+    def backward(self, dy: FloatArray, need_dx: bool = True) -> FloatArray | None:
+        """Return dx."""
+        (x,) = self._take()
+        if not need_dx:
+            return None
+        dx: FloatArray = self._backward(dy, x, *self._arguments())
+        return dx
+
+
+class _OfOutput(Module):
+    """An activation whose gradient is a function of its output, which it keeps."""
+
+    _forward: Any
+    _backward: Any
+
+    def _arguments(self) -> tuple[Any, ...]:
+        """Return the arguments of the functions, after the array."""
+        return ()
+
+    def forward(self, x: FloatArray) -> FloatArray:
+        """Return the function of `x`."""
+        y: FloatArray = self._forward(x, *self._arguments())
+        self._keep(y)
+        return y
+
+    def backward(self, dy: FloatArray, need_dx: bool = True) -> FloatArray | None:
+        """Return dx."""
+        (y,) = self._take()
+        if not need_dx:
+            return None
+        dx: FloatArray = self._backward(dy, y, *self._arguments(), saved=y)
+        return dx
+
+
+class LeakyReLU(_OfInput):
     """``x`` where positive, else ``negative_slope * x``.
 
     Parameters
@@ -58,29 +109,24 @@ class LeakyReLU(Module):
     convcore.functional.leaky_relu : The mathematics.
     """
 
+    _forward = staticmethod(F.leaky_relu)
+    _backward = staticmethod(F.leaky_relu_backward)
+
     def __init__(self, negative_slope: float = 0.01, inplace: bool = False) -> None:
         self.negative_slope = check.real(
             "LeakyReLU", "negative_slope", negative_slope, -math.inf, math.inf
         )
         self.inplace = bool(inplace)
 
-    def forward(self, x: FloatArray) -> FloatArray:
-        """Return ``x`` where positive, else ``negative_slope * x``."""
-        y = F.leaky_relu(x, self.negative_slope)
-        self._keep(x)
-        return y
-
-    def backward(self, dy: FloatArray, need_dx: bool = True) -> FloatArray | None:
-        """Return dx."""
-        (x,) = self._take()
-        return F.leaky_relu_backward(dy, x, self.negative_slope) if need_dx else None
+    def _arguments(self) -> tuple[Any, ...]:
+        return (self.negative_slope,)
 
     def extra_repr(self) -> str:
         """Return the arguments."""
         return f"negative_slope={self.negative_slope}" + (", inplace=True" if self.inplace else "")
 
 
-class Tanh(Module):
+class Tanh(_OfOutput):
     """Hyperbolic tangent.
 
     See Also
@@ -88,19 +134,11 @@ class Tanh(Module):
     convcore.functional.tanh : The mathematics.
     """
 
-    def forward(self, x: FloatArray) -> FloatArray:
-        """Return ``tanh(x)``."""
-        y = F.tanh(x)
-        self._keep(y)
-        return y
-
-    def backward(self, dy: FloatArray, need_dx: bool = True) -> FloatArray | None:
-        """Return dx."""
-        (y,) = self._take()
-        return F.tanh_backward(dy, y, saved=y) if need_dx else None
+    _forward = staticmethod(F.tanh)
+    _backward = staticmethod(F.tanh_backward)
 
 
-class Sigmoid(Module):
+class Sigmoid(_OfOutput):
     """Logistic function.
 
     See Also
@@ -108,19 +146,11 @@ class Sigmoid(Module):
     convcore.functional.sigmoid : The mathematics.
     """
 
-    def forward(self, x: FloatArray) -> FloatArray:
-        """Return ``1 / (1 + exp(-x))``."""
-        y = F.sigmoid(x)
-        self._keep(y)
-        return y
-
-    def backward(self, dy: FloatArray, need_dx: bool = True) -> FloatArray | None:
-        """Return dx."""
-        (y,) = self._take()
-        return F.sigmoid_backward(dy, y, saved=y) if need_dx else None
+    _forward = staticmethod(F.sigmoid)
+    _backward = staticmethod(F.sigmoid_backward)
 
 
-class ScaledTanh(Module):
+class ScaledTanh(_OfOutput):
     """``alpha * tanh(beta * x)``: by default the squashing function of LeNet-5.
 
     torch has no such layer; the name and the arguments are those of ONNX.
@@ -141,29 +171,24 @@ class ScaledTanh(Module):
     Proceedings of the IEEE, 1998, equation (6) and appendix A.
     """
 
+    _forward = staticmethod(F.scaled_tanh)
+    _backward = staticmethod(F.scaled_tanh_backward)
+
     def __init__(self, alpha: float = 1.7159, beta: float = 2 / 3) -> None:
         self.alpha = check.real("ScaledTanh", "alpha", alpha, -math.inf, math.inf)
         self.beta = check.real("ScaledTanh", "beta", beta, -math.inf, math.inf)
         if self.alpha == 0:
             raise ValueError("ScaledTanh: alpha is zero: expected a number other than 0, got 0")
 
-    def forward(self, x: FloatArray) -> FloatArray:
-        """Return ``alpha * tanh(beta * x)``."""
-        y = F.scaled_tanh(x, self.alpha, self.beta)
-        self._keep(y)
-        return y
-
-    def backward(self, dy: FloatArray, need_dx: bool = True) -> FloatArray | None:
-        """Return dx."""
-        (y,) = self._take()
-        return F.scaled_tanh_backward(dy, y, self.alpha, self.beta, saved=y) if need_dx else None
+    def _arguments(self) -> tuple[Any, ...]:
+        return self.alpha, self.beta
 
     def extra_repr(self) -> str:
         """Return the arguments."""
         return f"alpha={self.alpha}, beta={self.beta}"
 
 
-class ELU(Module):
+class ELU(_OfInput):
     """``x`` where positive, else ``alpha * (exp(x) - 1)``.
 
     Parameters
@@ -177,27 +202,22 @@ class ELU(Module):
     convcore.functional.elu : The mathematics.
     """
 
+    _forward = staticmethod(F.elu)
+    _backward = staticmethod(F.elu_backward)
+
     def __init__(self, alpha: float = 1.0, inplace: bool = False) -> None:
         self.alpha = check.real("ELU", "alpha", alpha, -math.inf, math.inf)
         self.inplace = bool(inplace)
 
-    def forward(self, x: FloatArray) -> FloatArray:
-        """Return ``x`` where positive, else ``alpha * (exp(x) - 1)``."""
-        y = F.elu(x, self.alpha)
-        self._keep(x)
-        return y
-
-    def backward(self, dy: FloatArray, need_dx: bool = True) -> FloatArray | None:
-        """Return dx."""
-        (x,) = self._take()
-        return F.elu_backward(dy, x, self.alpha) if need_dx else None
+    def _arguments(self) -> tuple[Any, ...]:
+        return (self.alpha,)
 
     def extra_repr(self) -> str:
         """Return the arguments."""
         return f"alpha={self.alpha}" + (", inplace=True" if self.inplace else "")
 
 
-class GELU(Module):
+class GELU(_OfInput):
     """``x`` times the probability that a standard normal number is less than `x`.
 
     Parameters
@@ -209,26 +229,21 @@ class GELU(Module):
     convcore.functional.gelu : The mathematics.
     """
 
+    _forward = staticmethod(F.gelu)
+    _backward = staticmethod(F.gelu_backward)
+
     def __init__(self, approximate: str = "none") -> None:
         self.approximate = check.choice("GELU", "approximate", approximate, ("none", "tanh"))
 
-    def forward(self, x: FloatArray) -> FloatArray:
-        """Return ``x * P(x)``."""
-        y = F.gelu(x, self.approximate)
-        self._keep(x)
-        return y
-
-    def backward(self, dy: FloatArray, need_dx: bool = True) -> FloatArray | None:
-        """Return dx."""
-        (x,) = self._take()
-        return F.gelu_backward(dy, x, self.approximate) if need_dx else None
+    def _arguments(self) -> tuple[Any, ...]:
+        return (self.approximate,)
 
     def extra_repr(self) -> str:
         """Return the argument."""
         return f"approximate={self.approximate!r}"
 
 
-class SiLU(Module):
+class SiLU(_OfInput):
     """``x`` times its logistic function; also called swish.
 
     Parameters
@@ -241,26 +256,18 @@ class SiLU(Module):
     convcore.functional.silu : The mathematics.
     """
 
+    _forward = staticmethod(F.silu)
+    _backward = staticmethod(F.silu_backward)
+
     def __init__(self, inplace: bool = False) -> None:
         self.inplace = bool(inplace)
-
-    def forward(self, x: FloatArray) -> FloatArray:
-        """Return ``x / (1 + exp(-x))``."""
-        y = F.silu(x)
-        self._keep(x)
-        return y
-
-    def backward(self, dy: FloatArray, need_dx: bool = True) -> FloatArray | None:
-        """Return dx."""
-        (x,) = self._take()
-        return F.silu_backward(dy, x) if need_dx else None
 
     def extra_repr(self) -> str:
         """Return ``inplace`` when it is set."""
         return "inplace=True" if self.inplace else ""
 
 
-class Softmax(Module):
+class Softmax(_OfOutput):
     """Numbers in (0, 1) that sum to 1 along an axis.
 
     Parameters
@@ -274,26 +281,21 @@ class Softmax(Module):
     CrossEntropyLoss : Takes the logits, and needs no softmax before it.
     """
 
+    _forward = staticmethod(F.softmax)
+    _backward = staticmethod(F.softmax_backward)
+
     def __init__(self, dim: int = -1) -> None:
         self.dim = to_int("Softmax", "dim", dim)
 
-    def forward(self, x: FloatArray) -> FloatArray:
-        """Return the softmax of `x`."""
-        y = F.softmax(x, self.dim)
-        self._keep(y)
-        return y
-
-    def backward(self, dy: FloatArray, need_dx: bool = True) -> FloatArray | None:
-        """Return dx."""
-        (y,) = self._take()
-        return F.softmax_backward(dy, y, self.dim, saved=y) if need_dx else None
+    def _arguments(self) -> tuple[Any, ...]:
+        return (self.dim,)
 
     def extra_repr(self) -> str:
         """Return the argument."""
         return f"dim={self.dim}"
 
 
-class LogSoftmax(Module):
+class LogSoftmax(_OfOutput):
     """Logarithm of the softmax.
 
     Parameters
@@ -306,19 +308,14 @@ class LogSoftmax(Module):
     convcore.functional.log_softmax : The mathematics.
     """
 
+    _forward = staticmethod(F.log_softmax)
+    _backward = staticmethod(F.log_softmax_backward)
+
     def __init__(self, dim: int = -1) -> None:
         self.dim = to_int("LogSoftmax", "dim", dim)
 
-    def forward(self, x: FloatArray) -> FloatArray:
-        """Return the logarithm of the softmax of `x`."""
-        y = F.log_softmax(x, self.dim)
-        self._keep(y)
-        return y
-
-    def backward(self, dy: FloatArray, need_dx: bool = True) -> FloatArray | None:
-        """Return dx."""
-        (y,) = self._take()
-        return F.log_softmax_backward(dy, y, self.dim, saved=y) if need_dx else None
+    def _arguments(self) -> tuple[Any, ...]:
+        return (self.dim,)
 
     def extra_repr(self) -> str:
         """Return the argument."""

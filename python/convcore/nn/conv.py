@@ -8,12 +8,20 @@ from typing import Any
 import numpy as np
 
 import convcore.functional as F
-from convcore.functional._arguments import FloatArray, IntOrPair, Padding
+from convcore.functional._arguments import (
+    FloatArray,
+    IntOrPair,
+    Padding,
+    spatial_size,
+    to_padding,
+)
 from convcore.nn import _checks as check
 from convcore.nn.connections import Connections, connection_table
 from convcore.nn.linear import accumulate, weight_and_bias
 from convcore.nn.module import AnyArray, Module
 from convcore.nn.parameter import Parameter
+
+PADDING_MODES = ("zeros", "reflect", "replicate", "circular")
 
 
 class _Conv(Module):
@@ -45,7 +53,7 @@ class _Conv(Module):
         self.padding = check.padding_form(name, padding, self._axes)
         self.dilation = check.integers(name, "dilation", dilation, self._axes)
         self.groups = check.integer(name, "groups", groups)
-        self.padding_mode = check.choice(name, "padding_mode", padding_mode, ("zeros",))
+        self.padding_mode = check.choice(name, "padding_mode", padding_mode, PADDING_MODES)
         for channels in ("in_channels", "out_channels"):
             if getattr(self, channels) % self.groups:
                 raise ValueError(
@@ -73,38 +81,50 @@ class _Conv(Module):
     def forward(self, x: FloatArray) -> FloatArray:
         """Return the cross-correlation of `x` with the weight, plus the bias."""
         self.weight.keep_mask()
-        y: FloatArray = self._forward(
-            x,
-            self.weight.data,
-            None if self.bias is None else self.bias.data,
-            self.stride,
-            self.padding,
-            self.dilation,
-            self.groups,
-        )
-        self._keep(x)
+        sides = self._sides(x)
+        padded = x if sides is None else F.pad(x, sides, self.padding_mode)
+        y: FloatArray = self._forward(padded, *self._arguments())
+        self._keep(x, padded)
         return y
+
+    def _arguments(self) -> tuple[Any, ...]:
+        """Return the arguments of the op, after the input."""
+        bias = None if self.bias is None else self.bias.data
+        padding = self.padding if self.padding_mode == "zeros" else 0
+        return self.weight.data, bias, self.stride, padding, self.dilation, self.groups
+
+    def _sides(self, x: FloatArray) -> list[int] | None:
+        """Return how much `x` is padded before the op, in the order of `functional.pad`."""
+        if self.padding_mode == "zeros":
+            return None
+        name, axes = type(self).__name__, self._axes
+        pads = to_padding(
+            name,
+            self.padding,
+            spatial_size(name, x, axes),
+            self.kernel_size,
+            self.stride,
+            self.dilation,
+        )
+        return [side for pair in reversed(pads) for side in pair]
 
     def backward(self, dy: FloatArray, need_dx: bool = True) -> FloatArray | None:
         """Add the gradients of weight and bias; return dx."""
-        (x,) = self._take()
+        x, padded = self._take()
         weight, bias = self.weight, self.bias
         dx: FloatArray | None
         dx, dw, db = self._backward(
             dy,
-            x,
-            weight.data,
-            None if bias is None else bias.data,
-            self.stride,
-            self.padding,
-            self.dilation,
-            self.groups,
+            padded,
+            *self._arguments(),
             need_dx=need_dx,
             need_dw=weight.requires_grad,
             need_db=bias is not None and bias.requires_grad,
         )
         accumulate(weight, dw)
         accumulate(bias, db)
+        if dx is not None and (sides := self._sides(x)) is not None:
+            dx = F.pad_backward(dx, x, sides, self.padding_mode)
         return dx
 
     def multiply_adds(self, x_shape: tuple[int, ...], y_shape: tuple[int, ...]) -> int:
@@ -126,10 +146,14 @@ class _Conv(Module):
             text += f", dilation={self.dilation}"
         if self.groups != 1:
             text += f", groups={self.groups}"
+        if self.bias is None:
+            text += ", bias=False"
+        if self.padding_mode != "zeros":
+            text += f", padding_mode={self.padding_mode}"
         if self.connections is not None:
             wired = sum(map(sum, self.connections))
             text += f", connections={wired} of {math.prod(self.weight.shape[:2])}"
-        return text if self.bias is not None else text + ", bias=False"
+        return text
 
 
 class Conv1d(_Conv):
@@ -142,12 +166,13 @@ class Conv1d(_Conv):
         In samples.
     stride : int, default 1
     padding : int, pair (before, after) in a tuple, 'valid' or 'same', default 0
-        Zeros on both ends, in samples.
+        On both ends, in samples. 'same' as for `Conv2d`.
     dilation : int, default 1
     groups : int, default 1
         Divides both numbers of channels.
     bias : bool, default True
-    padding_mode : {'zeros'}
+    padding_mode : {'zeros', 'reflect', 'replicate', 'circular'}
+        What the padding is made of (`convcore.functional.pad`).
     connections : array of bool, shape (out_channels, in_channels // groups), optional
         Which inputs each output channel sees; the default is all. The weights of the others are 0
         and stay 0: they get no gradient, no optimizer moves them, and `Parameter.numel` and
@@ -178,12 +203,13 @@ class Conv2d(_Conv):
         In pixels.
     stride : int or pair of int, default 1
     padding : int, pair of int, pairs (before, after), 'valid' or 'same', default 0
-        Zeros on all sides, in pixels.
+        On all sides, in pixels. 'same' gives ceil(size / stride) outputs: see the notes.
     dilation : int or pair of int, default 1
     groups : int, default 1
         Divides both numbers of channels.
     bias : bool, default True
-    padding_mode : {'zeros'}
+    padding_mode : {'zeros', 'reflect', 'replicate', 'circular'}
+        What the padding is made of (`convcore.functional.pad`).
     connections : array of bool, shape (out_channels, in_channels // groups), optional
         Which inputs each output channel sees; the default is all. The weights of the others are 0
         and stay 0: they get no gradient, no optimizer moves them, and `Parameter.numel` and
@@ -197,6 +223,15 @@ class Conv2d(_Conv):
     See Also
     --------
     convcore.functional.conv2d : The shapes and the mathematics.
+
+    Notes
+    -----
+    Two rules are known for ``padding='same'``. At stride 1 they agree: ``dilation * (kernel_size -
+    1)`` pixels in all, and where that is odd, the one more after the image. With a larger stride
+    torch refuses; this is TensorFlow's rule, ``max(0, dilation * (kernel_size - 1) - (size - 1) %
+    stride)`` pixels in all, again the odd one after the image. So the padding depends on the size:
+    a kernel of 3 with stride 2 pads 32 pixels by (0, 1), and 33 by (1, 1), where a network of torch
+    has ``padding=1`` for both: its weights give other results here.
 
     Examples
     --------

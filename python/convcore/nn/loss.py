@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -139,30 +140,7 @@ class CrossEntropyLoss(Loss):
 
     def expect_target(self, owner: str, y_shape: tuple[int, ...], target: AnyArray) -> None:
         """Raise when a label has no output of the network."""
-        if target.dtype.kind not in "iu":
-            raise TypeError(
-                f"{owner}: y has the wrong dtype: expected integers (class indices for "
-                f"CrossEntropyLoss), got {target.dtype}"
-            )
-        if len(y_shape) < 2:
-            raise ValueError(
-                f"{owner}: the network's output has the wrong shape: expected (N, classes, ...) "
-                f"for CrossEntropyLoss, got {y_shape}"
-            )
-        wanted = (len(target), *y_shape[2:])
-        if target.shape != wanted:
-            raise ValueError(
-                f"{owner}: y has the wrong shape: expected {wanted} (one class index each), "
-                f"got {target.shape}"
-            )
-        bad = ((target < 0) | (target >= y_shape[1])) & (target != self.ignore_index)
-        if bad.any():
-            where = tuple(int(i) for i in np.argwhere(bad)[0])
-            raise ValueError(
-                f"{owner}: y has a label that is out of range: expected 0 to {y_shape[1] - 1} "
-                f"(the network has {y_shape[1]} outputs), got {int(target[where])} "
-                f"at index {where[0] if len(where) == 1 else where}"
-            )
+        _expect_labels(owner, "CrossEntropyLoss", y_shape, target, self.ignore_index)
 
     def __repr__(self) -> str:
         changed = []
@@ -173,6 +151,87 @@ class CrossEntropyLoss(Loss):
         if self.label_smoothing:
             changed.append(f"label_smoothing={self.label_smoothing}")
         return f"CrossEntropyLoss({', '.join(changed)})"
+
+
+class MultiMarginLoss(Loss):
+    """The hinge loss of a multi-class support vector machine.
+
+    ``compile(loss="hinge")`` is this loss with its defaults.
+
+    Parameters
+    ----------
+    p : {1, 2}, default 1
+        2 squares the terms.
+    margin : float, default 1.0
+        By how much the score of the right class shall exceed each other one.
+    weight : ndarray, shape (C,), float32, optional
+        Factor of the loss of each class.
+    reduction : {'mean', 'sum', 'none'}
+
+    See Also
+    --------
+    convcore.functional.multi_margin_loss : The shapes and the mathematics.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from convcore import nn
+    >>> criterion = nn.MultiMarginLoss()
+    >>> round(criterion(np.array([[0.5, 0, -1]], np.float32), np.array([0])) * 3, 6)
+    0.5
+    >>> criterion.backward() * 3
+    array([[-1.,  1.,  0.]], dtype=float32)
+    """
+
+    takes_labels = True
+
+    def __init__(
+        self,
+        p: int = 1,
+        margin: float = 1.0,
+        weight: FloatArray | None = None,
+        reduction: str = "mean",
+    ) -> None:
+        super().__init__(reduction)
+        self.p = check.integer("MultiMarginLoss", "p", p)
+        if self.p > 2:
+            raise ValueError(f"MultiMarginLoss: p is out of range: expected 1 or 2, got {p}")
+        self.margin = check.real("MultiMarginLoss", "margin", margin, -math.inf, math.inf)
+        self.weight = weight
+
+    def forward(self, y: FloatArray, target: AnyArray) -> Any:
+        """Return the loss of the scores `y`, shape (N, C), for the classes `target`."""
+        arguments = self._arguments()
+        loss, self._gradient = F.multi_margin_loss(y, target, *arguments, return_gradient=True)
+        return _plain(loss)
+
+    def evaluate(self, y: FloatArray, target: AnyArray) -> Any:
+        """Return the loss and keep nothing."""
+        return _plain(F.multi_margin_loss(y, target, *self._arguments()))
+
+    def _arguments(self) -> tuple[int, float, FloatArray | None, str]:
+        return self.p, self.margin, self.weight, self.reduction
+
+    def expect_target(self, owner: str, y_shape: tuple[int, ...], target: AnyArray) -> None:
+        """Raise when a label has no output of the network."""
+        if len(y_shape) != 2:
+            raise ValueError(
+                f"{owner}: the network's output has the wrong shape: expected (N, classes) for "
+                f"MultiMarginLoss, got {y_shape}"
+            )
+        _expect_labels(owner, "MultiMarginLoss", y_shape, target)
+
+    def __repr__(self) -> str:
+        changed = []
+        if self.p != 1:
+            changed.append(f"p={self.p}")
+        if self.margin != 1:
+            changed.append(f"margin={self.margin}")
+        if self.weight is not None:
+            changed.append(f"weight={self.weight.tolist()}")
+        if self.reduction != "mean":
+            changed.append(f"reduction={self.reduction!r}")
+        return f"MultiMarginLoss({', '.join(changed)})"
 
 
 class MSELoss(Loss):
@@ -214,6 +273,38 @@ class MSELoss(Loss):
 
     def __repr__(self) -> str:
         return "MSELoss()" if self.reduction == "mean" else f"MSELoss(reduction={self.reduction!r})"
+
+
+def _expect_labels(
+    owner: str, loss: str, y_shape: tuple[int, ...], target: AnyArray, ignored: int | None = None
+) -> None:
+    """Raise when a label other than `ignored` has no output of the network."""
+    if target.dtype.kind not in "iu":
+        raise TypeError(
+            f"{owner}: y has the wrong dtype: expected integers (class indices for "
+            f"{loss}), got {target.dtype}"
+        )
+    if len(y_shape) < 2:
+        raise ValueError(
+            f"{owner}: the network's output has the wrong shape: expected (N, classes, ...) "
+            f"for {loss}, got {y_shape}"
+        )
+    wanted = (len(target), *y_shape[2:])
+    if target.shape != wanted:
+        raise ValueError(
+            f"{owner}: y has the wrong shape: expected {wanted} (one class index each), "
+            f"got {target.shape}"
+        )
+    bad = (target < 0) | (target >= y_shape[1])
+    if ignored is not None:
+        bad &= target != ignored
+    if bad.any():
+        where = tuple(int(i) for i in np.argwhere(bad)[0])
+        raise ValueError(
+            f"{owner}: y has a label that is out of range: expected 0 to {y_shape[1] - 1} "
+            f"(the network has {y_shape[1]} outputs), got {int(target[where])} "
+            f"at index {where[0] if len(where) == 1 else where}"
+        )
 
 
 def _plain(loss: Any) -> Any:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 import convcore.functional as F
+from convcore import random
 from convcore.functional._arguments import FloatArray, IntOrPair, is_sequence, to_tuple
 from convcore.nn import _checks as check
 from convcore.nn.linear import accumulate
@@ -66,11 +67,7 @@ class _MaxPool(_Pool):
         self._set_window(kernel_size, stride, padding)
         check.integers(name, "dilation", dilation, self._axes)
         self.dilation = _plain(dilation)
-        if return_indices:
-            raise ValueError(
-                f"{name}: return_indices is not supported by the layer: expected False, got True "
-                "(call convcore.functional)"
-            )
+        _expect_no_indices(name, return_indices)
         self.return_indices = False
         self.ceil_mode = bool(ceil_mode)
 
@@ -271,8 +268,34 @@ class AvgPool2d(_AvgPool):
         return (*super()._arguments(), self.divisor_override)
 
 
-class AdaptiveAvgPool2d(Module):
+class _Adaptive(Module):
+    """What the adaptive layers share."""
+
+    def __init__(self, output_size: int | Sequence[int | None] | None) -> None:
+        name = type(self).__name__
+        sizes: Any = output_size if is_sequence(output_size) else (output_size,) * 2
+        if len(sizes) != 2:
+            raise ValueError(
+                f"{name}: output_size has the wrong length: expected an int or 2 ints, "
+                f"got {output_size!r}"
+            )
+        plain = tuple(None if v is None else check.integer(name, "output_size", v) for v in sizes)
+        self.output_size: Any = plain if is_sequence(output_size) else plain[0]
+
+    def window(self) -> str:
+        """Return ``"all"``: how much an output sees depends on the size of the input."""
+        return "all"
+
+    def extra_repr(self) -> str:
+        """Return the argument."""
+        return f"output_size={self.output_size}"
+
+
+class AdaptiveAvgPool2d(_Adaptive):
     """Mean over windows that divide an image of any size into `output_size`.
+
+    ``AdaptiveAvgPool2d(1)`` is global average pooling, what Keras calls GlobalAveragePooling2D;
+    `Flatten` after it makes rows of it.
 
     Parameters
     ----------
@@ -283,19 +306,6 @@ class AdaptiveAvgPool2d(Module):
     --------
     convcore.functional.adaptive_avg_pool2d : The shapes and the mathematics.
     """
-
-    def __init__(self, output_size: int | Sequence[int | None] | None) -> None:
-        sizes: Any = output_size if is_sequence(output_size) else (output_size,) * 2
-        if len(sizes) != 2:
-            raise ValueError(
-                "AdaptiveAvgPool2d: output_size has the wrong length: expected an int or 2 ints, "
-                f"got {output_size!r}"
-            )
-        plain = tuple(
-            None if v is None else check.integer("AdaptiveAvgPool2d", "output_size", v)
-            for v in sizes
-        )
-        self.output_size: Any = plain if is_sequence(output_size) else plain[0]
 
     def forward(self, x: FloatArray) -> FloatArray:
         """Return the means."""
@@ -308,13 +318,163 @@ class AdaptiveAvgPool2d(Module):
         (x,) = self._take()
         return F.adaptive_avg_pool2d_backward(dy, x, self.output_size) if need_dx else None
 
-    def window(self) -> str:
-        """Return ``"all"``: how much an output sees depends on the size of the input."""
-        return "all"
+
+class AdaptiveMaxPool2d(_Adaptive):
+    """Maximum over windows that divide an image of any size into `output_size`.
+
+    ``AdaptiveMaxPool2d(1)`` is global max pooling, what Keras calls GlobalMaxPooling2D; `Flatten`
+    after it makes rows of it.
+
+    Parameters
+    ----------
+    output_size : int or pair of (int or None)
+        Rows and columns of the output; None keeps the size of the input.
+    return_indices : {False}
+        Only `convcore.functional.adaptive_max_pool2d` returns indices.
+
+    See Also
+    --------
+    convcore.functional.adaptive_max_pool2d : The shapes and the mathematics.
+    """
+
+    def __init__(
+        self, output_size: int | Sequence[int | None] | None, return_indices: bool = False
+    ) -> None:
+        super().__init__(output_size)
+        _expect_no_indices("AdaptiveMaxPool2d", return_indices)
+        self.return_indices = False
+
+    def forward(self, x: FloatArray) -> FloatArray:
+        """Return the maxima."""
+        if not self.training:
+            self._keep()
+            return F.adaptive_max_pool2d(x, self.output_size)
+        y, indices = F.adaptive_max_pool2d(x, self.output_size, True)
+        self._keep(x, indices)
+        return y
+
+    def backward(self, dy: FloatArray, need_dx: bool = True) -> FloatArray | None:
+        """Return dx: each value of dy goes to the place of its window's maximum."""
+        x, indices = self._take()
+        if not need_dx:
+            return None
+        return F.adaptive_max_pool2d_backward(dy, x, self.output_size, indices=indices)
+
+
+def _expect_no_indices(name: str, return_indices: bool) -> None:
+    if return_indices:
+        raise ValueError(
+            f"{name}: return_indices is not supported by the layer: expected False, got True "
+            "(call convcore.functional)"
+        )
+
+
+class StochasticPool2d(_Pool):
+    """In training one value of each window, drawn in proportion to it; else the mean so weighted.
+
+    Its place is after a `ReLU`: a negative value is never drawn. Each forward in training takes the
+    next stream of `convcore.manual_seed`. torch has no such layer.
+
+    Parameters
+    ----------
+    kernel_size : int or pair of int
+        In pixels.
+    stride : int or pair of int, default `kernel_size`
+
+    See Also
+    --------
+    convcore.functional.stochastic_pool2d : The shapes and the mathematics.
+
+    References
+    ----------
+    Zeiler and Fergus, "Stochastic pooling for regularization of deep convolutional neural
+    networks", ICLR 2013.
+    """
+
+    _axes = 2
+
+    def __init__(self, kernel_size: IntOrPair, stride: IntOrPair | None = None) -> None:
+        self._set_window(kernel_size, stride, 0)
+
+    def forward(self, x: FloatArray) -> FloatArray:
+        """Return what was drawn; in evaluation the weighted mean."""
+        arguments = (x, self.kernel_size, self.stride)
+        if not self.training:
+            self._keep()
+            return F.stochastic_pool2d(*arguments, training=False)
+        y, indices = F.stochastic_pool2d(*arguments, key=random.next_key(), return_indices=True)
+        self._keep(x, indices)
+        return y
+
+    def backward(self, dy: FloatArray, need_dx: bool = True) -> FloatArray | None:
+        """Return dx: each value of dy goes to the drawn place of its window."""
+        x, indices = self._take()
+        if not need_dx:
+            return None
+        arguments = (dy, x, self.kernel_size, self.stride)
+        return F.stochastic_pool2d_backward(*arguments, indices=indices)
 
     def extra_repr(self) -> str:
-        """Return the argument."""
-        return f"output_size={self.output_size}"
+        """Return the arguments."""
+        return f"kernel_size={self.kernel_size}, stride={self.stride}"
+
+
+class LPPool2d(_Pool):
+    """The p-norm of each window, ``(sum of x**p)**(1 / p)``.
+
+    Parameters
+    ----------
+    norm_type : float
+        p, above 0.
+    kernel_size : int or pair of int
+        In pixels.
+    stride : int or pair of int, default `kernel_size`
+    ceil_mode : bool, default False
+        Let a last, partial window count.
+
+    See Also
+    --------
+    convcore.functional.lp_pool2d : The shapes and the mathematics.
+    """
+
+    _axes = 2
+
+    def __init__(
+        self,
+        norm_type: float,
+        kernel_size: IntOrPair,
+        stride: IntOrPair | None = None,
+        ceil_mode: bool = False,
+    ) -> None:
+        self.norm_type = check.real("LPPool2d", "norm_type", norm_type, 0.0, math.inf)
+        if self.norm_type in (0.0, math.inf):
+            raise ValueError(
+                "LPPool2d: norm_type is out of range: expected a finite number above 0, "
+                f"got {self.norm_type:g}"
+            )
+        self._set_window(kernel_size, stride, 0)
+        self.ceil_mode = bool(ceil_mode)
+
+    def _arguments(self) -> tuple[Any, ...]:
+        return self.norm_type, self.kernel_size, self.stride, self.ceil_mode
+
+    def forward(self, x: FloatArray) -> FloatArray:
+        """Return the norms."""
+        y = F.lp_pool2d(x, *self._arguments())
+        self._keep(x)
+        return y
+
+    def backward(self, dy: FloatArray, need_dx: bool = True) -> FloatArray | None:
+        """Return dx."""
+        (x,) = self._take()
+        return F.lp_pool2d_backward(dy, x, *self._arguments()) if need_dx else None
+
+    def extra_repr(self) -> str:
+        """Return the arguments."""
+        return (
+            f"norm_type={self.norm_type:g}, kernel_size={self.kernel_size}, "
+            f"stride={self.stride}, ceil_mode={self.ceil_mode}"
+        )
 
 
 class Subsampling2d(_Pool):

@@ -46,3 +46,18 @@ def dropout_backward(
 ) -> Array:
     """Return ``dy * mask / (1 - p)``."""
     return dropout(dy, p, training, key=key)
+
+
+def dropout2d(
+    x: Array, p: float = 0.5, training: bool = True, *, key: tuple[int, int] = (0, 0)
+) -> Array:
+    """Return `dropout` with one number of the mask per image and channel."""
+    ones = np.ones(x.shape[:2])
+    return x * dropout(ones, p, training, key=key).reshape(*ones.shape, *(1,) * (x.ndim - 2))
+
+
+def dropout2d_backward(
+    dy: Array, x: Array, p: float = 0.5, training: bool = True, *, key: tuple[int, int] = (0, 0)
+) -> Array:
+    """Return ``dy * mask / (1 - p)``."""
+    return dropout2d(dy, p, training, key=key)

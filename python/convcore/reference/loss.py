@@ -77,3 +77,50 @@ def mse_loss_backward(
     """Return ``dx, dtarget``."""
     dx = dy * 2 * (x - target) / (max(x.size, 1) if reduction == "mean" else 1)
     return dx, -dx
+
+
+def _excess(x: Array, label: int, margin: float) -> Array:
+    """Return ``max(0, margin - x[label] + x)``, and 0 for the label itself."""
+    z: Array = np.maximum(0, margin - x[label] + x)
+    z[label] = 0
+    return z
+
+
+def multi_margin_loss(
+    x: Array,
+    target: IntArray,
+    p: int = 1,
+    margin: float = 1.0,
+    weight: Array | None = None,
+    reduction: str = "mean",
+) -> Array:
+    """Return ``weight[t] / C * sum_c max(0, margin - x[t] + x[c])**p``, its mean or its sum."""
+    loss = np.zeros(target.shape)
+    for n in np.ndindex(target.shape):
+        z = _excess(x[n], target[n], margin)
+        loss[n] = (1 if weight is None else weight[target[n]]) * (z**p).sum() / z.size
+    if reduction == "mean":
+        return loss.sum() / loss.size if loss.size else np.array(np.nan)
+    return loss.sum() if reduction == "sum" else loss
+
+
+def multi_margin_loss_backward(
+    dy: float | Array,
+    x: Array,
+    target: IntArray,
+    p: int = 1,
+    margin: float = 1.0,
+    weight: Array | None = None,
+    reduction: str = "mean",
+) -> Array:
+    """Return what pushes the scores above the margin down, and the right one up by as much."""
+    dx = np.zeros(x.shape)
+    dy = np.broadcast_to(dy, target.shape)
+    divisor = max(target.size, 1) if reduction == "mean" else 1
+    for n in np.ndindex(target.shape):
+        label = target[n]
+        z = _excess(x[n], label, margin)
+        push = p * z ** (p - 1) * (z > 0) * (1 if weight is None else weight[label]) / z.size
+        push[label] = -push.sum()
+        dx[n] = dy[n] * push / divisor
+    return dx

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from convcore.reference._types import Array
@@ -72,3 +74,89 @@ def _statistics(
         return 0.0, 0.0
     mean = float(channel.mean())
     return mean, float(((channel - mean) ** 2).mean())
+
+
+def _normalize(x: Array, axes: tuple[int, ...], eps: float) -> tuple[Array, Array]:
+    """Return ``(x - mean) * rstd`` and rstd, with mean and variance over `axes`."""
+    mean = x.mean(axis=axes, keepdims=True)
+    rstd = 1 / np.sqrt(((x - mean) ** 2).mean(axis=axes, keepdims=True) + eps)
+    return (x - mean) * rstd, rstd
+
+
+def _normalize_backward(g: Array, x: Array, axes: tuple[int, ...], eps: float) -> Array:
+    """Return ``rstd * (g - mean(g) - xhat * mean(g * xhat))``."""
+    xhat, rstd = _normalize(x, axes, eps)
+    means = [a.mean(axis=axes, keepdims=True) for a in (g, g * xhat)]
+    dx: Array = rstd * (g - means[0] - xhat * means[1])
+    return dx
+
+
+def _groups(x: Array, num_groups: int) -> tuple[int, int, int]:
+    """Return the shape in which a group is a row."""
+    return x.shape[0], num_groups, math.prod(x.shape[1:]) // num_groups
+
+
+def group_norm(
+    x: Array,
+    num_groups: int,
+    weight: Array | None = None,
+    bias: Array | None = None,
+    eps: float = 1e-5,
+) -> Array:
+    """Return groups of channels of each sample with mean 0 and variance 1, scaled and shifted."""
+    y = _normalize(x.reshape(_groups(x, num_groups)), (2,), eps)[0].reshape(x.shape)
+    per_channel = (1, -1, *(1,) * (x.ndim - 2))
+    y = y if weight is None else y * weight.reshape(per_channel)
+    return y if bias is None else y + bias.reshape(per_channel)
+
+
+def group_norm_backward(
+    dy: Array,
+    x: Array,
+    num_groups: int,
+    weight: Array | None = None,
+    bias: Array | None = None,
+    eps: float = 1e-5,
+) -> tuple[Array, Array | None, Array | None]:
+    """Return ``dx, dweight, dbias``."""
+    others = (0, *range(2, x.ndim))
+    groups = _groups(x, num_groups)
+    g = dy if weight is None else dy * weight.reshape(1, -1, *(1,) * (x.ndim - 2))
+    dx = _normalize_backward(g.reshape(groups), x.reshape(groups), (2,), eps).reshape(x.shape)
+    xhat = group_norm(x, num_groups, eps=eps)
+    dweight = None if weight is None else (dy * xhat).sum(axis=others)
+    return dx, dweight, None if bias is None else dy.sum(axis=others)
+
+
+def _last_axes(normalized_shape: int | tuple[int, ...]) -> tuple[int, ...]:
+    inner = 1 if isinstance(normalized_shape, int) else len(normalized_shape)
+    return tuple(range(-inner, 0))
+
+
+def layer_norm(
+    x: Array,
+    normalized_shape: int | tuple[int, ...],
+    weight: Array | None = None,
+    bias: Array | None = None,
+    eps: float = 1e-5,
+) -> Array:
+    """Return the last dimensions of each sample with mean 0 and variance 1, scaled and shifted."""
+    y = _normalize(x, _last_axes(normalized_shape), eps)[0]
+    y = y if weight is None else y * weight
+    return y if bias is None else y + bias
+
+
+def layer_norm_backward(
+    dy: Array,
+    x: Array,
+    normalized_shape: int | tuple[int, ...],
+    weight: Array | None = None,
+    bias: Array | None = None,
+    eps: float = 1e-5,
+) -> tuple[Array, Array | None, Array | None]:
+    """Return ``dx, dweight, dbias``."""
+    axes = _last_axes(normalized_shape)
+    others = tuple(range(x.ndim - len(axes)))
+    dx = _normalize_backward(dy if weight is None else dy * weight, x, axes, eps)
+    dweight = None if weight is None else (dy * _normalize(x, axes, eps)[0]).sum(axis=others)
+    return dx, dweight, None if bias is None else dy.sum(axis=others)

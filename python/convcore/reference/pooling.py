@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from convcore.reference._types import Array, IntArray
+from convcore.reference.dropout import philox
 
 Positions = list[list[int]]  # per output along one axis: the pixels under the taps, padding too
 
@@ -312,3 +313,127 @@ def subsampling2d_backward(
     dx = avg_pool2d_backward(dsums, x, kernel_size, stride, divisor_override=1)
     dbias = None if bias is None else dy.sum(axis=(0, 2, 3))
     return dx, (dy * sums).sum(axis=(0, 2, 3)), dbias
+
+
+# ---- stochastic ----
+
+
+def stochastic_pool2d(
+    x: Array,
+    kernel_size: Any,
+    stride: Any = None,
+    training: bool = True,
+    *,
+    key: tuple[int, int] = (0, 0),
+    return_indices: bool = False,
+) -> Any:
+    """Return a value of each window, drawn in proportion to it; else the mean with these weights.
+
+    The first position wins up to which the values sum to more than u times their sum, u uniform in
+    [0, 1).
+    """
+    h, w = _axes(x, kernel_size, stride, 0, 1, False)
+    shape = (*x.shape[:2], len(h.positions), len(w.positions))
+    y, indices = np.zeros(shape), np.zeros(shape, np.int64)
+    for n, c, i, j in np.ndindex(shape):
+        places = list(itertools.product(h.positions[i], w.positions[j]))
+        values = np.array([max(x[n, c, row, column], 0) for row, column in places])
+        total = values.sum()
+        if not training:
+            y[n, c, i, j] = (values**2).sum() / total if total > 0 else 0
+            continue
+        drawn = 0
+        if total > 0:
+            row_of_outputs = (n * shape[1] + c) * shape[2] + i
+            block = row_of_outputs * math.ceil(shape[3] / 4) + j // 4
+            u = philox(*key, block)[j % 4] // 2**8 / 2**24
+            drawn = int(np.argmax(np.cumsum(values) > u * total))
+        row, column = places[drawn]
+        y[n, c, i, j], indices[n, c, i, j] = values[drawn], row * w.size + column
+    return (y, indices) if return_indices else y
+
+
+def stochastic_pool2d_backward(
+    dy: Array,
+    x: Array,
+    kernel_size: Any,
+    stride: Any = None,
+    training: bool = True,
+    *,
+    key: tuple[int, int] = (0, 0),
+    indices: IntArray | None = None,
+) -> Array:
+    """Return `dx`: each `dy` goes to the pixel that was drawn; else that of the weighted mean."""
+    if training and indices is None:
+        indices = stochastic_pool2d(x, kernel_size, stride, key=key, return_indices=True)[1]
+    if indices is not None:
+        return max_pool2d_backward(dy, x, kernel_size, stride, indices=indices)
+    h, w = _axes(x, kernel_size, stride, 0, 1, False)
+    dx = np.zeros(x.shape)
+    for n, c, i, j in np.ndindex(dy.shape):
+        places = list(itertools.product(h.positions[i], w.positions[j]))
+        values = np.array([max(x[n, c, row, column], 0) for row, column in places])
+        for (row, column), value in zip(places, values, strict=True):
+            if value > 0:
+                mean = (values**2).sum() / values.sum()
+                dx[n, c, row, column] += dy[n, c, i, j] * (2 * value - mean) / values.sum()
+    return dx
+
+
+# ---- norms ----
+
+
+def lp_pool2d(
+    x: Array, norm_type: float, kernel_size: Any, stride: Any = None, ceil_mode: bool = False
+) -> Array:
+    """Return ``(sum of x**p)**(1 / p)`` of each window."""
+    sums = avg_pool2d(x**norm_type, kernel_size, stride, 0, ceil_mode, divisor_override=1)
+    y: Array = sums ** (1 / norm_type)
+    return y
+
+
+def lp_pool2d_backward(
+    dy: Array,
+    x: Array,
+    norm_type: float,
+    kernel_size: Any,
+    stride: Any = None,
+    ceil_mode: bool = False,
+) -> Array:
+    """Return ``dy * y**(1 - p) * x**(p - 1)``, 0 where y is 0 (unless p is 1)."""
+    y = lp_pool2d(x, norm_type, kernel_size, stride, ceil_mode)
+    flat = (y == 0) & (norm_type != 1)
+    scaled = np.where(flat, 0.0, dy * np.where(flat, 1.0, y) ** (1 - norm_type))
+    spread = avg_pool2d_backward(scaled, x, kernel_size, stride, 0, ceil_mode, divisor_override=1)
+    dx: Array = spread * np.where(spread == 0, 1.0, x) ** (norm_type - 1)
+    return dx
+
+
+# ---- adaptive max ----
+
+
+def adaptive_max_pool2d(x: Array, output_size: Any, return_indices: bool = False) -> Any:
+    """Return maxima over windows that cover the image evenly."""
+    h, w = _adaptive_axes(x, output_size)
+    y = np.empty((*x.shape[:2], len(h), len(w)))
+    indices = np.empty(y.shape, np.int64)
+    for i, j in np.ndindex(len(h), len(w)):
+        kernel = h[i].stop - h[i].start, w[j].stop - w[j].start
+        best, at = max_pool2d(x[:, :, h[i], w[j]], kernel, return_indices=True)
+        row, column = divmod(at[:, :, 0, 0], kernel[1])
+        y[:, :, i, j] = best[:, :, 0, 0]
+        indices[:, :, i, j] = (row + h[i].start) * x.shape[3] + column + w[j].start
+    return (y, indices) if return_indices else y
+
+
+def adaptive_max_pool2d_backward(
+    dy: Array, x: Array, output_size: Any, *, indices: IntArray | None = None
+) -> Array:
+    """Return `dx`: each `dy` goes to the pixel that won its window."""
+    if indices is None:
+        indices = adaptive_max_pool2d(x, output_size, True)[1]
+    dx = np.zeros(x.shape)
+    for n, c, i, j in np.ndindex(dy.shape):
+        row, column = divmod(int(indices[n, c, i, j]), x.shape[3])
+        dx[n, c, row, column] += dy[n, c, i, j]
+    return dx

@@ -1,6 +1,9 @@
-"""flatten, add and pad_channels, written as their definitions."""
+"""flatten, add, pad_channels and pad, written as their definitions."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -51,3 +54,29 @@ def pad_channels_backward(
     dx = np.zeros_like(x)
     dx[:, :, ::stride_h, ::stride_w] = dy[:, before : before + x.shape[1]]
     return dx
+
+
+def pad(x: Array, pad: Sequence[int], mode: str = "constant", value: float = 0.0) -> Array:
+    """Return `x` with pixels around it; `pad` is (left, right, top, bottom)."""
+    left, right, top, bottom = (*pad, 0, 0)[:4]
+    rows = [(top, bottom)] if x.ndim == 4 else []
+    sides = [(0, 0), (0, 0), *rows, (left, right)]
+    if mode == "constant":
+        return np.pad(x, sides, constant_values=value)
+    names: dict[str, Any] = {"reflect": "reflect", "replicate": "edge", "circular": "wrap"}
+    return np.pad(x, sides, mode=names[mode])
+
+
+def pad_backward(
+    dy: Array, x: Array, pad: Sequence[int], mode: str = "constant", value: float = 0.0
+) -> Array:
+    """Return dx: for each pixel the sum over those that are made from it, by their numbers."""
+    here = np.arange(1, x[:1].size + 1, dtype=float).reshape(x[:1].shape)
+    made_from = _pad(here, pad, mode)  # 0: from none
+    dx = np.zeros((x.shape[0], x[:1].size + 1))
+    for n in range(x.shape[0]):
+        np.add.at(dx[n], made_from.astype(np.int64).ravel(), dy[n].ravel())
+    return dx[:, 1:].reshape(x.shape)
+
+
+_pad = pad  # the argument of pad_backward has the same name
