@@ -33,7 +33,7 @@ class Dropout(Module):
     def forward(self, x: FloatArray) -> FloatArray:
         """Return `x` with a share of zeros in training, else `x`."""
         if not self.training:
-            self._keep()
+            self._keep(x, None)
             return x
         key = random.next_key()
         y = F.dropout(x, self.p, True, key=key)
@@ -43,7 +43,9 @@ class Dropout(Module):
     def backward(self, dy: FloatArray, need_dx: bool = True) -> FloatArray | None:
         """Return dx: the same zeros and scale, on dy."""
         x, key = self._take()
-        return F.dropout_backward(dy, x, self.p, True, key=key) if need_dx else None
+        if not need_dx or key is None:
+            return dy if need_dx else None
+        return F.dropout_backward(dy, x, self.p, True, key=key)
 
     def extra_repr(self) -> str:
         """Return the arguments."""

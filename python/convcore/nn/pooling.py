@@ -74,7 +74,7 @@ class _MaxPool(_Pool):
 
     def forward(self, x: FloatArray) -> FloatArray:
         """Return the maximum of each window."""
-        if not self.training:
+        if not self._keeps:
             self._keep()
             y: FloatArray = self._forward(x, *self._arguments())
             return y
