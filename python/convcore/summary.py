@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from convcore._table import table
 from convcore.functional._arguments import FloatArray, to_int
 from convcore.nn.module import Module, observe
 
@@ -79,27 +80,17 @@ class Summary:
             )
             for row in self.rows
         ]
-        widths = [max(len(line[i]) for line in (head, *lines)) for i in range(len(head))]
-        rule = "-" * (sum(widths) + 2 * (len(widths) - 1))
-        table = [_table_line(head, widths), rule]
-        table += [_table_line(line, widths) for line in lines]
-        table += [
-            rule,
-            f"input {' x '.join(map(str, self.input_shape))}, "
-            f"output {' x '.join(map(str, self.output_shape))}; "
-            f"{self.parameters:,} parameters ({self.trainable_parameters:,} trainable), "
-            f"{self.multiply_adds:,} multiply-adds per sample",
-        ]
-        return "\n".join(table)
-
-
-def _table_line(cells: tuple[str, ...], widths: list[int]) -> str:
-    left = (0, 1, 2)
-    aligned = (
-        cell.ljust(width) if i in left else cell.rjust(width)
-        for i, (cell, width) in enumerate(zip(cells, widths, strict=True))
-    )
-    return "  ".join(aligned).rstrip()
+        text = table(head, lines, left=(0, 1, 2))
+        return "\n".join(
+            [
+                text,
+                text.split("\n", 2)[1],  # the rule below the head once more
+                f"input {' x '.join(map(str, self.input_shape))}, "
+                f"output {' x '.join(map(str, self.output_shape))}; "
+                f"{self.parameters:,} parameters ({self.trainable_parameters:,} trainable), "
+                f"{self.multiply_adds:,} multiply-adds per sample",
+            ]
+        )
 
 
 @dataclass(frozen=True)

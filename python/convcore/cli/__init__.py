@@ -14,11 +14,11 @@ import sys
 from collections.abc import Sequence
 
 import convcore
-from convcore.cli import bench, info, predict, summary, test, time, train, tune
+from convcore.cli import bench, check, explain, info, predict, summary, test, time, train, tune
 from convcore.cli._parser import Args, Parser, UsageError, nearest
 from convcore.cli._result import Interrupted, Result, describe, to_json
 
-_VERBS = (train, test, predict, summary, time, tune, bench, info)
+_VERBS = (train, test, predict, summary, explain, check, time, tune, bench, info)
 
 _EXAMPLES = """\
 examples:
@@ -26,6 +26,8 @@ examples:
   convcore test lenet5.safetensors            accuracy on the test images
   convcore predict lenet5.safetensors a.png   which digit is it?
   convcore summary lenet5                     the layers
+  convcore explain lenet5                     the same with the arithmetic written out
+  convcore check layers.py                    what is wrong with a student's layers
   convcore time lenet5                        how long each layer takes
   convcore tune lenet5 --output lenet5.json   the fastest algorithms on this machine
   convcore bench                              the layers of known networks, beside torch
