@@ -5,7 +5,7 @@ import numpy as np
 
 class Conv2D:
     def __init__(self, in_channels, out_channels, kernel_size, stride=1, padding=0):
-        self.weight = np.random.randn(out_channels, in_channels, kernel_size, kernel_size)
+        self.weight = np.zeros((out_channels, in_channels, kernel_size, kernel_size))
         self.bias = np.zeros((out_channels, 1))
         self.stride, self.padding = stride, padding
 
@@ -53,7 +53,7 @@ class MaxPool2d:
 
 class Dense:
     def __init__(self, n_in, n_out):
-        self.W = np.random.randn(n_out, n_in)  # torch's way round
+        self.W = np.zeros((n_out, n_in))  # torch's way round
         self.b = np.zeros(n_out)
         self.grads = {}
 

@@ -12,4 +12,16 @@ def conv_forward_naive(x, w, b, conv_param):
         for j in range(columns):
             window = x[:, None, :, i * s : i * s + k1, j * s : j * s + k2]
             out[:, :, i, j] = (window * w[:, :, ::-1, ::-1]).sum((2, 3, 4)) + b
-    return out, None
+    return out, (x, w, s)
+
+
+def conv_backward_naive(dout, cache):
+    x, w, s = cache
+    k1, k2 = w.shape[2:]
+    dx, dw = np.zeros_like(x), np.zeros_like(w)
+    for i in range(dout.shape[2]):
+        for j in range(dout.shape[3]):
+            place = (slice(None), slice(None), slice(i * s, i * s + k1), slice(j * s, j * s + k2))
+            dx[place] += np.tensordot(dout[:, :, i, j], w[:, :, ::-1, ::-1], 1)
+            dw += np.tensordot(dout[:, :, i, j], x[place], ((0,), (0,)))[:, :, ::-1, ::-1]
+    return dx, dw, dout.sum((0, 2, 3))

@@ -6,6 +6,9 @@ import textwrap
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+#: Lines of a file's own output that the text shows.
+_PRINTED_LINES = 20
+
 
 @dataclass(frozen=True)
 class Check:
@@ -183,16 +186,19 @@ def _check_lines(check: Check) -> list[str]:
     if check.only_with:
         detail.append(("only with", " and ".join(check.only_with)))
     if check.finite_differences:
-        own = check.finite_differences
-        detail.append(("gradient", f"finite differences of your own forward {own} with it"))
+        verdict = {"agree": "right there", "differ": "wrong"}[check.finite_differences]
+        detail.append(("by finite differences", f"{verdict} (of your own forward, first call)"))
     if check.cause:
         detail.append(("likely", f"{check.cause}: {check.advice}"))
     for name, text in detail:
         wrapped = textwrap.wrap(text, 84)
-        lines.append(f"         {name + ':':<11}{wrapped[0]}")
-        lines += [" " * 20 + line for line in wrapped[1:]]
+        lines.append(f"         {name}: {wrapped[0]}")
+        lines += [" " * 11 + line for line in wrapped[1:]]
     return lines
 
 
 def _printed(title: str, text: str) -> str:
-    return f"{title}:\n" + textwrap.indent(text.rstrip("\n"), "  | ")
+    lines = text.rstrip("\n").split("\n")
+    if len(lines) > _PRINTED_LINES:
+        lines[_PRINTED_LINES:] = [f"... and {len(lines) - _PRINTED_LINES} lines more"]
+    return f"{title}:\n" + "\n".join(f"  | {line}" for line in lines)
