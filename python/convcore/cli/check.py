@@ -8,8 +8,9 @@ from convcore.cli._result import Result
 _EPILOG = """\
 The file is run in a process of its own, once for each of its layers, with limits of time and
 memory. It has functions in the form of CS231n's assignments (conv_forward_naive(x, w, b,
-conv_param) -> out, cache and conv_backward_naive(dout, cache), max_pool_, affine_, relu_, batchnorm_forward,
-softmax_loss, svm_loss) or classes with forward and backward.
+conv_param) -> out, cache and conv_backward_naive(dout, cache); max_pool_forward_naive,
+affine_forward, relu_forward, batchnorm_forward, softmax_loss, svm_loss) or classes with forward and
+backward.
 
 Exit code: 0 everything is right, 1 something is wrong.
 

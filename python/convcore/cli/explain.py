@@ -13,6 +13,7 @@ from convcore.cli._parser import (
     add_threads_option,
     add_verb,
     integer,
+    nearest,
     shape,
     use_threads,
 )
@@ -107,8 +108,12 @@ def run(args: Args) -> Result:
             f"got {args.network}"
         )
     if not is_kind:
+        from convcore import models
         from convcore.cli import _network
 
+        known = (*models.names(), *KINDS)
+        if args.network not in known and not os.path.exists(args.network):
+            raise UsageError(f"{args.network!r} is not known: {nearest(args.network, known)}")
         model, input_shape = _network.create_or_read(args.network, args.input)
         explained = explain(model, input_shape, measure=args.time, batch=args.batch)
     else:

@@ -284,6 +284,7 @@ FORMULAS: dict[type, Callable[[Any, Shape, Shape], Formula]] = {
 }
 
 #: Layers that return their input or a view of it when they do not train: they need no memory.
+#: (`Flatten` does copy images whose memory is channels-last.)
 VIEWS = (nn.Dropout, nn.Flatten, nn.Identity)
 
 
