@@ -48,7 +48,10 @@ class Direct:
             raise Failed("raised", repr(error)) from error
 
     def printed(self):
-        return ""
+        return "", ""
+
+    def close(self):
+        pass
 
 
 @pytest.fixture
@@ -268,14 +271,14 @@ FORWARD = "import numpy as np\nimport os\nimport time\n\ndef relu_forward(x):\n 
 @pytest.mark.parametrize(
     ("body", "message"),
     [
-        ("while True: time.sleep(1)", "did not finish within 3 s"),
+        ("while True: time.sleep(1)", "did not finish within 2 s"),
         ("while True: print('x' * 10_000); time.sleep(0.01)", "bytes meanwhile"),
         ("raise KeyError('a')", "raised KeyError: 'a' (line 6: raise KeyError('a'))"),
         ("return undefined, x", "raised NameError: name 'undefined' is not defined"),
         ("exit(3)", "called exit(3)"),
         ("os._exit(4)", "ended the Python process (exit code 4)"),
         ("os.kill(os.getpid(), 11)", "crashed the Python process (SIGSEGV)"),
-        ("np.zeros(1 << 33)", "needs more memory than the limit of 1000 MB"),
+        ("np.zeros(1 << 33)", "needs more memory than the limit of 600 MB"),
         ("a = []\n    while True: a.append(np.ones(1 << 20))", "needs more memory than"),
         ("return relu_forward(x)", "raised RecursionError"),
         ("return None, x", "returned None"),
@@ -292,7 +295,8 @@ FORWARD = "import numpy as np\nimport os\nimport time\n\ndef relu_forward(x):\n 
 def test_a_function_that_misbehaves_gets_a_verdict(tmp_path, body, message):
     file = tmp_path / "layers.py"
     file.write_text(FORWARD.format(body))
-    report = convcore.check(file, time_limit=3, memory_limit=1000 << 20)
+    seconds = 2 if "while True" in body and "append" not in body else 60
+    report = convcore.check(file, time_limit=seconds, memory_limit=600 << 20)
     assert not report.passed
     (layer,) = report.layers
     (check,) = layer.checks
@@ -318,7 +322,7 @@ def test_a_function_that_misbehaves_gets_a_verdict(tmp_path, body, message):
 def test_a_file_that_misbehaves_gets_a_verdict(tmp_path, text, message):
     file = tmp_path / "layers.py"
     file.write_text(text)
-    report = convcore.check(file, time_limit=1)
+    report = convcore.check(file, time_limit=1 if "while True" in text else 60)
     assert not report.passed
     assert message in report.error
     assert message in str(report)
@@ -334,19 +338,21 @@ def test_what_the_file_prints_stands_apart(tmp_path):
     report = convcore.check(file)
     assert report.passed
     assert report.printed == "loading\n"
-    assert "in forward" in report.layers[0].printed
+    assert report.layers[0].printed.startswith("in forward\n")
     file.write_text("print('y' * 100_000)")
     assert "bytes more" in convcore.check(file).printed
 
 
 def test_one_layer_that_loops_does_not_keep_the_others_from_being_checked(tmp_path):
     file = tmp_path / "layers.py"
-    file.write_text(
-        NAIVE.replace("out = np.maximum(0, x)", "\n    import time\n    while True: time.sleep(1)")
-    )
-    report = convcore.check(file, time_limit=3)
+    loop = "import time\n    while True: time.sleep(1)"
+    file.write_text(FORWARD.format(loop) + NAIVE[NAIVE.index("def softmax_loss") :])
+    report = convcore.check(file, time_limit=5)
     assert {layer.layer: layer.passed for layer in report.layers} == {
-        name: name != "relu" for name in EXERCISES if name != "linear"
+        "relu": False,
+        "batchnorm": True,
+        "softmax_loss": True,
+        "svm_loss": True,
     }
 
 

@@ -1,10 +1,13 @@
-"""``convcore explain`` and ``convcore check``."""
+"""``convcore explain`` and ``convcore check``: most in this process, since there is much to say."""
 
 from __future__ import annotations
 
 import json
 
 import pytest
+
+from convcore.cli import main
+from convcore.teaching.check import self_check
 
 RIGHT = """
 import numpy as np
@@ -17,55 +20,67 @@ def relu_backward(dout, cache):
 """
 
 
+@pytest.fixture
+def run(capsys):
+    """Run a command; return its exit code, its output and its errors."""
+
+    def command(*words):
+        try:
+            code = main(list(map(str, words)))
+        except SystemExit as end:
+            code = end.code
+        return code, *capsys.readouterr()
+
+    return command
+
+
 def test_explain_a_network(cli):
     done = cli("explain", "lenet5", "--input", "1x28x28", "--batch", 2)
-    assert done.code == 0
+    assert (done.code, done.err) == (0, "")
     assert "(28 + 2*2 - 5)/1 + 1 = 28" in done.out
     assert "(5*5*1 + 1)*6 = 156" in done.out
     assert "forward ms" in done.out
-    document = cli("explain", "lenet5", "--no-time", "--json").json
+    assert "times of a batch of 2" in done.out
+
+
+def test_explain_as_json(run):
+    _, out, _ = run("explain", "lenet5", "--no-time", "--json")
+    document = json.loads(out)
     assert document["parameters"] == 61_706
     assert document["rows"][0]["size"] == "(28 + 2*2 - 5)/1 + 1 = 28"
     assert document["batch"] is None
 
 
-def test_explain_a_file(cli, trained):
-    document = cli("explain", trained.file, "--no-time", "--json").json
+def test_explain_a_file(run, tmp_path):
+    from convcore import models
+
+    models.lenet5().save(tmp_path / "net.safetensors")
+    _, out, _ = run("explain", tmp_path / "net.safetensors", "--no-time", "--json")
+    document = json.loads(out)
     assert document["input_shape"] == [1, 28, 28]
     assert document["parameters"] == 61_706
 
 
-def test_the_homework(cli):
-    words = [
-        "--input",
-        "3x64x64",
-        "--filters",
-        "8",
-        "--kernel",
-        "5",
-        "--stride",
-        "2",
-        "--padding",
-        "0",
-    ]
-    done = cli("explain", "conv", *words)
-    assert done.code == 0
-    assert "(5*5*3 + 1)*8 = 608" in done.out
-    assert "8 x 30 x 30" in done.out
-    assert " ms, backward " in done.out
-    document = cli("explain", "conv", *words, "--json").json
+def test_the_homework(run):
+    words = ["--input", "3x64x64", "--filters", 8, "--kernel", 5, "--stride", 2, "--padding", 0]
+    code, out, _ = run("explain", "conv", *words, "--batch", 1)
+    assert code == 0
+    assert "(5*5*3 + 1)*8 = 608" in out
+    assert "8 x 30 x 30" in out
+    assert " ms, backward " in out
+    _, out, _ = run("explain", "conv", *words, "--json", "--no-time")
+    document = json.loads(out)
     assert (document["parameters"], document["output_shape"]) == (608, [8, 30, 30])
 
 
-def test_explain_step_by_step(cli):
-    done = cli("explain", "conv", "--image", "1 2 3 4 5 6", "--filter", "1 2", "--no-time")
-    assert done.out.endswith("output[0]\n   5  8 11 14 17\n")
-    done = cli(
-        "explain", "pool", "--image", "1 2 3; 4 5 6; 7 8 9", "--kernel", 2, "--stride", 1, "--no-time"
-    )  # fmt: skip
-    assert "max(1, 2, 4, 5) = 5" in done.out
-    done = cli("explain", "linear", "--input", "1x28x28", "--units", 30, "--no-time")
-    assert "28*28*30 + 30 = 23,550" in done.out
+def test_explain_step_by_step(run):
+    _, out, _ = run("explain", "conv", "--image", "1 2 3 4 5 6", "--filter", "1 2", "--no-time")
+    assert out.endswith("output[0]\n   5  8 11 14 17\n")
+    image = "1 2 3; 4 5 6; 7 8 9"
+    _, out, _ = run("explain", "pool", "--image", image, "--kernel", 2, "--stride", 1, "--no-time")
+    assert "max(1, 2, 4, 5) = 5" in out
+    _, out, _ = run("explain", "linear", "--input", "1x28x28", "--units", 30, "--no-time")
+    assert "28*28*30 + 30 = 23,550" in out
 
 
 @pytest.mark.parametrize(
@@ -83,10 +98,11 @@ def test_explain_step_by_step(cli):
         (("check", "a.py", "--require", "convv"), 2, "(did you mean 'conv'?)"),
     ],
 )
-def test_usage_errors(cli, words, code, message):
-    done = cli(*words)
-    assert done.code == code
-    assert message in done.error
+def test_usage_errors(run, words, code, message):
+    got, out, err = run(*words)
+    assert (got, out) == (code, "")
+    assert err.count("\n") == 1
+    assert message in err
 
 
 def test_check_a_right_file(cli):
@@ -98,25 +114,24 @@ def test_check_a_right_file(cli):
 
 def test_check_a_wrong_file(cli):
     (cli.folder / "layers.py").write_text(RIGHT.replace("cache > 0", "dout > 0"))
-    done = cli("check", "layers.py")
-    assert (done.code, done.err) == (1, "")
-    assert "mask of dout" in done.out
     done = cli("check", "layers.py", "--json")
-    assert done.code == 1
-    document = json.loads(done.out)
+    assert (done.code, done.err) == (1, "")
+    document = done.json
     assert document["score"] == {"passed": 2, "total": 3}
     check = document["layers"][0]["checks"][1]
     assert (check["part"], check["cause"]) == ("dx", "mask of dout")
 
 
-def test_check_says_why_a_file_cannot_be_checked(cli):
-    (cli.folder / "layers.py").write_text("while True: import time; time.sleep(1)")
-    done = cli("check", "layers.py", "--time-limit", 1)
-    assert done.code == 1
-    assert "did not finish within 1 s" in done.out
+def test_check_says_why_a_file_cannot_be_checked(run, tmp_path):
+    (tmp_path / "layers.py").write_text("while True: import time; time.sleep(1)")
+    code, out, err = run("check", tmp_path / "layers.py", "--time-limit", 1)
+    assert (code, err) == (1, "")
+    assert "did not finish within 1 s" in out
 
 
-def test_check_self(cli):
-    done = cli("check", "--self", "--json")
-    assert done.code == 0
-    assert done.json["passed"]
+@pytest.mark.parametrize(("error", "code"), [(1e-7, 0), (1.0, 1), (float("inf"), 1)])
+def test_check_self(run, monkeypatch, error, code):
+    monkeypatch.setattr(self_check, "_errors_of", lambda isa, seed: {"relu": error})
+    got, out, _ = run("check", "--self", "--json")
+    assert got == code
+    assert json.loads(out)["passed"] == (code == 0)

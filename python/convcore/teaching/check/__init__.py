@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -120,15 +119,23 @@ def check(
     with path.open("rb"):
         pass
     path = path.resolve()
-    limits = _Limits(time_limit, memory_limit)
-    try:
-        contents, printed = _load(path, limits)
-    except _NotLoaded as problem:
-        return Report(str(file), (), f"the file {problem}", problem.printed, required)
-    targets = list(_targets(contents))
-    layers = tuple(_grade(path, limits, seed, *target) for target in targets)
-    error = "" if layers else _nothing_known(contents)
-    return Report(str(file), layers, error, printed, required)
+    targets: list[_Target] = []
+    layers = []
+    with Sandbox(path, time_limit, memory_limit) as sandbox:
+        try:
+            contents, _ = sandbox.ask("load", [])
+            targets += _targets(contents)
+        except Failed as failed:
+            error = f"the file {failed}"
+        else:
+            error = "" if targets else _nothing_known(contents)
+        if targets:
+            layers.append(_grade(sandbox, seed, *targets[0]))
+    printed, _ = sandbox.printed()
+    for target in targets[1:]:
+        with Sandbox(path, time_limit, memory_limit) as sandbox:
+            layers.append(_grade(sandbox, seed, *target, load=True))
+    return Report(str(file), tuple(layers), error, printed, required)
 
 
 def _expect_layers(names: Iterable[str]) -> tuple[str, ...]:
@@ -141,31 +148,12 @@ def _expect_layers(names: Iterable[str]) -> tuple[str, ...]:
     return tuple(names)
 
 
-@dataclass(frozen=True)
-class _Limits:
-    seconds: float
-    memory: int
+#: An exercise, how its layer is called, and the functions that are not there.
+_Target = tuple[Exercise, Target, tuple[str, ...]]
 
 
-class _NotLoaded(Exception):
-    def __init__(self, failed: Failed, printed: str) -> None:
-        super().__init__(str(failed))
-        self.printed = printed
-
-
-def _load(path: Path, limits: _Limits) -> tuple[dict[str, Any], str]:
-    """Return the functions and classes of the file, and what it printed."""
-    with Sandbox(path, limits.seconds, limits.memory) as sandbox:
-        try:
-            contents, _ = sandbox.ask("load", [])
-        except Failed as failed:
-            sandbox.close()
-            raise _NotLoaded(failed, sandbox.printed()) from None
-    return contents, sandbox.printed()
-
-
-def _targets(contents: dict[str, Any]) -> Iterable[tuple[Exercise, Target, tuple[str, ...]]]:
-    """Yield the layers of a file, and the functions that belong to them but are not there."""
+def _targets(contents: dict[str, Any]) -> Iterator[_Target]:
+    """Yield the layers of a file."""
     functions, classes = contents["functions"], contents["classes"]
     for exercise in EXERCISES.values():
         for name in functions:
@@ -193,24 +181,26 @@ def _targets(contents: dict[str, Any]) -> Iterable[tuple[Exercise, Target, tuple
 
 
 def _grade(
-    path: Path,
-    limits: _Limits,
+    sandbox: Sandbox,
     seed: int,
     exercise: Exercise,
     target: Target,
     missing: tuple[str, ...],
+    *,
+    load: bool = False,
 ) -> LayerReport:
     names: tuple[str, ...] = (target.forward,)
     if target.backward is not None and target.form != "class":
         names += (target.backward,)
-    with Sandbox(path, limits.seconds, limits.memory) as sandbox:
-        grader = Grader(exercise, target, sandbox, np.random.default_rng(seed))
-        try:
+    grader = Grader(exercise, target, sandbox, np.random.default_rng(seed))
+    try:
+        if load:
             sandbox.ask("load", [])
-            checks = grader.run()
-        except Failed as failed:
-            checks = (Check("call", False, 1, 1, f"the file {failed}"),)
-    return LayerReport(exercise.name, names, checks, missing, sandbox.printed())
+        checks = grader.run()
+    except Failed as failed:
+        checks = (Check("call", False, 1, 1, f"the file {failed}"),)
+    sandbox.close()
+    return LayerReport(exercise.name, names, checks, missing, sandbox.printed()[1])
 
 
 def _nothing_known(contents: dict[str, Any]) -> str:

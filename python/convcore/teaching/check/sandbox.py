@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy.typing as npt
 
-from convcore.teaching.check._child import decode, encode, read
+from convcore.teaching.check._child import LOADED, decode, encode, read
 
 Array = npt.NDArray[Any]
 
@@ -47,6 +47,23 @@ class Failed(Exception):
         self.line = line
 
 
+class _Output:
+    """The beginning of what was printed, and how much it was."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self._begin = b""
+
+    def add(self, chunk: bytes) -> None:
+        self.count += len(chunk)
+        self._begin += chunk[: max(0, PRINTED_LIMIT - len(self._begin))]
+
+    def text(self) -> str:
+        left_out = self.count - len(self._begin)
+        more = f"\n... and {left_out:,} bytes more" if left_out else ""
+        return self._begin.decode(errors="replace") + more
+
+
 class Sandbox:
     """Loads a file in a process of its own and calls its functions there.
 
@@ -62,8 +79,8 @@ class Sandbox:
     def __init__(self, path: Path, time_limit: float, memory_limit: int) -> None:
         self._time_limit = time_limit
         self._memory_limit = memory_limit
-        self._printed = bytearray()
-        self._printed_bytes = 0
+        self._loading = _Output()
+        self._later = _Output()
         one_thread = dict.fromkeys(
             ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1"
         )
@@ -117,11 +134,9 @@ class Sandbox:
                 assert stream is not None
                 stream.close()
 
-    def printed(self) -> str:
-        """Return what the file printed, cut when it is long."""
-        text = self._printed.decode(errors="replace")
-        left_out = self._printed_bytes - len(self._printed)
-        return text + (f"\n... and {left_out:,} bytes more" if left_out else "")
+    def printed(self) -> tuple[str, str]:
+        """Return what the file printed while it was loaded, and later; complete after `close`."""
+        return self._loading.text(), self._later.text()
 
     def ask(
         self, do: str, arrays: list[Array], **request: Any
@@ -144,8 +159,9 @@ class Sandbox:
         except queue.Empty:
             self.close()
             message = f"did not finish within {self._time_limit:g} s (an endless loop?)"
-            if self._printed_bytes > PRINTED_LIMIT:
-                message += f"; printed {self._printed_bytes:,} bytes meanwhile"
+            printed = self._loading.count + self._later.count
+            if printed > PRINTED_LIMIT:
+                message += f"; printed {printed:,} bytes meanwhile"
             raise Failed("time", message) from None
         if content is None:
             raise self._ended()
@@ -193,10 +209,18 @@ class Sandbox:
 
     def _collect_output(self) -> None:
         stream: Any = self._process.stderr
+        output, rest = self._loading, b""
         with contextlib.suppress(OSError, ValueError):
             while chunk := os.read(stream.fileno(), 1 << 16):
-                self._printed_bytes += len(chunk)
-                self._printed += chunk[: max(0, PRINTED_LIMIT - len(self._printed))]
+                rest += chunk
+                before, mark, after = rest.partition(LOADED)
+                if mark and output is self._loading:
+                    output.add(before)
+                    output, rest = self._later, after
+                keep = len(LOADED) if output is self._loading else 0  # half a mark may be there
+                output.add(rest[: max(0, len(rest) - keep)])
+                rest = rest[max(0, len(rest) - keep) :]
+        output.add(rest)
 
 
 def _child_path() -> str:
