@@ -384,6 +384,27 @@ def test_a_class_with_an_unknown_parameter(tmp_path):
     assert "the parameter 'colour'" in check.message
 
 
+def test_settings_by_name_instead_of_the_dictionary(tmp_path, direct):
+    file = tmp_path / "layers.py"
+    text = edited(
+        "max_pool_forward", "naive(x, pool_param)", "naive(x, pool_height, pool_width, stride)"
+    )
+    old = (
+        'HH, WW, stride = pool_param["pool_height"], pool_param["pool_width"], pool_param["stride"]'
+    )
+    kept = "pool_param = dict(pool_height=pool_height, pool_width=pool_width, stride=stride)"
+    file.write_text(text.replace(old, f"{kept}\n    {old}", 1))
+    assert convcore.check(file).passed
+
+
+def test_a_function_that_is_called_in_another_way(tmp_path):
+    file = tmp_path / "layers.py"
+    file.write_text("def affine_forward(x): return x, None\n")
+    (check,) = convcore.check(file).layers[0].checks
+    assert "raised TypeError" in check.message
+    assert "affine_forward(x, w, b) -> out, cache" in check.advice
+
+
 def test_other_seeds_give_the_same_verdict(direct):
     for seed in (1, 2):
         assert convcore.check(STUDENTS / "naive.py", seed=seed).passed

@@ -15,6 +15,8 @@ from convcore.teaching.arithmetic import Formula, Shape
 _BYTES = 4  # of a float32
 #: Multiply-adds that one timed pass over a batch should have, about 10 ms on one core.
 _TIMED_WORK = 2e8
+#: Networks with more than this per image are measured with one: some seconds are enough.
+_LARGE_WORK = 1e9
 
 
 @dataclass(frozen=True)
@@ -154,7 +156,8 @@ def measure(explanation: Explanation, model: Module, batch: int | None) -> Expla
 
     work = max(explanation.multiply_adds, 1)
     if batch is None:
-        batch = max(2, min(64, int(_TIMED_WORK // work)))
+        few = 1 if work > _LARGE_WORK else 2  # batch norm of single values needs two
+        batch = max(few, min(64, int(_TIMED_WORK // work)))
     iterations = max(3, min(20, int(10 * _TIMED_WORK // (work * batch))))
     try:
         measured = time_layers(copy.deepcopy(model), explanation.input_shape, batch, iterations)

@@ -13,7 +13,7 @@ from convcore._names import did_you_mean
 from convcore.teaching.check.conv import CONV
 from convcore.teaching.check.dense import AFFINE, LINEAR, RELU
 from convcore.teaching.check.exercise import Exercise, base_name
-from convcore.teaching.check.grade import Grader, Target
+from convcore.teaching.check.grade import Grader, Target, names_of_arguments
 from convcore.teaching.check.losses import SOFTMAX_LOSS, SVM_LOSS
 from convcore.teaching.check.norm import BATCHNORM
 from convcore.teaching.check.pool import MAX_POOL
@@ -165,8 +165,7 @@ def _targets(contents: dict[str, Any]) -> Iterator[_Target]:
                 backward = name.replace("forward", "backward")
                 if backward not in functions:
                     missing, backward = (backward,), None
-            takes = len(functions[name]) > len(exercise.arrays)
-            yield exercise, Target(exercise.form, name, backward, takes_settings=takes), missing
+            yield exercise, _function(exercise, name, backward, functions[name]), missing
         for name, content in classes.items():
             if name.lower().replace("_", "") in exercise.classes:
                 missing = () if content["backward"] else (f"{name}.backward",)
@@ -178,6 +177,16 @@ def _targets(contents: dict[str, Any]) -> Iterator[_Target]:
                     tuple(parameter for parameter, needed in content["parameters"] if needed),
                 )
                 yield exercise, target, missing
+
+
+def _function(
+    exercise: Exercise, name: str, backward: str | None, parameters: list[tuple[str, bool]]
+) -> Target:
+    """Return how a function is called: with a dictionary of settings, or with each by its name."""
+    rest = tuple(parameter for parameter, _ in parameters[len(exercise.arrays) :])
+    if rest and set(rest) <= names_of_arguments(exercise):
+        return Target(exercise.form, name, backward, rest)
+    return Target(exercise.form, name, backward, takes_settings=bool(rest))
 
 
 def _grade(

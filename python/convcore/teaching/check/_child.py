@@ -134,7 +134,7 @@ class Student:
         positional: list[Any] = list(given)
         if request["takes_settings"]:
             positional.append(settings)
-        return function(*positional)
+        return function(*positional, **request["arguments"])
 
     def backward(self, request: dict[str, Any], arrays: list[Array]) -> Answer:
         """Call a backward function with what the forward of the same key kept."""

@@ -97,7 +97,7 @@ class Exercise:
         return self.outputs[part] if part in self.outputs else self.gradients[part]
 
 
-_ENDINGS = re.compile(r"_(naive|fast|vectorized|vectorised|loop|loops|im2col|simple)$")
+_ENDINGS = re.compile(r"_(naive|fast|vectori[sz]ed|loops?|im2col|strides|simple)$")
 
 
 def base_name(function: str) -> str:

@@ -49,10 +49,11 @@ class Target:
     forward, backward : str or None
         Names of functions; of the class, twice.
     parameters : tuple of str
-        Of the constructor of a class.
+        Of the constructor of a class; of a function, those that are given by name.
     required : tuple of str
         Those without a default.
     takes_settings : bool
+        Whether a function takes the dictionary.
     """
 
     form: str
@@ -61,6 +62,14 @@ class Target:
     parameters: tuple[str, ...] = ()
     required: tuple[str, ...] = ()
     takes_settings: bool = False
+
+
+def names_of_arguments(exercise: Exercise) -> set[str]:
+    """Return all the names that the arguments of a class may have."""
+    if exercise.arguments is None:
+        return set()
+    inputs = exercise.cases(np.random.default_rng(0))[0].inputs
+    return {name for names in exercise.arguments(inputs) for name in names}
 
 
 class Grader:
@@ -92,9 +101,10 @@ class Grader:
     def run(self) -> tuple[Check, ...]:
         """Return the checks."""
         if self.target.form == "class":
-            unknown = [name for name in self.target.required if name not in self._known_names()]
+            known = names_of_arguments(self.exercise)
+            unknown = [name for name in self.target.required if name not in known]
             if unknown:
-                names = ", ".join(sorted(self._known_names()))
+                names = ", ".join(sorted(known))
                 message = f"__init__ has the parameter {unknown[0]!r}: expected some of {names}"
                 return (Check("call", False, 1, 1, message),)
         fatal = self._call_all()
@@ -144,7 +154,7 @@ class Grader:
             "settings": self._plain(self.exercise.settings(case.inputs)),
             "takes_settings": self.target.takes_settings,
             "updated": self.exercise.updated,
-            "arguments": self._arguments(case.inputs) if self.target.form == "class" else {},
+            "arguments": self._arguments(case.inputs) if self.target.parameters else {},
             "key": key,
         }
 
@@ -205,10 +215,6 @@ class Grader:
             self.modified.append((case, names[which]))
 
     # ---- classes ---------------------------------------------------------------------------------
-
-    def _known_names(self) -> set[str]:
-        assert self.exercise.arguments is not None
-        return {name for names in self.exercise.arguments(self.cases[0].inputs) for name in names}
 
     def _arguments(self, inputs: Inputs) -> dict[str, Any]:
         assert self.exercise.arguments is not None
@@ -278,6 +284,7 @@ class Grader:
         cases = [case for _, case, _ in self.failures]
         rest = [case for case in self.cases if case not in cases]
         fatal = failed.kind in _FATAL
+        called = failed.kind == "raised" and " argument" in str(failed)
         return Check(
             "call",
             False,
@@ -286,8 +293,8 @@ class Grader:
             f"{step} {failed}" if failed.kind != "unusable" else str(failed),
             case.label,
             only_with=() if fatal else _in_common(cases, rest),
-            cause=_CAUSES.get(failed.kind, ""),
-            advice=_ADVICE.get(failed.kind, ""),
+            cause=_CAUSES.get(failed.kind, "called in another way" if called else ""),
+            advice=_ADVICE.get(failed.kind, self.exercise.signature if called else ""),
         )
 
     # ---- finite differences ----------------------------------------------------------------------

@@ -79,6 +79,7 @@ class Sandbox:
     def __init__(self, path: Path, time_limit: float, memory_limit: int) -> None:
         self._time_limit = time_limit
         self._memory_limit = memory_limit
+        self._closed = False
         self._loading = _Output()
         self._later = _Output()
         one_thread = dict.fromkeys(
@@ -121,6 +122,9 @@ class Sandbox:
 
     def close(self) -> None:
         """End the process and all that it started."""
+        if self._closed:
+            return
+        self._closed = True
         if hasattr(os, "killpg"):
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(self._process.pid, signal.SIGKILL)
