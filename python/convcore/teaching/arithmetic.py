@@ -166,23 +166,38 @@ def convolution(
     dilation: Sequence[int] | None = None,
     groups: int = 1,
     bias: bool = True,
+    connections: int | None = None,
 ) -> Formula:
-    """Return the formulas of a convolution; sequences have one value per spatial axis."""
+    """Return the formulas of a convolution; sequences have one value per spatial axis.
+
+    With a table of connections their number takes the place of channels times filters: "the layer
+    C3 has 1,516 trainable parameters" (LeCun et al., 1998, section II.B).
+
+    >>> c3 = convolution(6, (14, 14), filters=16, kernel=(5, 5), connections=60)
+    >>> print(c3.parameters, c3.multiply_adds, sep="; ")
+    60*(5*5) + 16 = 1,516; 60*(5*5)*(10*10) = 150,000
+    """
     ones = (1,) * len(size)
     stride, dilation = stride or ones, dilation or ones
     padding = padding or ((0, 0),) * len(size)
     sizes = Sizes(map(window_count, size, kernel, stride, padding, dilation))
+    outputs = [axis.value for axis in sizes]
+    places = f"({'*'.join(map(str, outputs))})"
+    if connections is not None:
+        window = f"{connections}*({'*'.join(map(str, kernel))})"
+        weights = connections * math.prod(kernel)
+        return Formula(
+            sizes,
+            Worked(window + f" + {filters}" * bias, weights + filters * bias),
+            Worked(f"{window}*{places}", weights * math.prod(outputs)),
+        )
     depth = str(channels) if groups == 1 else f"({channels}/{groups})"
     one = "*".join([*map(str, kernel), depth])
     weights = math.prod(kernel) * (channels // groups)
-    outputs = [axis.value for axis in sizes]
     return Formula(
         sizes,
         Worked(f"({one}{' + 1' if bias else ''})*{filters}", (weights + bias) * filters),
-        Worked(
-            f"({one})*({'*'.join(map(str, outputs))})*{filters}",
-            weights * math.prod(outputs) * filters,
-        ),
+        Worked(f"({one})*{places}*{filters}", weights * math.prod(outputs) * filters),
     )
 
 
@@ -223,6 +238,7 @@ def dense(inputs: Shape, outputs: int, bias: bool = True) -> Formula:
 
 def _convolution(layer: Any, x: Shape, y: Shape) -> Formula:
     window = layer.kernel_size, layer.stride, layer.dilation
+    table = getattr(layer, "connections", None)
     return convolution(
         x[0],
         x[1:],
@@ -233,6 +249,7 @@ def _convolution(layer: Any, x: Shape, y: Shape) -> Formula:
         dilation=layer.dilation,
         groups=layer.groups,
         bias=layer.bias is not None,
+        connections=None if table is None else sum(map(sum, table)),
     )
 
 
@@ -248,7 +265,7 @@ def _pooling(layer: Any, x: Shape, y: Shape) -> Formula:
         stride=stride,
         padding=to_padding("explain", layer.padding, x[1:], kernel, stride, dilation),
         dilation=dilation,
-        ceil_mode=layer.ceil_mode,
+        ceil_mode=getattr(layer, "ceil_mode", False),
     )
 
 
@@ -288,11 +305,13 @@ FORMULAS: dict[type, Callable[[Any, Shape, Shape], Formula]] = {
 VIEWS = (nn.Dropout, nn.Flatten, nn.Identity)
 
 
-def formula_of(layer: Module, x_shape: Shape, y_shape: Shape) -> Formula:
+def formula_of(
+    layer: Module, x_shape: Shape, y_shape: Shape, parameters: int, multiply_adds: int
+) -> Formula:
     """Return the formulas of a layer; the shapes are without the batch.
 
-    Only what agrees with the layer itself is returned: a layer that overrides what it inherits has
-    no arithmetic rather than a wrong one.
+    Only what agrees with the layer's own shape and counts is returned: a layer that overrides what
+    it inherits has no arithmetic rather than a wrong one.
     """
     known = next((FORMULAS[kind] for kind in type(layer).__mro__ if kind in FORMULAS), None)
     if known is None:
@@ -301,8 +320,6 @@ def formula_of(layer: Module, x_shape: Shape, y_shape: Shape) -> Formula:
         formula = known(layer, x_shape, y_shape)
     except (AttributeError, TypeError, ValueError):
         return Formula()
-    parameters = sum(parameter.data.size for parameter in layer.parameters())
-    multiply_adds = layer.multiply_adds(x_shape, y_shape)
     size, count, work = formula.size, formula.parameters, formula.multiply_adds
     return Formula(
         size if size and tuple(axis.value for axis in size) == y_shape[1:] else None,

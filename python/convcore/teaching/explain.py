@@ -161,7 +161,7 @@ def _explain_network(name: str, model: Module, input_shape: Shape) -> Explanatio
                 leaf.layer,
                 x_shape,
                 y_shape,
-                formula_of(module, x_shape, y_shape),
+                formula_of(module, x_shape, y_shape, leaf.parameters, leaf.multiply_adds),
                 leaf.parameters,
                 leaf.multiply_adds,
                 leaf.receptive_field,
