@@ -271,7 +271,6 @@ FORWARD = "import numpy as np\nimport os\nimport time\n\ndef relu_forward(x):\n 
 @pytest.mark.parametrize(
     ("body", "message"),
     [
-        ("while True: time.sleep(1)", "did not finish within 2 s"),
         ("while True: print('x' * 10_000); time.sleep(0.01)", "bytes meanwhile"),
         ("raise KeyError('a')", "raised KeyError: 'a' (line 6: raise KeyError('a'))"),
         ("return undefined, x", "raised NameError: name 'undefined' is not defined"),
@@ -348,6 +347,7 @@ def test_one_layer_that_loops_does_not_keep_the_others_from_being_checked(tmp_pa
     loop = "import time\n    while True: time.sleep(1)"
     file.write_text(FORWARD.format(loop) + NAIVE[NAIVE.index("def softmax_loss") :])
     report = convcore.check(file, time_limit=5)
+    assert "did not finish within 5 s" in str(report)
     assert {layer.layer: layer.passed for layer in report.layers} == {
         "relu": False,
         "batchnorm": True,
