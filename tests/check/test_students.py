@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 import types
 from pathlib import Path
 
@@ -29,7 +30,7 @@ class Direct:
 
     def __init__(self, path, time_limit, memory_limit):
         self.student = Student(str(path))
-        self.student.module = types.ModuleType("student")
+        self.student.module = sys.modules["student"] = types.ModuleType("student")
         exec(compile(path.read_text(), path, "exec"), vars(self.student.module))
 
     def __enter__(self):
@@ -382,6 +383,15 @@ def test_a_class_with_an_unknown_parameter(tmp_path):
     )
     (check,) = convcore.check(file).layers[0].checks
     assert "the parameter 'colour'" in check.message
+
+
+def test_functions_from_a_file_beside(tmp_path):
+    (tmp_path / "mine.py").write_text(FORWARD.format("return np.maximum(x, 0), x"))
+    file = tmp_path / "layers.txt"  # whatever it is called
+    file.write_text("from mine import *\nfrom numpy import maximum as relu_forward_fast\n")
+    (layer,) = convcore.check(file).layers
+    assert layer.passed
+    assert layer.names == ("relu_forward", "relu_backward")
 
 
 def test_settings_by_name_instead_of_the_dictionary(tmp_path, direct):
