@@ -42,6 +42,8 @@ if TYPE_CHECKING:
     from convcore.engine import Model as Model
     from convcore.history import History as History
     from convcore.serialization import load as load
+    from convcore.teaching.check import check as check
+    from convcore.teaching.explain import explain as explain
 
 # Measured choices of algorithms, for those who ask for them.
 if os.environ.get("CONVCORE_ALGORITHMS"):
@@ -70,14 +72,22 @@ _LAZY_MODULES = (
     "reference",
     "serialization",
 )
-_LAZY_NAMES = {"History": "history", "Model": "engine", "load": "serialization"}
+_LAZY_NAMES = {
+    "History": "history",
+    "Model": "engine",
+    "check": "teaching.check",
+    "explain": "teaching.explain",
+    "load": "serialization",
+}
 
 __all__ = [
     "History",
     "Model",
     "callbacks",
+    "check",
     "data",
     "engine",
+    "explain",
     "functional",
     "get_rng_state",
     "init",

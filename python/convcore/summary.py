@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from convcore._table import table
 from convcore.functional._arguments import FloatArray, to_int
 from convcore.nn.module import Module, observe
 
@@ -79,27 +80,17 @@ class Summary:
             )
             for row in self.rows
         ]
-        widths = [max(len(line[i]) for line in (head, *lines)) for i in range(len(head))]
-        rule = "-" * (sum(widths) + 2 * (len(widths) - 1))
-        table = [_table_line(head, widths), rule]
-        table += [_table_line(line, widths) for line in lines]
-        table += [
-            rule,
-            f"input {' x '.join(map(str, self.input_shape))}, "
-            f"output {' x '.join(map(str, self.output_shape))}; "
-            f"{self.parameters:,} parameters ({self.trainable_parameters:,} trainable), "
-            f"{self.multiply_adds:,} multiply-adds per sample",
-        ]
-        return "\n".join(table)
-
-
-def _table_line(cells: tuple[str, ...], widths: list[int]) -> str:
-    left = (0, 1, 2)
-    aligned = (
-        cell.ljust(width) if i in left else cell.rjust(width)
-        for i, (cell, width) in enumerate(zip(cells, widths, strict=True))
-    )
-    return "  ".join(aligned).rstrip()
+        text = table(head, lines, left=(0, 1, 2))
+        return "\n".join(
+            [
+                text,
+                text.split("\n", 2)[1],  # the rule below the head once more
+                f"input {' x '.join(map(str, self.input_shape))}, "
+                f"output {' x '.join(map(str, self.output_shape))}; "
+                f"{self.parameters:,} parameters ({self.trainable_parameters:,} trainable), "
+                f"{self.multiply_adds:,} multiply-adds per sample",
+            ]
+        )
 
 
 @dataclass(frozen=True)
@@ -139,10 +130,12 @@ class _Tracer:
         axes = len(self.size)
         # The field of each array seen, by identity; the array is held so that the id stays its own.
         self.fields = {id(x): (x, _Field((1,) * axes, (1,) * axes))}
+        # Of each module that is running: its input, and how many arrays had been seen before.
+        self.running: list[tuple[FloatArray, int]] = []
         self.failed = False
 
     def __call__(self, module: Module, x: FloatArray) -> FloatArray:
-        before = len(self.fields)
+        self.running.append((x, len(self.fields)))
         try:
             y = module.forward(x)
         except (TypeError, ValueError) as error:
@@ -154,18 +147,28 @@ class _Tracer:
             what = re.sub(r"\bshape \(0(?=[,)])", "shape (N", str(error))
             raise kind(f"{self.owner}: {self._place(module, x)}: {what}") from error
         if next(module.children(), None) is None:
+            self.running.pop()
             self._leaf(module, x, y)
-        elif id(y) not in self.fields:
-            inside = list(self.fields.values())[before:]
-            field = self.fields[id(x)][1]
-            for _, other in inside:
-                field = field.joined(other)
+        else:
+            field = self._field(y)
+            self.running.pop()
             self.fields[id(y)] = (y, field)
         return y
 
+    def _field(self, array: FloatArray) -> _Field:
+        """Return the field of an array; of one that no layer made, as a sum, that of all around."""
+        if id(array) in self.fields:
+            return self.fields[id(array)][1]
+        field = _Field((), ())
+        if self.running:
+            x, before = self.running[-1]
+            field = self.fields[id(x)][1] if id(x) in self.fields else field
+            for _, other in list(self.fields.values())[before:]:
+                field = field.joined(other) if field.extent else other
+        return field
+
     def _leaf(self, module: Module, x: FloatArray, y: FloatArray) -> None:
-        _, field = self.fields.get(id(x), (x, _Field((), ())))
-        field = field.through(module.window(), self.size)
+        field = self._field(x).through(module.window(), self.size)
         self.fields[id(y)] = (y, field)
         row = Row(
             name=self.names.get(id(module), ""),

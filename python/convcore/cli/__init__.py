@@ -14,11 +14,23 @@ import sys
 from collections.abc import Sequence
 
 import convcore
-from convcore.cli import bench, info, insight, predict, summary, test, time, train, tune
+from convcore.cli import (
+    bench,
+    check,
+    explain,
+    info,
+    insight,
+    predict,
+    summary,
+    test,
+    time,
+    train,
+    tune,
+)
 from convcore.cli._parser import Args, Parser, UsageError, nearest
 from convcore.cli._result import Interrupted, Result, describe, to_json
 
-_VERBS = (train, test, predict, insight, summary, time, tune, bench, info)
+_VERBS = (train, test, predict, insight, summary, explain, check, time, tune, bench, info)
 
 _EXAMPLES = """\
 examples:
@@ -28,6 +40,8 @@ examples:
   convcore insight gradcam lenet5.safetensors a.png -o cam.png
                                               where does it look?
   convcore summary lenet5                     the layers
+  convcore explain lenet5                     the same with the arithmetic written out
+  convcore check layers.py                    what is wrong with a student's layers
   convcore time lenet5                        how long each layer takes
   convcore tune lenet5 --output lenet5.json   the fastest algorithms on this machine
   convcore bench                              the layers of known networks, beside torch
