@@ -53,7 +53,10 @@ from convcore.reference.normalization import (
     batch_norm_backward,
 )
 from convcore.reference.optim import (
+    adagrad_step,
     adam_step,
+    limit_norms,
+    rmsprop_step,
     sgd_step,
 )
 from convcore.reference.pooling import (
@@ -86,6 +89,7 @@ from convcore.reference.softmax import (
 )
 
 __all__ = [
+    "adagrad_step",
     "adam_step",
     "adaptive_avg_pool2d",
     "adaptive_avg_pool2d_backward",
@@ -115,6 +119,7 @@ __all__ = [
     "keep_mask",
     "leaky_relu",
     "leaky_relu_backward",
+    "limit_norms",
     "linear",
     "linear_backward",
     "log_softmax",
@@ -130,6 +135,7 @@ __all__ = [
     "philox",
     "relu",
     "relu_backward",
+    "rmsprop_step",
     "scaled_tanh",
     "scaled_tanh_backward",
     "sgd_step",
