@@ -272,6 +272,23 @@ NETWORKS = {
             nn.AdaptiveAvgPool2d(1), *ending(24),
         ),
     ),
+    "residual blocks with torchvision's names": (
+        (6, 6, 6),
+        lambda: nn.Sequential(
+            nn.ResidualBlock(dict(conv_bn(6, 6).named_children()), activation=nn.ReLU()),
+            nn.ResidualBlock(
+                dict(conv_bn(6, 20, stride=2).named_children()), conv_bn(6, 20, 1, stride=2)
+            ),
+            nn.AdaptiveAvgPool2d(1), *ending(20),
+        ),
+    ),
+    "distances to codes": (
+        (9,),
+        lambda: nn.Sequential(
+            nn.Linear(9, 6), nn.Tanh(),
+            nn.EuclideanRBF([[1, -1, 1, -1, 1, 1], [1, 1, 1, -1, -1, -1], [0, 2, 1, 1, 1, 1], [-1, -1, 1, 1, 0.5, -2]]),
+        ),
+    ),
     "relu read twice": (
         (5, 6, 6),
         lambda: nn.Sequential(

@@ -259,7 +259,24 @@ def _residual(graph: _Graph, layer: nn.Residual, name: str, x: int) -> int:
     side = x
     if layer.shortcut is not None:
         side = _visit(graph, layer.shortcut, f"{prefix}shortcut", x)
-    y = graph.add("add", f"{name or 'residual'} sum", [main, side])
+    return _sum_of_branches(graph, layer, name, [main, side])
+
+
+def _residual_block(graph: _Graph, layer: nn.ResidualBlock, name: str, x: int) -> int:
+    prefix = f"{name}." if name else ""
+    main = side = x
+    for key, child in layer.body_layers().items():
+        main = _visit(graph, child, f"{prefix}{key}", main)
+    if layer.downsample is not None:
+        side = _visit(graph, layer.downsample, f"{prefix}downsample", x)
+    return _sum_of_branches(graph, layer, name, [main, side])
+
+
+def _sum_of_branches(
+    graph: _Graph, layer: nn.Residual | nn.ResidualBlock, name: str, branches: list[int]
+) -> int:
+    prefix = f"{name}." if name else ""
+    y = graph.add("add", f"{name or 'residual'} sum", branches)
     if layer.activation is not None:
         y = _visit(graph, layer.activation, f"{prefix}activation", y)
     return y
@@ -273,12 +290,14 @@ _LAYERS: dict[type, Callable[[_Graph, Any, str, int], int]] = {
     nn.BatchNorm2d: _batch_norm,
     nn.Conv2d: _conv2d,
     nn.Dropout: _dropout,
+    nn.EuclideanRBF: _linear,
     nn.Flatten: _flatten,
     nn.Identity: _identity,
     nn.Linear: _linear,
     nn.MaxPool2d: _max_pool,
     nn.PadChannels: _pad_channels,
     nn.Residual: _residual,
+    nn.ResidualBlock: _residual_block,
     nn.Sequential: _sequential,
     nn.Subsampling2d: _subsampling,
     **dict.fromkeys(_ACTIVATIONS, _activation),

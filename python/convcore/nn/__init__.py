@@ -14,7 +14,7 @@ from convcore.nn.activation import (
     Softmax,
     Tanh,
 )
-from convcore.nn.containers import Residual, Sequential
+from convcore.nn.containers import Residual, ResidualBlock, Sequential
 from convcore.nn.conv import Conv1d, Conv2d
 from convcore.nn.dropout import Dropout
 from convcore.nn.flatten import Flatten
@@ -32,6 +32,7 @@ from convcore.nn.pooling import (
     MaxPool2d,
     Subsampling2d,
 )
+from convcore.nn.rbf import EuclideanRBF
 
 __all__ = [
     "ELU",
@@ -46,6 +47,7 @@ __all__ = [
     "CrossEntropyLoss",
     "Dense",
     "Dropout",
+    "EuclideanRBF",
     "Flatten",
     "Identity",
     "LeakyReLU",
@@ -60,6 +62,7 @@ __all__ = [
     "Parameter",
     "ReLU",
     "Residual",
+    "ResidualBlock",
     "ScaledTanh",
     "Sequential",
     "SiLU",
