@@ -473,7 +473,7 @@ def test_verbs_need_compile():
         pytest.param(
             {"optimizer": "adm"},
             ValueError,
-            "compile: optimizer is not known: expected one of 'adam', 'adamw', 'sgd', got 'adm' "
+            "compile: optimizer is not known: expected one of 'adam', 'adamw', 'sgd', 'rmsprop', 'adagrad', got 'adm' "
             "(did you mean 'adam'?)",
             id="optimizer_name",
         ),

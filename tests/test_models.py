@@ -44,6 +44,120 @@ def test_lenet5_rejects(arguments, message):
         models.lenet5(**arguments)
 
 
+# Parameters, (C, H, W), output shape of some layers.
+SMALL = {
+    "mlp": (669_706, (1, 28, 28), {"1": (512,), "5": (10,)}),
+    "lenet5_small": (99_874, (1, 28, 28), {"0": (6, 28, 28), "2": (6, 14, 14), "6": (10,)}),
+    "fashion_cnn": (104_250, (1, 28, 28), {"2": (16, 14, 14), "5": (16, 7, 7), "9": (10,)}),
+}
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_small_networks_have_their_parameters_and_sizes(name, rng):
+    parameters, input_shape, shapes = SMALL[name]
+    model = models.create(name)
+    summary = model.summary(input_shape, print_fn=None)
+    assert summary.parameters == parameters
+    assert {row.name: row.output_shape for row in summary.rows}.items() >= shapes.items()
+    assert models.input_shape(name) == input_shape
+    model.compile("adam")
+    assert "phase" in model.plan(input_shape, 8)
+    x, y = floats(rng, 8, *input_shape), rng.integers(0, 10, 8)
+    losses = model.fit(x, y, epochs=8, batch_size=8, verbose=0).history["loss"]
+    assert losses[-1] < losses[0]
+
+
+# Layer: parameters and connections, as section II.B of the paper has them.
+LENET5_1998 = {
+    "c1": (156, 122_304),
+    "s2": (12, 5_880),
+    "c3": (1_516, 151_600),
+    "s4": (32, 2_000),
+    "c5": (48_120, 48_120),
+    "f6": (10_164, 10_164),
+    "output": (0, 840),
+}
+
+
+def test_lenet5_1998_has_the_parameters_and_connections_of_the_paper():
+    model = models.lenet5_1998()
+    summary = model.summary((1, 32, 32), print_fn=None)
+    assert summary.parameters == summary.trainable_parameters == 60_000
+    rows = {row.name: row for row in summary.rows}
+    connections = 0
+    for name, (parameters, want) in LENET5_1998.items():
+        assert rows[name].parameters == parameters
+        layer, positions = getattr(model, name), np.prod(rows[name].output_shape[1:], dtype=int)
+        if name.startswith(
+            "s"
+        ):  # a coefficient and a bias for all, four inputs and a bias for each
+            connections = positions * layer.num_channels * (4 + 1)
+        elif name == "output":
+            connections = layer.weight.size
+        else:
+            connections = parameters * positions
+        assert connections == want, name
+    assert sum(count for _, count in LENET5_1998.values()) == 340_908
+    shapes = [rows[name].output_shape for name in LENET5_1998]
+    assert shapes == [(6, 28, 28), (6, 14, 14), (16, 10, 10), (16, 5, 5), (120, 1, 1), (84,), (10,)]
+
+
+def test_lenet5_1998_answers_with_the_nearest_code(rng):
+    model = models.lenet5_1998()
+    x = floats(rng, 5, 1, 32, 32)
+    f6 = model[:-1].eval()(x)
+    codes = np.array(models.lenet1998.digit_codes())
+    distances = ((f6[:, None, :].astype(np.float64) - codes) ** 2).sum(axis=2)
+    got = model.predict(x)
+    want = (f6.astype(np.float64) ** 2).sum(axis=1, keepdims=True) - distances
+    np.testing.assert_allclose(got, want, rtol=1e-4, atol=1e-3)
+    assert (got.argmax(axis=1) == distances.argmin(axis=1)).all()
+    least = min(np.count_nonzero(a != b) for i, a in enumerate(codes) for b in codes[:i])
+    assert least >= 10  # pictures that are not easily taken for each other
+
+
+@pytest.mark.parametrize("size", [28, 32])
+def test_lenet5_1998_learns_and_keeps_its_codes(tmp_path, rng, size):
+    model = models.lenet5_1998(image_size=size)
+    model.compile(lambda p: optim.Adam(p, lr=2e-3))
+    assert "subsampling2d" in model.plan((1, size, size), 16)
+    codes = model.output.weight.copy()
+    x, y = floats(rng, 16, 1, size, size), rng.integers(0, 10, 16)
+    losses = model.fit(x, y, epochs=30, batch_size=16, verbose=0).history["loss"]
+    assert losses[-1] < 0.5 * losses[0]
+    np.testing.assert_array_equal(model.output.weight, codes)
+    model.save(tmp_path / "model.safetensors")
+    loaded = convcore.load(tmp_path / "model.safetensors")
+    np.testing.assert_array_equal(loaded.predict(x), model.predict(x))
+    assert sum(p.numel() for p in loaded.parameters()) == 60_000
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"num_classes": 11}, "lenet5_1998: num_classes is out of range: expected at most 10"),
+        ({"image_size": 30}, "lenet5_1998: image_size is not known: expected 32 or 28, got 30"),
+    ],
+)
+def test_lenet5_1998_rejects(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        models.lenet5_1998(**arguments)
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_small_networks_fit_their_images(name, rng):
+    model = models.create(name, num_classes=3, in_channels=2, image_size=9)
+    assert model.predict(floats(rng, 2, 2, 9, 9)).shape == (2, 3)
+    with pytest.raises(ValueError, match=f"{name}: image_size is out of range"):
+        models.create(name, image_size=0)
+
+
+def test_the_mlp_has_any_hidden_layers(rng):
+    model = models.mlp(hidden=(128, 128))  # of the lecture's comparison on Fashion-MNIST
+    assert sum(p.data.size for p in model.parameters()) == 118_282
+    assert models.mlp(hidden=()).predict(floats(rng, 2, 1, 28, 28)).shape == (2, 10)
+
+
 # In the paper's table 6, in millions: 0.27, 0.46, 0.66, 0.85, 1.7.
 @pytest.mark.parametrize(
     ("name", "layers", "with_a", "with_b"),
@@ -104,14 +218,16 @@ def test_resnet_rejects(arguments, message):
 
 
 def test_models_are_created_by_name():
-    assert models.names() == ["lenet5", "resnet20", "resnet32", "resnet44", "resnet56", "resnet110"]
+    assert {"lenet5", "resnet20", "mlp", "vgg16", "resnet50"} <= set(models.names())
+    assert set(models.names()) <= set(models.__all__)
     assert repr(models.create("lenet5", num_classes=3)) == repr(models.lenet5(3))
     with pytest.raises(ValueError, match=re.escape("got 'lenet' (did you mean 'lenet5'?)")):
         models.create("lenet")
     with pytest.raises(
-        ValueError, match=r"create: name is not known: expected one of 'lenet5', .*, got 'vgg'"
+        ValueError,
+        match=r"create: name is not known: expected one of 'mlp', .*, got 'transformer'$",
     ):
-        models.create("vgg")
+        models.create("transformer")
 
 
 @pytest.mark.parametrize(
@@ -120,6 +236,7 @@ def test_models_are_created_by_name():
         pytest.param(models.lenet5, 1, id="lenet5"),
         pytest.param(lambda: models.resnet20(shortcut="A"), 3, id="resnet20_a"),
         pytest.param(lambda: models.resnet20(shortcut="B"), 3, id="resnet20_b"),
+        pytest.param(lambda: models.resnet18(num_classes=3), 3, id="resnet18"),
     ],
 )
 def test_a_model_saves_and_loads(tmp_path, rng, make, channels):

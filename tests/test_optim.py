@@ -10,7 +10,7 @@ import pytest
 import convcore.functional as F
 from convcore import reference
 from convcore.nn.parameter import Parameter
-from convcore.optim import SGD, Adam, AdamW
+from convcore.optim import SGD, Adagrad, Adam, AdamW, RMSprop
 from helpers import floats
 
 SHAPES = [(3, 4, 5), (17,), ()]
@@ -32,6 +32,15 @@ RULES = [
     ),
     pytest.param(AdamW, {}, id="adamw"),
     pytest.param(AdamW, {"lr": 0.02, "weight_decay": 0.5}, id="adamw-decay"),
+    pytest.param(RMSprop, {}, id="rmsprop"),
+    pytest.param(RMSprop, {"momentum": 0.9, "weight_decay": 0.1}, id="rmsprop-momentum"),
+    pytest.param(RMSprop, {"alpha": 0.8, "centered": True, "momentum": 0.5}, id="rmsprop-centered"),
+    pytest.param(Adagrad, {}, id="adagrad"),
+    pytest.param(
+        Adagrad,
+        {"lr": 0.1, "lr_decay": 0.1, "weight_decay": 0.1, "initial_accumulator_value": 0.5},
+        id="adagrad-decay",
+    ),
 ]
 
 
@@ -53,6 +62,14 @@ def reference_steps(kind, options, param, grads):
     for t, grad in enumerate(grads, start=1):
         if kind is SGD:
             param, state = reference.sgd_step(param, grad, state, **options)
+        elif kind is RMSprop:
+            state = [np.zeros_like(param)] * 3 if state is None else state
+            param, *state = reference.rmsprop_step(param, grad, *state, **options)
+        elif kind is Adagrad:
+            begin = options.get("initial_accumulator_value", 0)
+            settings = {k: v for k, v in options.items() if k != "initial_accumulator_value"}
+            state = np.full_like(param, begin) if state is None else state
+            param, state = reference.adagrad_step(param, grad, state, t, **settings)
         else:
             state = (np.zeros_like(param), np.zeros_like(param)) if state is None else state
             param, *state = reference.adam_step(param, grad, *state, t, **options)
@@ -82,7 +99,7 @@ def test_ten_steps_match_torch(torch, kind, options, rng):
     theirs = [torch.nn.Parameter(torch.tensor(p.data)) for p in params]
     optimizer = kind(params, **options)
     oracle = getattr(torch.optim, kind.__name__)(theirs, **options)
-    for name in optimizer.defaults:
+    for name in optimizer.defaults.keys() - optimizer._OFF.keys():
         assert optimizer.param_groups[0][name] == oracle.param_groups[0][name], name
     for step in range(10):
         set_grads(params, rng)
@@ -116,7 +133,7 @@ def test_state_dict_of_torch_loads(torch, kind, options, rng):
     np.testing.assert_allclose(params[0].data, theirs.detach().numpy(), rtol=1e-5, atol=2e-6)
 
 
-@pytest.mark.parametrize("kind", [SGD, Adam, AdamW])
+@pytest.mark.parametrize("kind", [SGD, Adam, AdamW, RMSprop, Adagrad])
 def test_step_skips_parameters_without_gradient(kind, rng):
     params = parameters(rng)
     before = [p.data.copy() for p in params]
@@ -253,6 +270,68 @@ def test_repr_names_the_hyper_parameters(rng):
     )
 
 
+ALL = [SGD, Adam, AdamW, RMSprop, Adagrad]
+
+
+# ---- penalties and constraints -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ALL)
+def test_penalties_are_those_of_the_loss(kind, rng):
+    """The gradient with l1 and weight decay is that of loss + decay / 2 |p|^2 + l1 |p|_1."""
+    penalized, plain = parameters(rng, [(3, 4), (5,)]), []
+    penalized[1].data[2] = 0  # where l1 has no slope
+    options = {"weight_decay": 0.0 if kind is AdamW else 0.1}
+    optimizer = kind(penalized, l1=0.05, **options)
+    plain = [Parameter(p.data.copy()) for p in penalized]
+    oracle = kind(plain, weight_decay=0.0)
+    for _ in range(3):
+        set_grads(penalized, rng)
+        for p, q in zip(penalized, plain, strict=True):
+            slope = options["weight_decay"] * q.data + 0.05 * np.sign(q.data)
+            q.grad = p.grad + slope.astype(np.float32)
+        optimizer.step()
+        oracle.step()
+    for p, q in zip(penalized, plain, strict=True):
+        np.testing.assert_allclose(p.data, q.data, rtol=1e-5, atol=1e-5)
+
+
+def test_penalty_is_what_the_options_add_to_the_loss():
+    a, b = Parameter(np.array([1, -2], np.float32)), Parameter(np.array([[3, 4]], np.float32))
+    optimizer = SGD([{"params": [a], "l1": 0.5}, {"params": [b], "weight_decay": 0.1}])
+    assert optimizer.penalty() == pytest.approx(0.5 * 3 + 0.05 * 25)
+    step = 1e-3
+    slope = optimizer.penalty()
+    a.data[0] += step
+    assert (optimizer.penalty() - slope) / step == pytest.approx(0.5, rel=1e-3)
+    assert AdamW([a], weight_decay=0.1).penalty() == 0
+
+
+@pytest.mark.parametrize("kind", ALL)
+def test_max_norm_holds_for_each_row_of_the_weights(kind, rng):
+    params = parameters(rng, [(4, 10), (3, 2, 3, 3), (50,), ()])
+    optimizer = kind(params, lr=0.05, max_norm=2.0)
+    set_grads(params, rng)
+    optimizer.step()
+    for p in params[:2]:
+        norms = np.linalg.norm(p.data.reshape(len(p.data), -1), axis=1)
+        assert (norms <= 2.0001).all()
+        assert norms.max() == pytest.approx(2, rel=1e-5)
+    assert np.linalg.norm(params[2].data) > 3  # biases and batch norm have no rows
+
+
+def test_penalties_are_saved_when_they_are_on(rng):
+    params = parameters(rng)
+    assert not SGD(params).state_dict()["param_groups"][0].keys() & {"l1", "max_norm"}
+    saved = SGD(params, l1=0.1, max_norm=3).state_dict()
+    optimizer = SGD(params)
+    optimizer.load_state_dict(saved)
+    assert repr(optimizer).endswith("l1=0.1, max_norm=3, 3 parameters)")
+    optimizer.load_state_dict(SGD(params).state_dict())
+    assert optimizer.param_groups[0]["l1"] == 0
+    assert optimizer.param_groups[0]["max_norm"] is None
+
+
 def one():
     return [Parameter(np.ones(2, np.float32))]
 
@@ -310,6 +389,21 @@ REJECTED = {
         ValueError,
         "Adam: eps is out of range: expected at least 0, got -1e-08",
     ),
+    "l1": (
+        lambda: Adagrad(one(), l1=-1),
+        ValueError,
+        "Adagrad: l1 is out of range: expected at least 0, got -1.0",
+    ),
+    "max_norm": (
+        lambda: RMSprop(one(), max_norm=0),
+        ValueError,
+        "RMSprop: max_norm is out of range: expected more than 0, or None, got 0",
+    ),
+    "alpha": (
+        lambda: RMSprop(one(), alpha=1.5),
+        ValueError,
+        "RMSprop: alpha is out of range: expected 0 to 1, got 1.5",
+    ),
     "no parameters": (
         lambda: SGD([]),
         ValueError,
@@ -340,8 +434,8 @@ REJECTED = {
     "group with unknown keys": (
         lambda: SGD([{"params": one(), "rate": 0.1}]),
         ValueError,
-        "SGD: a parameter group has unknown keys: expected some of ['dampening', 'lr', "
-        "'momentum', 'nesterov', 'weight_decay'], got ['rate']",
+        "SGD: a parameter group has unknown keys: expected some of ['dampening', 'l1', 'lr', "
+        "'max_norm', 'momentum', 'nesterov', 'weight_decay'], got ['rate']",
     ),
     "group out of range": (
         lambda: SGD([{"params": one(), "lr": -0.1}]),

@@ -296,6 +296,23 @@ NETWORKS = {
             nn.AdaptiveAvgPool2d(1), *ending(24),
         ),
     ),
+    "residual blocks with torchvision's names": (
+        (6, 6, 6),
+        lambda: nn.Sequential(
+            nn.ResidualBlock(dict(conv_bn(6, 6).named_children()), activation=nn.ReLU()),
+            nn.ResidualBlock(
+                dict(conv_bn(6, 20, stride=2).named_children()), conv_bn(6, 20, 1, stride=2)
+            ),
+            nn.AdaptiveAvgPool2d(1), *ending(20),
+        ),
+    ),
+    "distances to codes": (
+        (9,),
+        lambda: nn.Sequential(
+            nn.Linear(9, 6), nn.Tanh(),
+            nn.EuclideanRBF([[1, -1, 1, -1, 1, 1], [1, 1, 1, -1, -1, -1], [0, 2, 1, 1, 1, 1], [-1, -1, 1, 1, 0.5, -2]]),
+        ),
+    ),
     "relu read twice": (
         (5, 6, 6),
         lambda: nn.Sequential(
@@ -522,6 +539,12 @@ OPTIMIZERS = {
     "nesterov": lambda p: optim.SGD(p, lr=0.02, momentum=0.9, nesterov=True),
     "adam": lambda p: optim.Adam(p, lr=0.01, weight_decay=1e-2),
     "adamw": lambda p: optim.AdamW(p, lr=0.01, betas=(0.8, 0.99), weight_decay=0.1),
+    "rmsprop": lambda p: optim.RMSprop(p, lr=0.005, weight_decay=1e-2, alpha=0.9),
+    "centered": lambda p: optim.RMSprop(p, lr=0.001, centered=True, momentum=0.5),
+    "adagrad": lambda p: optim.Adagrad(p, lr=0.01, lr_decay=0.1, initial_accumulator_value=0.1),
+    "l1": lambda p: optim.SGD(p, lr=0.05, l1=1e-3),
+    "max_norm": lambda p: optim.SGD(p, lr=0.05, momentum=0.9, max_norm=0.5),
+    "adam_max_norm": lambda p: optim.Adam(p, lr=0.01, max_norm=0.5, l1=1e-3),
 }
 
 
@@ -545,7 +568,7 @@ def test_ten_steps_of(name):
         for planned in (True, False)
     )
     # Adam divides by the root of the mean square, which magnifies the rounding of small gradients.
-    bound = 2e-2 if "adam" in name else 1e-4
+    bound = 1e-4 if name in ("sgd", "momentum", "dampening", "nesterov", "l1", "max_norm") else 2e-2
     assert_near_states(got, want, bound)
     assert_near_optimizers(got, want, bound)
 
@@ -671,6 +694,23 @@ def test_two_parameters_in_the_same_memory():
     assert_near_states(*models)
 
 
+@pytest.mark.parametrize("clip", [None, 0.5])
+def test_norms_are_limited_after_each_step(clip):
+    x, y = data(24, (1, 14, 14))
+    make = NETWORKS["lenet-like"][1]
+    model = trained(make, x, y, OPTIMIZERS["max_norm"], batch_size=8, epochs=3, clip_grad_norm=clip)
+    norms = [
+        np.linalg.norm(p.data.reshape(len(p.data), -1), axis=1)
+        for p in model.parameters()
+        if p.data.ndim > 1
+    ]
+    assert all((norm <= 0.50001).all() for norm in norms)
+    assert any((norm > 0.49999).any() for norm in norms)
+    model.optimizer.param_groups[0]["max_norm"] = None  # a callback may do that
+    model.fit(x, y, epochs=3, verbose=0)
+    assert max(np.linalg.norm(p.data[0]) for p in model.parameters() if p.data.ndim > 1) > 0.5
+
+
 @pytest.mark.parametrize("norm", [1e-3, 0.5, 1e6])
 def test_clipped_gradients(norm):
     x, y = data(24, (1, 14, 14))
@@ -683,7 +723,7 @@ def test_clipped_gradients(norm):
     assert_near_states(got, want, 1e-4)
 
 
-@pytest.mark.parametrize("optimizer", ["momentum", "adam", "adamw"])
+@pytest.mark.parametrize("optimizer", ["momentum", "adam", "adamw", "centered", "adagrad"])
 def test_a_checkpoint_goes_on_with_the_same_bits(tmp_path, optimizer):
     x, y = data(21, (3, 8, 8))
     make = NETWORKS["residual with batch norm on both sides"][1]

@@ -163,6 +163,10 @@ Arg<float> inout_arg(const char* op, const char* name, py::handle object) {
   return view<float>(array);
 }
 
+Arg<float> optional_inout_arg(const char* op, const char* name, py::handle object) {
+  return object.is_none() ? Arg<float>{} : inout_arg(op, name, object);
+}
+
 py::object to_numpy(const Tensor& array) { return wrap(array); }
 py::object to_numpy(const IndexArray& array) { return wrap(array); }
 

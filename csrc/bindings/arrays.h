@@ -31,6 +31,7 @@ Arg<int32_t> index_arg(const char* op, const char* name, py::handle object);  //
 
 // A float32 array that the op writes in place: must be C-contiguous and writeable.
 Arg<float> inout_arg(const char* op, const char* name, py::handle object);
+Arg<float> optional_inout_arg(const char* op, const char* name, py::handle object);  // None: not given
 
 // The images of a data set: uint8 or float32, one of the two is given. Viewed as they lie, so they must be
 // C-contiguous: a copy for each batch would be one of all images.

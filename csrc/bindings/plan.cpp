@@ -26,13 +26,14 @@ Graph to_graph(const py::list& nodes, const py::list& parameters) {
   for (py::handle item : parameters) {
     const py::tuple tuple = py::reinterpret_borrow<py::tuple>(item);
     graph.parameters.push_back(
-        {py::cast<Shape>(tuple[0]), py::cast<bool>(tuple[1]), py::cast<int>(tuple[2]), py::cast<int>(tuple[3])});
+        {py::cast<Shape>(tuple[0]), py::cast<bool>(tuple[1]), py::cast<int>(tuple[2]), py::cast<int>(tuple[3]),
+         py::cast<bool>(tuple[4])});
   }
   return graph;
 }
 
-// The memory of the parameters: a list of (data, grad, state, state, first step), None where there is none. What is
-// only read may be strided.
+// The memory of the parameters: a list of (data, grad, state, state, state, first step), None where there is none. What
+// is only read may be strided.
 struct Memory {
   std::vector<py::object> holders;
   std::vector<std::shared_ptr<void>> owners;
@@ -47,8 +48,8 @@ struct Memory {
       const Shape& shape = infos[i].shape;
       plan::ParameterMemory memory;
       memory.data = array(tuple[0], shape, training), memory.grad = array(tuple[1], shape, training);
-      memory.state[0] = array(tuple[2], shape, training), memory.state[1] = array(tuple[3], shape, training);
-      memory.first_step = py::cast<bool>(tuple[4]);
+      for (size_t k = 0; k < 3; k++) memory.state[k] = array(tuple[2 + k], shape, training);
+      memory.first_step = py::cast<bool>(tuple[5]);
       if (training && infos[i].trainable && !memory.grad)
         fail("plan", "parameters has no place for a gradient", "an array", "None");
       parameters.push_back(memory);
@@ -86,23 +87,28 @@ struct Source {
 
 plan::GroupSettings to_group(const py::dict& group) {
   const auto number = [&](const char* key) { return py::cast<double>(group[key]); };
+  const auto truth = [&](const char* key) { return py::cast<bool>(group[key]); };
+  const auto kind = py::cast<std::string>(group["kind"]);
   plan::GroupSettings settings{};
-  settings.adam = py::cast<std::string>(group["kind"]) == "adam";
-  if (settings.adam)
-    settings.adam_params = {number("lr"),
-                            number("beta1"),
-                            number("beta2"),
-                            number("eps"),
-                            number("weight_decay"),
-                            py::cast<bool>(group["decoupled"]),
-                            py::cast<int64_t>(group["step"])};
-  else
-    settings.sgd = {number("lr"),
-                    number("momentum"),
-                    number("dampening"),
-                    number("weight_decay"),
-                    py::cast<bool>(group["nesterov"]),
-                    false};
+  settings.max_norm = number("max_norm");
+  const double lr = number("lr"), weight_decay = number("weight_decay"), l1 = number("l1");
+  if (kind == "sgd")
+    settings.rule = SgdParams{lr, number("momentum"), number("dampening"), weight_decay, truth("nesterov"), false, l1};
+  if (kind == "adam")
+    settings.rule = AdamParams{lr,
+                               number("beta1"),
+                               number("beta2"),
+                               number("eps"),
+                               weight_decay,
+                               truth("decoupled"),
+                               py::cast<int64_t>(group["step"]),
+                               l1};
+  if (kind == "rmsprop")
+    settings.rule =
+        RmspropParams{lr, number("alpha"), number("eps"), weight_decay, number("momentum"), truth("centered"), l1};
+  if (kind == "adagrad")
+    settings.rule =
+        AdagradParams{lr, number("lr_decay"), number("eps"), weight_decay, py::cast<int64_t>(group["step"]), l1};
   return settings;
 }
 

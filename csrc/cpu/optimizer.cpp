@@ -1,21 +1,25 @@
-// optimizer: the updates of SGD and Adam, one pass over each parameter (formulas in ops/optimizer.h).
+// optimizer: the updates of the optimizers, one pass over each parameter (formulas in ops/optimizer.h).
 //
-// Cost per element: SGD 2 to 4 multiply-adds, Adam some 8 operations with a root and a division; memory decides.
+// Cost per element: SGD 2 to 4 multiply-adds, the others some 8 operations with a root and a division; memory decides.
 #include "ops/optimizer.h"
 
 #include "cpu/elementwise.h"
 
 namespace convcore::cpu::CONVCORE_ISA {
 
-// The gradient with weight decay. Without it the parameter stays out, so that an infinite one does not make NaN.
-CONVCORE_INLINE Vec decayed(Vec grad, Vec param, float weight_decay) {
-  return weight_decay != 0 ? grad + splat(weight_decay) * param : grad;
+// The gradient with that of the penalty. Without weight decay the parameter stays out, so that an infinite one does not
+// make NaN.
+CONVCORE_INLINE Vec penalized(Vec grad, Vec param, const Penalty& penalty) {
+  if (penalty.weight_decay != 0) grad += splat(penalty.weight_decay) * param;
+  if (penalty.l1 == 0) return grad;
+  const Vec l1 = splat(penalty.l1), zero{};
+  return grad + select(param > zero, l1, select(param < zero, -l1, zero));
 }
 
 static void optimizer_sgd(int64_t count, const SgdFactors& f, float* param, const float* grad, float* buffer) {
   parallel_for_each_vector(count, 2, [&](int64_t i, int64_t lanes) {
     const Vec p = load_partial(param + i, lanes);
-    Vec g = decayed(load_partial(grad + i, lanes), p, f.weight_decay);
+    Vec g = penalized(load_partial(grad + i, lanes), p, f.penalty);
     if (buffer) {
       const Vec momentum = splat(f.momentum);
       const Vec b = f.first_step ? g : momentum * load_partial(buffer + i, lanes) + splat(f.grad_rate) * g;
@@ -30,7 +34,7 @@ static void optimizer_adam(int64_t count, const AdamFactors& f, float* param, co
                            float* square) {
   parallel_for_each_vector(count, 3, [&](int64_t i, int64_t lanes) {
     const Vec p = load_partial(param + i, lanes);
-    const Vec g = decayed(load_partial(grad + i, lanes), p, f.weight_decay);
+    const Vec g = penalized(load_partial(grad + i, lanes), p, f.penalty);
     const Vec old_mean = load_partial(mean + i, lanes), old_square = load_partial(square + i, lanes);
     const Vec m = old_mean + splat(f.mean_rate) * (g - old_mean);
     const Vec s = splat(f.square_keep) * old_square + splat(f.square_rate) * g * g;
@@ -41,7 +45,63 @@ static void optimizer_adam(int64_t count, const AdamFactors& f, float* param, co
   });
 }
 
+static void optimizer_rmsprop(int64_t count, const RmspropFactors& f, float* param, const float* grad, float* square,
+                              float* mean, float* buffer) {
+  parallel_for_each_vector(count, 3, [&](int64_t i, int64_t lanes) {
+    const Vec p = load_partial(param + i, lanes);
+    const Vec g = penalized(load_partial(grad + i, lanes), p, f.penalty);
+    const Vec s = splat(f.square_keep) * load_partial(square + i, lanes) + splat(f.rate) * g * g;
+    store_partial(square + i, s, lanes);
+    Vec spread = s;
+    if (mean) {
+      const Vec old_mean = load_partial(mean + i, lanes);
+      const Vec m = old_mean + splat(f.rate) * (g - old_mean);
+      store_partial(mean + i, m, lanes);
+      spread -= m * m;
+      spread = select(spread < Vec{}, Vec{}, spread);  // rounding: a variance is not negative
+    }
+    Vec h = g / (square_root(spread) + splat(f.eps));
+    if (buffer) {
+      h += splat(f.momentum) * load_partial(buffer + i, lanes);
+      store_partial(buffer + i, h, lanes);
+    }
+    store_partial(param + i, p - splat(f.lr) * h, lanes);
+  });
+}
+
+static void optimizer_adagrad(int64_t count, const AdagradFactors& f, float* param, const float* grad, float* sum) {
+  parallel_for_each_vector(count, 3, [&](int64_t i, int64_t lanes) {
+    const Vec p = load_partial(param + i, lanes);
+    const Vec g = penalized(load_partial(grad + i, lanes), p, f.penalty);
+    const Vec s = load_partial(sum + i, lanes) + g * g;
+    store_partial(sum + i, s, lanes);
+    store_partial(param + i, p - splat(f.step_size) * (g / (square_root(s) + splat(f.eps))), lanes);
+  });
+}
+
+// A row is one thread's, so that its sum has the same bits at any number of threads.
+static void optimizer_limit_norms(int64_t rows, int64_t columns, float max_norm, float* param) {
+  parallel_for(rows, 2 * columns, [&](int64_t begin, int64_t end) {
+    for (int64_t r = begin; r < end; r++) {
+      float* row = param + r * columns;
+      Vec squares{};
+      for_each_vector(columns, [&](int64_t i, int64_t lanes) {
+        const Vec v = load_partial(row + i, lanes);
+        squares += v * v;
+      });
+      const float norm = __builtin_sqrtf(sum(squares));
+      if (!(norm > max_norm)) continue;  // a NaN stays
+      const Vec scale = splat(max_norm / norm);
+      for_each_vector(columns, [&](int64_t i, int64_t lanes) {
+        store_partial(row + i, scale * load_partial(row + i, lanes), lanes);
+      });
+    }
+  });
+}
+
 OptimizerKernels optimizer_kernels();
-OptimizerKernels optimizer_kernels() { return {optimizer_sgd, optimizer_adam}; }
+OptimizerKernels optimizer_kernels() {
+  return {optimizer_sgd, optimizer_adam, optimizer_rmsprop, optimizer_adagrad, optimizer_limit_norms};
+}
 
 }  // namespace convcore::cpu::CONVCORE_ISA

@@ -37,6 +37,9 @@ const std::map<std::string, const OpSteps*>& table() {
 // Parameters are updated in pieces that stay in L1 from the sum of the shards to the last use.
 constexpr int64_t kUpdatePiece = 4096;
 
+// Rows whose norms are limited go to the threads in tasks of at least this many values.
+constexpr int64_t kRowsPiece = 16384;
+
 constexpr size_t kMostSums = 2;  // parameters of one layer
 
 // Shards of a batch: a power of two, so that two and four threads get the same work; enough for eight threads, and not
@@ -266,6 +269,7 @@ void Builder::update() {
       p.finish(f, begin, size);
       f.update(p.group, f.parameters[p.parameter], begin, size);
     });
+    limit_norms(phase + 1);
     return;
   }
   // The norm is a sum over all parameters: one more phase.
@@ -291,6 +295,23 @@ void Builder::update() {
       for (int64_t i = begin; i < begin + size; i++) memory.grad[i] *= scale;
     f.update(p.group, memory, begin, size);
   });
+  limit_norms(phase + 1);
+}
+
+void Builder::limit_norms(int phase) {
+  for (size_t p = 0; p < gradients_.size(); p++) {
+    const ParameterInfo& info = graph.parameters[p];
+    if (gradients_[p].phase < 0 || info.group < 0 || !info.limited) continue;
+    const int64_t rows = info.shape[0];
+    int64_t columns = 1;
+    for (size_t axis = 1; axis < info.shape.size(); axis++) columns *= info.shape[axis];
+    const int64_t of_task = std::max<int64_t>(1, kRowsPiece / std::max<int64_t>(columns, 1));
+    program.tasks("limit norms of parameter " + std::to_string(p), {}, phase, (rows + of_task - 1) / of_task,
+                  double(of_task * columns), [=](const Frame& f, int64_t task, int) {
+                    const int64_t first = task * of_task;
+                    f.limit_norms(info.group, f.parameters[p], first, std::min(of_task, rows - first), columns);
+                  });
+  }
 }
 
 }  // namespace convcore::plan

@@ -86,6 +86,7 @@ class Builder {
  private:
   void output(int index);
   void update();
+  void limit_norms(int phase);
   static void sum_shards(const Frame&, const std::optional<BufferId>& shards, int64_t begin, int64_t size, float* grad);
   int64_t choose_shards() const;
 

@@ -28,8 +28,9 @@ struct Node {
 struct ParameterInfo {
   Shape shape;
   bool trainable;
-  int group;      // of the optimizer; -1: none
-  int mask = -1;  // the number of an array of the same shape: where it is 0, the gradient is; -1: none
+  int group;             // of the optimizer; -1: none
+  int mask = -1;         // the number of an array of the same shape: where it is 0, the gradient is; -1: none
+  bool limited = false;  // its rows have a largest norm
 };
 
 struct Graph {

@@ -22,6 +22,24 @@ void set_images(PassInput& input, const ImageSource& x, int64_t begin) {
   input.gather = x.gather;
 }
 
+// `later`: steps since the first one of the call.
+GroupStep step_of(const GroupSettings& group, int64_t later) {
+  GroupStep step{{}, float(group.max_norm)};
+  if (const auto* sgd = std::get_if<SgdParams>(&group.rule)) step.factors = sgd_factors(*sgd);
+  if (const auto* rmsprop = std::get_if<RmspropParams>(&group.rule)) step.factors = rmsprop_factors(*rmsprop);
+  if (const auto* adam = std::get_if<AdamParams>(&group.rule)) {
+    AdamParams params = *adam;
+    params.step += later;
+    step.factors = adam_factors(params);
+  }
+  if (const auto* adagrad = std::get_if<AdagradParams>(&group.rule)) {
+    AdagradParams params = *adagrad;
+    params.step += later;
+    step.factors = adagrad_factors(params);
+  }
+  return step;
+}
+
 }  // namespace
 
 struct Plan::Prepared {
@@ -132,12 +150,7 @@ std::vector<StepResult> Plan::train(const TrainingArguments& a) {
       result.targets = targets;
       frame.input.loss_scale = a.mean && targets > 0 ? float(1.0 / double(targets)) : 1.f;
       frame.groups.clear();
-      for (const GroupSettings& group : a.groups) {
-        AdamParams adam = group.adam_params;
-        adam.step += step;
-        frame.groups.push_back(
-            {group.adam, sgd_factors(group.sgd), group.adam ? adam_factors(adam) : cpu::AdamFactors{}});
-      }
+      for (const GroupSettings& group : a.groups) frame.groups.push_back(step_of(group, step));
       if (step > 0)
         for (ParameterMemory& parameter : frame.parameters) parameter.first_step = false;
     };

@@ -18,9 +18,8 @@ namespace convcore::plan {
 
 // The optimizer's settings for one group of parameters.
 struct GroupSettings {
-  bool adam;
-  SgdParams sgd;
-  AdamParams adam_params;  // `step` is that of the first of the steps
+  std::variant<SgdParams, AdamParams, RmspropParams, AdagradParams> rule;  // `step` is that of the first of the steps
+  double max_norm = 0;
 };
 
 // A data set, or images: float32 or uint8, and what becomes of each on the way into the network.

@@ -285,10 +285,22 @@ void Frame::update(int group, const ParameterMemory& p, int64_t begin, int64_t c
   const GroupStep& step = groups[size_t(group)];
   float *data = p.data + begin, *grad = p.grad + begin;
   const auto state = [&](int i) { return p.state[i] ? p.state[i] + begin : nullptr; };
-  if (step.adam) return cpu::kernels().optimizer.adam(count, step.adam_factors, data, grad, state(0), state(1));
-  cpu::SgdFactors factors = step.sgd;
-  factors.first_step = p.first_step;
-  cpu::kernels().optimizer.sgd(count, factors, data, grad, state(0));
+  const cpu::OptimizerKernels& kernels = cpu::kernels().optimizer;
+  if (const auto* sgd = std::get_if<cpu::SgdFactors>(&step.factors)) {
+    cpu::SgdFactors factors = *sgd;
+    factors.first_step = p.first_step;
+    kernels.sgd(count, factors, data, grad, state(0));
+  } else if (const auto* adam = std::get_if<cpu::AdamFactors>(&step.factors)) {
+    kernels.adam(count, *adam, data, grad, state(0), state(1));
+  } else if (const auto* rmsprop = std::get_if<cpu::RmspropFactors>(&step.factors)) {
+    kernels.rmsprop(count, *rmsprop, data, grad, state(0), state(1), state(2));
+  } else {
+    kernels.adagrad(count, std::get<cpu::AdagradFactors>(step.factors), data, grad, state(0));
+  }
+}
+
+void Frame::limit_norms(int group, const ParameterMemory& p, int64_t first_row, int64_t rows, int64_t columns) const {
+  cpu::kernels().optimizer.limit_norms(rows, columns, groups[size_t(group)].max_norm, p.data + first_row * columns);
 }
 
 // ---- description --------------------------------------------------------------------------------------------------

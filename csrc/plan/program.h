@@ -24,6 +24,7 @@
 #include <functional>
 #include <memory>
 #include <string>
+#include <variant>
 #include <vector>
 
 #include "core/array.h"
@@ -158,15 +159,15 @@ class Program {
 // A parameter, by its number in the graph, and what the optimizer keeps of it.
 struct ParameterMemory {
   float *data = nullptr, *grad = nullptr;
-  float* state[2] = {};  // SGD: the momentum buffer; Adam: the running means of gradient and square
+  float* state[3] = {};  // what the rule of the optimizer keeps, in the order of its kernel's arguments
   bool first_step = false;
 };
 
 // The step of the optimizer on the parameters of one group.
 struct GroupStep {
-  bool adam;
-  cpu::SgdFactors sgd;  // first_step is the parameter's own
-  cpu::AdamFactors adam_factors;
+  // first_step of SGD is the parameter's own
+  std::variant<cpu::SgdFactors, cpu::AdamFactors, cpu::RmspropFactors, cpu::AdagradFactors> factors;
+  float max_norm;  // of the rows of those that ParameterInfo names
 };
 
 struct PassInput {
@@ -232,6 +233,8 @@ class Frame {
 
   // One step of the optimizer on `count` values of a parameter, from `begin` on.
   void update(int group, const ParameterMemory&, int64_t begin, int64_t count) const;
+  // Scales rows down to the norm that their group allows.
+  void limit_norms(int group, const ParameterMemory&, int64_t first_row, int64_t rows, int64_t columns) const;
 
   // Set by the caller before a pass.
   std::vector<ParameterMemory> parameters;

@@ -16,7 +16,7 @@ class Plan:
         self,
         training: list[dict[str, Any]],
         inference: list[dict[str, Any]],
-        parameters: list[tuple[list[int], bool, int, int]],
+        parameters: list[tuple[list[int], bool, int, int, bool]],
         input: Sequence[int],
         clip_grad_norm: float,
         without_rules: Sequence[str],
@@ -46,6 +46,18 @@ class Plan:
         /,
     ) -> list[tuple[float, float, int]]: ...
 
+def adagrad_step(
+    param: FloatArray,
+    grad: FloatArray,
+    sum: FloatArray,
+    lr: float,
+    lr_decay: float,
+    eps: float,
+    weight_decay: float,
+    step: int,
+    l1: float,
+    /,
+) -> None: ...
 def adam_step(
     param: FloatArray,
     grad: FloatArray,
@@ -58,6 +70,7 @@ def adam_step(
     weight_decay: float,
     decoupled: bool,
     step: int,
+    l1: float,
     /,
 ) -> None: ...
 def adaptive_avg_pool2d_backward(
@@ -306,6 +319,7 @@ def leaky_relu_backward(
     dy: FloatArray, x: FloatArray | None, saved: FloatArray | None, alpha: float, beta: float, /
 ) -> FloatArray: ...
 def leaky_relu_forward(x: FloatArray, alpha: float, beta: float, /) -> FloatArray: ...
+def limit_norms(param: FloatArray, max_norm: float, /) -> None: ...
 def linear_backward(
     dy: FloatArray,
     x: FloatArray,
@@ -399,6 +413,21 @@ def relu_backward(
     dy: FloatArray, x: FloatArray | None, saved: FloatArray | None, alpha: float, beta: float, /
 ) -> FloatArray: ...
 def relu_forward(x: FloatArray, alpha: float, beta: float, /) -> FloatArray: ...
+def rmsprop_step(
+    param: FloatArray,
+    grad: FloatArray,
+    square_avg: FloatArray,
+    grad_avg: FloatArray | None,
+    momentum_buffer: FloatArray | None,
+    lr: float,
+    alpha: float,
+    eps: float,
+    weight_decay: float,
+    momentum: float,
+    centered: bool,
+    l1: float,
+    /,
+) -> None: ...
 def same_padding(in_: int, kernel: int, stride: int, dilation: int, /) -> list[int]: ...
 def scaled_tanh_backward(
     dy: FloatArray, x: FloatArray | None, saved: FloatArray | None, alpha: float, beta: float, /
@@ -430,6 +459,7 @@ def sgd_step(
     weight_decay: float,
     nesterov: bool,
     first_step: bool,
+    l1: float,
     /,
 ) -> None: ...
 def sigmoid_backward(

@@ -306,7 +306,24 @@ def _residual(graph: _Graph, layer: nn.Residual, name: str, x: int) -> int:
     side = x
     if layer.shortcut is not None:
         side = _visit(graph, layer.shortcut, f"{prefix}shortcut", x)
-    y = graph.add("add", f"{name or 'residual'} sum", [main, side])
+    return _sum_of_branches(graph, layer, name, [main, side])
+
+
+def _residual_block(graph: _Graph, layer: nn.ResidualBlock, name: str, x: int) -> int:
+    prefix = f"{name}." if name else ""
+    main = side = x
+    for key, child in layer.body_layers().items():
+        main = _visit(graph, child, f"{prefix}{key}", main)
+    if layer.downsample is not None:
+        side = _visit(graph, layer.downsample, f"{prefix}downsample", x)
+    return _sum_of_branches(graph, layer, name, [main, side])
+
+
+def _sum_of_branches(
+    graph: _Graph, layer: nn.Residual | nn.ResidualBlock, name: str, branches: list[int]
+) -> int:
+    prefix = f"{name}." if name else ""
+    y = graph.add("add", f"{name or 'residual'} sum", branches)
     if layer.activation is not None:
         y = _visit(graph, layer.activation, f"{prefix}activation", y)
     return y
@@ -321,6 +338,7 @@ _LAYERS: dict[type, Callable[[_Graph, Any, str, int], int]] = {
     nn.Conv2d: _conv2d,
     nn.Dropout: _dropout,
     nn.Dropout2d: _dropout,
+    nn.EuclideanRBF: _linear,
     nn.Flatten: _flatten,
     nn.GroupNorm: _group_norm,
     nn.Identity: _identity,
@@ -329,6 +347,7 @@ _LAYERS: dict[type, Callable[[_Graph, Any, str, int], int]] = {
     nn.MaxPool2d: _max_pool,
     nn.PadChannels: _pad_channels,
     nn.Residual: _residual,
+    nn.ResidualBlock: _residual_block,
     nn.Sequential: _sequential,
     nn.StochasticPool2d: _stochastic_pool,
     nn.Subsampling2d: _subsampling,
@@ -357,66 +376,66 @@ def _visit(graph: _Graph, layer: Module, name: str, x: int) -> int:
 # ---- optimizers ----------------------------------------------------------------------------------
 
 
-def _groups_of(optimizer: Any, graph: _Graph) -> dict[int, int]:
-    """Return the number of the group of each parameter, by its id."""
-    if type(optimizer) not in (optim.SGD, optim.Adam, optim.AdamW):
+#: What the program has place for, for each parameter.
+_STATE_ARRAYS = 3
+
+#: By the exact type: the kind of rule, and its settings beside those that all have.
+_RULES: dict[type, tuple[str, tuple[str, ...]]] = {
+    optim.SGD: ("sgd", ("momentum", "dampening", "nesterov")),
+    optim.Adam: ("adam", ("eps",)),
+    optim.AdamW: ("adam", ("eps",)),
+    optim.RMSprop: ("rmsprop", ("alpha", "eps", "momentum", "centered")),
+    optim.Adagrad: ("adagrad", ("lr_decay", "eps")),
+}
+
+
+def _groups_of(optimizer: Any, graph: _Graph) -> dict[int, tuple[int, dict[str, Any]]]:
+    """Return the number and the settings of the group of each parameter, by its id."""
+    if type(optimizer) not in _RULES:
         raise Unplannable(f"the optimizer {type(optimizer).__name__}")
     known = {id(array.owner) for array in graph.arrays}
     trained = {id(p) for p in graph.trained()}
-    numbers = {}
+    groups = {}
     for number, group in enumerate(optimizer.param_groups):
         if any(p.grad is not None and id(p) not in known for p in group["params"]):
             raise Unplannable("an optimizer with gradients of another network")
-        if type(optimizer) is not optim.SGD:
+        if optimizer._counts:
             _steps_done(optimizer, group, trained)
-        numbers.update({id(p): number for p in group["params"]})
-    return numbers
+        groups.update({id(p): (number, group) for p in group["params"]})
+    return groups
 
 
 def _steps_done(optimizer: Any, group: dict[str, Any], trained: set[int]) -> int:
-    """Return how many steps Adam has made on those of the group that are trained, by their ids."""
+    """Return how many steps were made on those of the group that are trained, by their ids."""
     params = [p for p in group["params"] if id(p) in trained]
     steps = {int(optimizer.state.get(p, {}).get("step", 0)) for p in params}
     if len(steps) > 1:
-        raise Unplannable("Adam with parameters at different steps")
+        raise Unplannable(f"{type(optimizer).__name__} with parameters at different steps")
     return steps.pop() if steps else 0
 
 
 def _settings(optimizer: Any, group: dict[str, Any], trained: set[int]) -> dict[str, Any]:
     """Return the group as the program takes it."""
-    if type(optimizer) is optim.SGD:
-        keys = ("lr", "momentum", "dampening", "weight_decay", "nesterov")
-        return {"kind": "sgd", **{key: group[key] for key in keys}}
-    beta1, beta2 = group["betas"]
-    return {
-        "kind": "adam",
-        **{key: group[key] for key in ("lr", "eps", "weight_decay")},
-        "beta1": beta1,
-        "beta2": beta2,
-        "decoupled": type(optimizer) is optim.AdamW,
-        "step": _steps_done(optimizer, group, trained) + 1,
+    kind, names = _RULES[type(optimizer)]
+    settings = {
+        "kind": kind,
+        **{name: group[name] for name in ("lr", "weight_decay", "l1", *names)},
+        "max_norm": group["max_norm"] or 0.0,
     }
+    if kind == "adam":
+        settings["beta1"], settings["beta2"] = group["betas"]
+        settings["decoupled"] = type(optimizer) is optim.AdamW
+    if optimizer._counts:
+        settings["step"] = _steps_done(optimizer, group, trained) + 1
+    return settings
 
 
 def _state_arrays(optimizer: Any, p: Parameter, group: dict[str, Any]) -> tuple[list[Any], bool]:
-    """Return the two arrays that the optimizer keeps for `p`, made where they are missing."""
+    """Return the arrays that the optimizer keeps for `p`, made where they are missing."""
     state = optimizer.state.setdefault(p, {})
-    first = not state
-    if type(optimizer) is optim.SGD:
-        if group["momentum"] == 0:
-            return [None, None], first
-        buffer = state.get("momentum_buffer")
-        if buffer is None:
-            first, buffer = True, np.zeros(p.shape, np.float32)
-            state["momentum_buffer"] = buffer
-        return [buffer, None], first
-    if first:
-        state.update(
-            step=0,
-            exp_avg=np.zeros(p.shape, np.float32),
-            exp_avg_sq=np.zeros(p.shape, np.float32),
-        )
-    return [state["exp_avg"], state["exp_avg_sq"]], first
+    first = "momentum_buffer" not in state  # what SGD begins with is its gradient
+    arrays = optimizer._arrays_of(p, state, group)
+    return arrays + [None] * (_STATE_ARRAYS - len(arrays)), first
 
 
 # ---- the plan ------------------------------------------------------------------------------------
@@ -463,7 +482,7 @@ class Planned:
         if y == x:
             raise Unplannable("a network without layers")
         inference = list(graph.nodes)
-        groups: dict[int, int] = {}
+        groups: dict[int, tuple[int, dict[str, Any]]] = {}
         untrainable = "" if run is not None else "a network without a loss"
         if run is not None:
             try:
@@ -473,9 +492,11 @@ class Planned:
                 untrainable = str(reason)
         trained = {id(p) for p in graph.trained()}
         infos = []
-        for number, array in enumerate(graph.arrays):
-            owner, mask = id(array.owner), graph.masks.get(number, -1)
-            infos.append((list(array.get().shape), owner in trained, groups.get(owner, -1), mask))
+        for index, array in enumerate(graph.arrays):
+            owner, mask = id(array.owner), graph.masks.get(index, -1)
+            number, group = groups.get(owner, (-1, None))
+            limited = group is not None and optim.limits_norms(array.owner, group)
+            infos.append((list(array.get().shape), owner in trained, number, mask, limited))
         without = planning.without_rules
         clip = 0.0 if run is None else run.clip_grad_norm or 0.0
         ids = [id(array.owner) for array in graph.arrays]
@@ -487,11 +508,12 @@ class Planned:
         return Planned(key, plan, graph, untrainable)
 
     def _memory(self, optimizer: Any = None) -> list[tuple[Any, ...]]:
-        """Return the arrays of all parameters: data, gradient, two of the optimizer, first step."""
+        """Return the arrays of all parameters: data, gradient, the optimizer's, first step."""
         group_of = {}
         if optimizer is not None:
             group_of = {id(p): group for group in optimizer.param_groups for p in group["params"]}
         memory: list[tuple[Any, ...]] = []
+        without = [None] * _STATE_ARRAYS
         for array in self._graph.arrays:
             p = array.owner
             if isinstance(p, Parameter):
@@ -499,12 +521,12 @@ class Planned:
             if optimizer is None or id(p) not in self._trained:
                 if optimizer is not None and isinstance(p, Parameter):
                     p.grad = None
-                memory.append((array.get(), None, None, None, False))
+                memory.append((array.get(), None, *without, False))
                 continue
             if not _is_writeable(p.grad, p.shape):
                 p.grad = np.zeros(p.shape, np.float32)
             group = group_of.get(id(p))
-            state, first = _state_arrays(optimizer, p, group) if group else ([None, None], False)
+            state, first = _state_arrays(optimizer, p, group) if group else (without, False)
             memory.append((p.data, p.grad, *state, first))
         return memory
 
@@ -536,7 +558,7 @@ class Planned:
             settings,
             memory,
         )
-        if type(optimizer) is not optim.SGD:
+        if optimizer._counts:
             for p in (p for group in groups for p in group["params"]):
                 if id(p) in self._trained:
                     optimizer.state[p]["step"] += len(results)

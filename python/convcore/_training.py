@@ -91,7 +91,13 @@ def make_optimizer(optimizer: Any, model: Model) -> Optimizer:
     if isinstance(optimizer, str):
         from convcore import optim
 
-        known = {"adam": optim.Adam, "adamw": optim.AdamW, "sgd": optim.SGD}
+        known = {
+            "adam": optim.Adam,
+            "adamw": optim.AdamW,
+            "sgd": optim.SGD,
+            "rmsprop": optim.RMSprop,
+            "adagrad": optim.Adagrad,
+        }
         optimizer = lookup("compile", "optimizer", optimizer, known)
     if isinstance(optimizer, type) or not hasattr(optimizer, "step"):
         if not callable(optimizer):

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from convcore._names import did_you_mean
-from convcore.lr_scheduler import LRScheduler
+from convcore.lr_scheduler import LRScheduler, ReduceLROnPlateau
 from convcore.nn import _checks as check
 
 if TYPE_CHECKING:
@@ -155,10 +155,16 @@ class LearningRateScheduler(Callback):
 
     Parameters
     ----------
-    schedule : callable or lr_scheduler.LRScheduler
+    schedule : callable, lr_scheduler.LRScheduler or lr_scheduler.ReduceLROnPlateau
         A callable gets the epoch, counted from 0, and returns the learning rate of all parameter
         groups. A scheduler has the epochs as its steps. As the rate depends on nothing else, a
-        resumed training goes on with the right one.
+        resumed training goes on with the right one. `ReduceLROnPlateau` gets the value of `monitor`
+        after each epoch.
+    monitor : str, optional
+        For `ReduceLROnPlateau`; the default is 'val_loss' with validation data, else 'loss'.
+    history : History, optional
+        For `ReduceLROnPlateau`: the epochs before this training, when it goes on from a checkpoint,
+        so that it goes on as one that was not broken (the rate itself is the optimizer's).
 
     See Also
     --------
@@ -171,13 +177,41 @@ class LearningRateScheduler(Callback):
     >>> optimizer = optim.SGD(nn.Linear(4, 2).parameters(), lr=0.1)
     >>> cosine = optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=30)
     >>> annealing = callbacks.LearningRateScheduler(cosine)
+    >>> plateau = optim.lr_scheduler.ReduceLROnPlateau(optimizer, patience=3)
+    >>> reducing = callbacks.LearningRateScheduler(plateau, monitor="val_loss")
     """
 
-    def __init__(self, schedule: Callable[[int], float] | LRScheduler) -> None:
+    def __init__(
+        self,
+        schedule: Callable[[int], float] | LRScheduler | ReduceLROnPlateau,
+        monitor: str | None = None,
+        history: Any = None,
+    ) -> None:
         self.schedule = schedule
+        self.monitor = monitor
+        self.earlier = history
+
+    def on_train_begin(self) -> None:
+        """Choose the metric, and look at the epochs before."""
+        if not isinstance(self.schedule, ReduceLROnPlateau):
+            return
+        validated = "val_loss" in self.params["metrics"]
+        self._monitor = self.monitor or ("val_loss" if validated else "loss")
+        self._expect_metric(self._monitor)
+        if self.earlier is not None:
+            for value in self.earlier.history.get(self._monitor, []):
+                self.schedule.observe(value)
+            self.earlier = None
+
+    def on_epoch_end(self, epoch: int, logs: Logs) -> None:
+        """Let `ReduceLROnPlateau` look at the metric."""
+        if isinstance(self.schedule, ReduceLROnPlateau):
+            self.schedule.step(logs[self._monitor])
 
     def on_epoch_begin(self, epoch: int) -> None:
         """Set it."""
+        if isinstance(self.schedule, ReduceLROnPlateau):
+            return
         if isinstance(self.schedule, LRScheduler):
             self.schedule.set(epoch)
             return

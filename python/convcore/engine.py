@@ -89,7 +89,8 @@ class Model(_Base):
         Parameters
         ----------
         optimizer : str, optimizer, or callable
-            'adam', 'adamw' or 'sgd' with their defaults; an optimizer; or what makes one from the
+            'adam', 'adamw', 'sgd', 'rmsprop' or 'adagrad' with their defaults; an optimizer; or
+            what makes one from the
             parameters, as the class itself or ``lambda p: optim.SGD(p, lr=0.1)``.
         loss : {'cross_entropy', 'hinge', 'mse'} or Loss
         metrics : sequence, optional

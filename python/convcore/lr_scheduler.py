@@ -1,6 +1,7 @@
 """Learning-rate schedules with the names, arguments and values of ``torch.optim.lr_scheduler``.
 
-Each schedule is a plain function of the number of steps done (`LRScheduler.lr_at`). In a loop of
+Each schedule but `ReduceLROnPlateau` is a plain function of the number of steps done
+(`LRScheduler.lr_at`). In a loop of
 your own, call ``scheduler.step()`` after each epoch or batch, as with torch. For `Model.fit`, hand
 it to `convcore.callbacks.LearningRateScheduler`, or `BatchLearningRateScheduler` where its steps
 are batches: they set the rate by the epoch or the batch, so that a resumed training goes on with
@@ -12,8 +13,8 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from bisect import bisect_right
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, ClassVar
 
 from convcore.nn import _checks as check
 
@@ -249,6 +250,12 @@ class OneCycleLR(LRScheduler):
             name, "anneal_strategy", anneal_strategy, ("cos", "linear")
         )
         self.cycle_momentum = bool(cycle_momentum)
+        groups = optimizer.param_groups
+        if cycle_momentum and not all(group.keys() & {"momentum", "betas"} for group in groups):
+            raise ValueError(
+                "OneCycleLR: cycle_momentum does not fit: expected an optimizer with momentum or "
+                f"betas (or cycle_momentum=False), got {type(optimizer).__name__}"
+            )
         self.base_momentum = check.real(name, "base_momentum", base_momentum, 0, 1)
         self.max_momentum = check.real(name, "max_momentum", max_momentum, 0, 1)
         self.div_factor = check.real(name, "div_factor", div_factor, 1, math.inf)
@@ -325,6 +332,151 @@ class SequentialLR(LRScheduler):
         index = bisect_right(self.milestones, step)
         begin = self.milestones[index - 1] if index else 0
         return self.schedulers[index].lr_at(step - begin, base)
+
+
+class ReduceLROnPlateau:
+    """The rate times `factor` when a metric has not become better for more than `patience` steps.
+
+    Parameters
+    ----------
+    optimizer : optimizer
+    mode : {'min', 'max'}
+        Whether the metric shall fall or rise.
+    factor : float, default 0.1
+        Less than 1.
+    patience : int, default 10
+        Steps without a better value that are tolerated; the rate falls at the one after.
+    threshold : float, default 1e-4
+        What is not better by this much is not better.
+    threshold_mode : {'rel', 'abs'}
+        Whether that is a share of the best value so far, or a difference.
+    cooldown : int, default 0
+        Steps after each reduction that do not count.
+    min_lr : float or sequence of float, default 0
+        The rate, or that of each parameter group, goes no lower.
+    eps : float, default 1e-8
+        A change of the rate by no more than this is left out.
+
+    Attributes
+    ----------
+    best : float
+        The best value so far.
+    num_bad_epochs : int
+        Steps since, as far as they count.
+
+    See Also
+    --------
+    convcore.callbacks.LearningRateScheduler : Calls `step` after each epoch of `fit`.
+
+    Examples
+    --------
+    >>> from convcore import nn, optim
+    >>> optimizer = optim.SGD(nn.Linear(4, 2).parameters(), lr=0.1)
+    >>> plateau = optim.lr_scheduler.ReduceLROnPlateau(optimizer, factor=0.5, patience=1)
+    >>> for loss in (1.0, 1.1, 1.2):
+    ...     plateau.step(loss)
+    >>> plateau.get_last_lr()
+    [0.05]
+    """
+
+    def __init__(
+        self,
+        optimizer: Any,
+        mode: str = "min",
+        factor: float = 0.1,
+        patience: int = 10,
+        threshold: float = 1e-4,
+        threshold_mode: str = "rel",
+        cooldown: int = 0,
+        min_lr: float | Sequence[float] = 0,
+        eps: float = 1e-8,
+    ) -> None:
+        name = "ReduceLROnPlateau"
+        self.optimizer = optimizer
+        self.mode = check.choice(name, "mode", mode, ("min", "max"))
+        self.factor = check.real(name, "factor", factor, 0, 1)
+        if self.factor == 1:
+            raise ValueError(f"{name}: factor is out of range: expected less than 1, got 1")
+        self.patience = check.integer(name, "patience", patience, low=0)
+        self.threshold = check.real(name, "threshold", threshold, 0, math.inf)
+        self.threshold_mode = check.choice(name, "threshold_mode", threshold_mode, ("rel", "abs"))
+        self.cooldown = check.integer(name, "cooldown", cooldown, low=0)
+        groups = len(optimizer.param_groups)
+        lowest = min_lr if isinstance(min_lr, (list, tuple)) else [min_lr] * groups
+        if len(lowest) != groups:
+            raise ValueError(
+                f"{name}: min_lr has the wrong length: expected one rate for each of {groups} "
+                f"parameter groups, got {len(lowest)}"
+            )
+        self.min_lrs = [check.real(name, "min_lr", rate, 0, math.inf) for rate in lowest]
+        self.eps = check.real(name, "eps", eps, 0, math.inf)
+        self.best = math.inf if mode == "min" else -math.inf
+        self.num_bad_epochs = 0
+        self.cooldown_counter = 0
+        self.last_epoch = 0
+
+    def step(self, metrics: float) -> None:
+        """Take the value of an epoch, and reduce the rate when it is time to."""
+        if not self.observe(metrics):
+            return
+        for group, lowest in zip(self.optimizer.param_groups, self.min_lrs, strict=True):
+            rate = max(group["lr"] * self.factor, lowest)
+            if group["lr"] - rate > self.eps:
+                group["lr"] = rate
+
+    def observe(self, metrics: float) -> bool:
+        """Take the value of an epoch; return whether the rate shall fall, and leave it alone.
+
+        With the values of earlier epochs, a new schedule gets to where a resumed training stood:
+        the rate itself comes back with the optimizer.
+        """
+        value = float(metrics)
+        self.last_epoch += 1
+        if self._is_better(value):
+            self.best = value
+            self.num_bad_epochs = 0
+        else:
+            self.num_bad_epochs += 1
+        if self.cooldown_counter > 0:
+            self.cooldown_counter -= 1
+            self.num_bad_epochs = 0
+        if self.num_bad_epochs <= self.patience:
+            return False
+        self.cooldown_counter = self.cooldown
+        self.num_bad_epochs = 0
+        return True
+
+    def _is_better(self, value: float) -> bool:
+        sign = 1 if self.mode == "max" else -1
+        if self.threshold_mode == "rel":
+            return sign * value > sign * self.best * (1 + sign * self.threshold)
+        return sign * value > sign * self.best + self.threshold
+
+    def get_last_lr(self) -> list[float]:
+        """Return the rate of each parameter group."""
+        return [group["lr"] for group in self.optimizer.param_groups]
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what a resume needs beside the state of the optimizer, which has the rates."""
+        return {name: getattr(self, name) for name in self._STATE}
+
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
+        """Go on from what `state_dict` gave."""
+        try:
+            new = {name: kind(state_dict[name]) for name, kind in self._STATE.items()}
+        except (KeyError, TypeError, ValueError) as error:
+            raise ValueError(
+                f"ReduceLROnPlateau: state_dict does not fit: expected {', '.join(self._STATE)}, "
+                f"got {state_dict!r}"
+            ) from error
+        vars(self).update(new)
+
+    _STATE: ClassVar[dict[str, Callable[[Any], Any]]] = {
+        "best": float,
+        "num_bad_epochs": int,
+        "cooldown_counter": int,
+        "last_epoch": int,
+    }
 
 
 def _between(first: float, last: float, part: float) -> float:

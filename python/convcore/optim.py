@@ -11,6 +11,30 @@
 array([1. , 0.5, 0. ], dtype=float32)
 >>> optimizer.zero_grad()
 >>> optimizer.param_groups[0]["lr"] = 0.1
+
+Penalties and constraints are options of every optimiser, and of each of its parameter groups:
+
+``weight_decay`` (L2)
+    trains on ``loss + weight_decay / 2 * sum(p**2)``: adds ``weight_decay * p`` to the gradient.
+    (The lecture's slide on regularisation has this penalty, and a minus where the gradient is
+    ``grad(loss) + weight_decay * p``.) `AdamW` shrinks the parameter by itself instead.
+``l1``
+    trains on ``loss + l1 * sum(abs(p))``: adds ``l1 * sign(p)``, which drives weights to 0.
+``max_norm``
+    after each step, the weights that lead to one output of a layer (a row of a dense layer, a
+    filter of a convolution) are scaled down to this Euclidean norm where they are longer; biases
+    and batch norm are left alone. (Srivastava et al., "Dropout: a simple way to prevent neural
+    networks from overfitting", Journal of Machine Learning Research 15, 2014: a norm of 3 to 4.)
+
+The loss that `fit` reports is that of the criterion alone, without penalties, so that losses with
+and without them can be compared; `penalty` gives what they add.
+
+>>> from convcore import nn, optim
+>>> model = nn.Sequential(nn.Linear(784, 128), nn.ReLU(), nn.Linear(128, 10))
+>>> optimizer = optim.Adam(
+...     [{"params": model[0].parameters(), "l1": 1e-5}, {"params": model[2].parameters()}],
+...     max_norm=3.0,
+... )
 """
 
 from __future__ import annotations
@@ -52,14 +76,18 @@ class Optimizer(ABC):
         For each parameter that was updated, by identity, the arrays that the rule keeps.
     """
 
-    #: Names of the arrays that the rule keeps for each parameter.
+    #: Names of the arrays that the rule keeps for each parameter, in the order of its kernel.
     _arrays: ClassVar[tuple[str, ...]] = ()
+    #: Whether the state counts the steps.
+    _counts: ClassVar[bool] = True
+    #: What torch does not have, when it is off; left out of `state_dict` then.
+    _OFF: ClassVar[dict[str, Any]] = {"l1": 0, "max_norm": None}
 
     def __init__(self, params: Params, defaults: dict[str, Any]) -> None:
         self.defaults = defaults
         self.param_groups: list[dict[str, Any]] = []
         self.state: dict[Parameter, State] = {}
-        self._check(defaults)
+        self._check_group(defaults)
         groups = self._to_groups(params)
         if not groups:
             raise ValueError(
@@ -101,7 +129,7 @@ class Optimizer(ABC):
                 )
             known.add(id(p))
         group = {**self.defaults, **param_group, "params": params}
-        self._check(group)
+        self._check_group(group)
         self.param_groups.append(group)
 
     def step(self) -> None:
@@ -110,6 +138,25 @@ class Optimizer(ABC):
             for p in group["params"]:
                 if p.grad is not None:
                     self._update(p, p.grad, self.state.setdefault(p, {}), group)
+                    if limits_norms(p, group):
+                        _core.limit_norms(p.data, group["max_norm"])
+
+    def penalty(self) -> float:
+        """Return what weight decay and `l1` add to the loss, for the parameters as they are.
+
+        The sum over all parameters of ``weight_decay / 2 * sum(p**2) + l1 * sum(abs(p))``; the
+        decoupled weight decay of `AdamW` is no part of a loss.
+        """
+        total = 0.0
+        for group in self.param_groups:
+            decay = self._penalized_decay(group)
+            for p in group["params"]:
+                values = p.data.astype(np.float64)
+                total += float(decay / 2 * (values**2).sum() + group["l1"] * abs(values).sum())
+        return total
+
+    def _penalized_decay(self, group: Mapping[str, Any]) -> float:
+        return float(group["weight_decay"])
 
     def zero_grad(self) -> None:
         """Forget the gradients: each ``grad`` becomes None."""
@@ -130,7 +177,10 @@ class Optimizer(ABC):
         return {
             "state": {index[p]: _copied(state) for p, state in self.state.items()},
             "param_groups": [
-                {**group, "params": [index[p] for p in group["params"]]}
+                {
+                    **{k: v for k, v in group.items() if k not in self._OFF or v != self._OFF[k]},
+                    "params": [index[p] for p in group["params"]],
+                }
                 for group in self.param_groups
             ],
         }
@@ -212,18 +262,20 @@ class Optimizer(ABC):
         groups = []
         for i, (group, saved) in enumerate(zip(self.param_groups, saved_groups, strict=True)):
             self._check_saved_group(i, group, saved)
-            values = {name: saved[name] for name in self.defaults}
-            self._check(values)
+            saved = {**self._OFF, **saved}
+            names = [*self.defaults, *({"initial_lr"} & saved.keys())]  # of a schedule
+            values = {name: saved[name] for name in names}
+            self._check_group(values)
             groups.append({**group, **values})
         return groups
 
     def _check_saved_group(self, i: int, group: dict[str, Any], saved: Mapping[str, Any]) -> None:
         self._expect_type(f"parameter group {i} of state_dict", saved, Mapping)
-        missing = sorted({"params", *self.defaults} - saved.keys())
+        missing = sorted({"params", *self.defaults} - self._OFF.keys() - saved.keys())
         if missing:
             raise ValueError(
                 f"{self._name}: parameter group {i} of state_dict is incomplete: expected the keys "
-                f"{sorted(self.defaults)}, got none for {missing}"
+                f"{sorted(self.defaults.keys() - self._OFF.keys())}, got none for {missing}"
             )
         self._expect_type(f"'params' of parameter group {i}", saved["params"], Sequence)
         if len(saved["params"]) != len(group["params"]):
@@ -240,6 +292,17 @@ class Optimizer(ABC):
 
     def _loaded_state(self, i: object, p: Parameter, saved: Mapping[str, Any]) -> State:
         state: State = {}
+        if self._counts:
+            if not saved:
+                return state
+            needed = ("step", *self._always_kept())
+            missing = sorted(name for name in needed if saved.get(name) is None)
+            if missing:
+                raise ValueError(
+                    f"{self._name}: state of parameter {i} in state_dict is incomplete: expected "
+                    f"{_and(needed)}, got none for {missing}"
+                )
+            state["step"] = self._loaded_step(i, saved["step"])
         for name in self._arrays:
             value = saved.get(name)
             if value is None:
@@ -258,6 +321,37 @@ class Optimizer(ABC):
             state[name] = array
         return state
 
+    def _loaded_step(self, i: object, value: Any) -> int:
+        step = np.asarray(value)  # torch saves it as a float32 array
+        is_number = step.shape == () and step.dtype.kind in "iuf"
+        if not (is_number and 0 <= step < 2**63 and float(step).is_integer()):
+            raise ValueError(
+                f"{self._name}: step of parameter {i} in state_dict is out of range: expected an "
+                f"int of at least 0, got {value!r}"
+            )
+        return int(step)
+
+    def _always_kept(self) -> tuple[str, ...]:
+        """Return the names of the arrays that the rule keeps whatever its settings are."""
+        return self._arrays
+
+    def _kept(self, group: Mapping[str, Any]) -> tuple[str | None, ...]:
+        """Return the names of the arrays as the kernel takes them; None: not in use."""
+        return self._arrays
+
+    def _initial(self, group: Mapping[str, Any]) -> float:
+        """Return what the arrays begin with."""
+        return 0.0
+
+    def _arrays_of(self, p: Parameter, state: State, group: Mapping[str, Any]) -> list[Any]:
+        """Return the arrays for the kernel, and put those that are missing into the state."""
+        if self._counts:
+            state.setdefault("step", 0)
+        for name in self._kept(group):
+            if name is not None and name not in state:
+                state[name] = np.full(p.shape, self._initial(group), np.float32)
+        return [None if name is None else state[name] for name in self._kept(group)]
+
     @abstractmethod
     def _update(self, p: Parameter, grad: FloatArray, state: State, group: dict[str, Any]) -> None:
         """Make one step on `p` in place."""
@@ -265,6 +359,19 @@ class Optimizer(ABC):
     @abstractmethod
     def _check(self, group: Mapping[str, Any]) -> None:
         """Raise for a hyper-parameter that makes no sense."""
+
+    def _check_group(self, group: Mapping[str, Any]) -> None:
+        for name in ("lr", "weight_decay", "l1"):
+            self._expect(group, name)
+        if (
+            group["max_norm"] is not None
+            and not to_float(self._name, "max_norm", group["max_norm"]) > 0
+        ):
+            raise ValueError(
+                f"{self._name}: max_norm is out of range: expected more than 0, or None, "
+                f"got {group['max_norm']}"
+            )
+        self._check(group)
 
     def _expect(self, group: Mapping[str, Any], name: str, high: float = math.inf) -> None:
         value = to_float(self._name, name, group[name])
@@ -276,7 +383,11 @@ class Optimizer(ABC):
 
     def __repr__(self) -> str:
         groups = (
-            ", ".join(f"{name}={group[name]!r}" for name in self.defaults)
+            ", ".join(
+                f"{name}={group[name]!r}"
+                for name in self.defaults
+                if name not in self._OFF or group[name] != self._OFF[name]
+            )
             + f", {len(group['params'])} parameters"
             for group in self.param_groups
         )
@@ -300,6 +411,8 @@ class SGD(Optimizer):
         Share of the parameter that is added to its gradient.
     nesterov : bool, default False
         Look one step ahead; needs momentum and no dampening.
+    l1, max_norm : float, optional
+        See `convcore.optim`.
 
     Raises
     ------
@@ -319,6 +432,7 @@ class SGD(Optimizer):
     """
 
     _arrays: ClassVar[tuple[str, ...]] = ("momentum_buffer",)
+    _counts: ClassVar[bool] = False
 
     def __init__(
         self,
@@ -328,6 +442,9 @@ class SGD(Optimizer):
         dampening: float = 0,
         weight_decay: float = 0,
         nesterov: bool = False,
+        *,
+        l1: float = 0,
+        max_norm: float | None = None,
     ) -> None:
         super().__init__(
             params,
@@ -337,18 +454,22 @@ class SGD(Optimizer):
                 "dampening": dampening,
                 "weight_decay": weight_decay,
                 "nesterov": nesterov,
+                "l1": l1,
+                "max_norm": max_norm,
             },
         )
 
     def _check(self, group: Mapping[str, Any]) -> None:
-        for name in ("lr", "momentum", "weight_decay"):
-            self._expect(group, name)
+        self._expect(group, "momentum")
         to_float("SGD", "dampening", group["dampening"])
         if group["nesterov"] and (group["momentum"] == 0 or group["dampening"] != 0):
             raise ValueError(
                 "SGD: nesterov does not fit: expected momentum more than 0 and dampening 0, "
                 f"got momentum={group['momentum']}, dampening={group['dampening']}"
             )
+
+    def _kept(self, group: Mapping[str, Any]) -> tuple[str | None, ...]:
+        return (None if group["momentum"] == 0 else "momentum_buffer",)
 
     def _update(self, p: Parameter, grad: FloatArray, state: State, group: dict[str, Any]) -> None:
         buffer = state.get("momentum_buffer")
@@ -365,6 +486,7 @@ class SGD(Optimizer):
             group["weight_decay"],
             bool(group["nesterov"]),
             first,
+            group["l1"],
         )
         if buffer is not None:
             state["momentum_buffer"] = buffer
@@ -385,6 +507,8 @@ class Adam(Optimizer):
         Added to the root of the mean square.
     weight_decay : float, default 0
         Share of the parameter that is added to its gradient.
+    l1, max_norm : float, optional
+        See `convcore.optim`.
 
     Raises
     ------
@@ -414,14 +538,24 @@ class Adam(Optimizer):
         betas: tuple[float, float] = (0.9, 0.999),
         eps: float = 1e-8,
         weight_decay: float = 0,
+        *,
+        l1: float = 0,
+        max_norm: float | None = None,
     ) -> None:
         super().__init__(
-            params, {"lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay}
+            params,
+            {
+                "lr": lr,
+                "betas": betas,
+                "eps": eps,
+                "weight_decay": weight_decay,
+                "l1": l1,
+                "max_norm": max_norm,
+            },
         )
 
     def _check(self, group: Mapping[str, Any]) -> None:
-        for name in ("lr", "eps", "weight_decay"):
-            self._expect(group, name)
+        self._expect(group, "eps")
         betas = group["betas"]
         if not isinstance(betas, (tuple, list)) or len(betas) != 2:
             raise TypeError(
@@ -434,44 +568,26 @@ class Adam(Optimizer):
             )
 
     def _update(self, p: Parameter, grad: FloatArray, state: State, group: dict[str, Any]) -> None:
-        if not state:
-            state["step"] = 0
-            state["exp_avg"] = np.zeros(p.shape, np.float32)
-            state["exp_avg_sq"] = np.zeros(p.shape, np.float32)
-        step = state["step"] + 1
+        mean, square = self._arrays_of(p, state, group)
         beta1, beta2 = group["betas"]
         _core.adam_step(
             p.data,
             grad,
-            state["exp_avg"],
-            state["exp_avg_sq"],
+            mean,
+            square,
             group["lr"],
             beta1,
             beta2,
             group["eps"],
             group["weight_decay"],
             self._decoupled,
-            step,
+            state["step"] + 1,
+            group["l1"],
         )
-        state["step"] = step
+        state["step"] += 1
 
-    def _loaded_state(self, i: object, p: Parameter, saved: Mapping[str, Any]) -> State:
-        if not saved:
-            return {}
-        missing = sorted(name for name in ("step", *self._arrays) if saved.get(name) is None)
-        if missing:
-            raise ValueError(
-                f"{self._name}: state of parameter {i} in state_dict is incomplete: expected "
-                f"'step', 'exp_avg' and 'exp_avg_sq', got none for {missing}"
-            )
-        step = np.asarray(saved["step"])  # torch saves it as a float32 array
-        is_number = step.shape == () and step.dtype.kind in "iuf"
-        if not (is_number and 0 <= step < 2**63 and float(step).is_integer()):
-            raise ValueError(
-                f"{self._name}: step of parameter {i} in state_dict is out of range: expected an "
-                f"int of at least 0, got {saved['step']!r}"
-            )
-        return {"step": int(step), **super()._loaded_state(i, p, saved)}
+    def _penalized_decay(self, group: Mapping[str, Any]) -> float:
+        return 0.0 if self._decoupled else float(group["weight_decay"])
 
 
 class AdamW(Adam):
@@ -489,6 +605,8 @@ class AdamW(Adam):
         Added to the root of the mean square.
     weight_decay : float, default 1e-2
         Before each step the parameter is multiplied by ``1 - lr * weight_decay``.
+    l1, max_norm : float, optional
+        See `convcore.optim`.
 
     See Also
     --------
@@ -508,8 +626,213 @@ class AdamW(Adam):
         betas: tuple[float, float] = (0.9, 0.999),
         eps: float = 1e-8,
         weight_decay: float = 1e-2,
+        *,
+        l1: float = 0,
+        max_norm: float | None = None,
     ) -> None:
-        super().__init__(params, lr, betas, eps, weight_decay)
+        super().__init__(params, lr, betas, eps, weight_decay, l1=l1, max_norm=max_norm)
+
+
+class RMSprop(Optimizer):
+    """RMSprop: steps scaled by a running mean of the square of the gradient.
+
+    Parameters
+    ----------
+    params : iterable of Parameter, or of dict
+        What to optimise; dicts are groups with hyper-parameters of their own.
+    lr : float, default 1e-2
+        Learning rate, dimensionless.
+    alpha : float, default 0.99
+        Share of the old mean that is kept; less than 1.
+    eps : float, default 1e-8
+        Added to the root of the mean square.
+    weight_decay : float, default 0
+        Share of the parameter that is added to its gradient.
+    momentum : float, default 0
+        Share of the old direction that is kept.
+    centered : bool, default False
+        Scale by an estimate of the variance: the mean of the squares less the square of the mean.
+    l1, max_norm : float, optional
+        See `convcore.optim`.
+
+    Raises
+    ------
+    ValueError
+        When a hyper-parameter is out of range, or there is no parameter, or one twice.
+
+    Notes
+    -----
+    With g the gradient plus ``weight_decay * param``::
+
+        square_avg = alpha * square_avg + (1 - alpha) * g**2
+        grad_avg = alpha * grad_avg + (1 - alpha) * g                    when centered
+        h = g / (sqrt(square_avg [- grad_avg**2]) + eps)
+        momentum_buffer = momentum * momentum_buffer + h                 with momentum
+        param -= lr * h                                                  or lr * momentum_buffer
+
+    References
+    ----------
+    T. Tieleman, G. Hinton, "Lecture 6.5 - RMSProp", Coursera, 2012; in the form that
+    torch.optim.RMSprop documents.
+    """
+
+    _arrays: ClassVar[tuple[str, ...]] = ("square_avg", "grad_avg", "momentum_buffer")
+
+    def __init__(
+        self,
+        params: Params,
+        lr: float = 1e-2,
+        alpha: float = 0.99,
+        eps: float = 1e-8,
+        weight_decay: float = 0,
+        momentum: float = 0,
+        centered: bool = False,
+        *,
+        l1: float = 0,
+        max_norm: float | None = None,
+    ) -> None:
+        super().__init__(
+            params,
+            {
+                "lr": lr,
+                "momentum": momentum,
+                "alpha": alpha,
+                "eps": eps,
+                "centered": centered,
+                "weight_decay": weight_decay,
+                "l1": l1,
+                "max_norm": max_norm,
+            },
+        )
+
+    def _check(self, group: Mapping[str, Any]) -> None:
+        for name in ("eps", "momentum"):
+            self._expect(group, name)
+        self._expect(group, "alpha", 1)
+
+    def _always_kept(self) -> tuple[str, ...]:
+        return ("square_avg",)
+
+    def _kept(self, group: Mapping[str, Any]) -> tuple[str | None, ...]:
+        mean = "grad_avg" if group["centered"] else None
+        return ("square_avg", mean, None if group["momentum"] == 0 else "momentum_buffer")
+
+    def _update(self, p: Parameter, grad: FloatArray, state: State, group: dict[str, Any]) -> None:
+        square, mean, buffer = self._arrays_of(p, state, group)
+        _core.rmsprop_step(
+            p.data,
+            grad,
+            square,
+            mean,
+            buffer,
+            group["lr"],
+            group["alpha"],
+            group["eps"],
+            group["weight_decay"],
+            group["momentum"],
+            bool(group["centered"]),
+            group["l1"],
+        )
+        state["step"] += 1
+
+
+class Adagrad(Optimizer):
+    """Adagrad: steps scaled by the root of the sum of the squares of all gradients so far.
+
+    Parameters
+    ----------
+    params : iterable of Parameter, or of dict
+        What to optimise; dicts are groups with hyper-parameters of their own.
+    lr : float, default 1e-2
+        Learning rate, dimensionless.
+    lr_decay : float, default 0
+        The rate of step t is ``lr / (1 + (t - 1) * lr_decay)``.
+    weight_decay : float, default 0
+        Share of the parameter that is added to its gradient.
+    initial_accumulator_value : float, default 0
+        What the sum begins with.
+    eps : float, default 1e-10
+        Added to the root of the sum.
+    l1, max_norm : float, optional
+        See `convcore.optim`.
+
+    Raises
+    ------
+    ValueError
+        When a hyper-parameter is out of range, or there is no parameter, or one twice.
+
+    Notes
+    -----
+    With g the gradient plus ``weight_decay * param`` and t the number of the step::
+
+        sum = sum + g**2
+        param -= lr / (1 + (t - 1) * lr_decay) * g / (sqrt(sum) + eps)
+
+    References
+    ----------
+    J. Duchi, E. Hazan, Y. Singer, "Adaptive subgradient methods for online learning and stochastic
+    optimization", Journal of Machine Learning Research 12, 2011.
+    """
+
+    _arrays: ClassVar[tuple[str, ...]] = ("sum",)
+
+    def __init__(
+        self,
+        params: Params,
+        lr: float = 1e-2,
+        lr_decay: float = 0,
+        weight_decay: float = 0,
+        initial_accumulator_value: float = 0,
+        eps: float = 1e-10,
+        *,
+        l1: float = 0,
+        max_norm: float | None = None,
+    ) -> None:
+        super().__init__(
+            params,
+            {
+                "lr": lr,
+                "lr_decay": lr_decay,
+                "eps": eps,
+                "weight_decay": weight_decay,
+                "initial_accumulator_value": initial_accumulator_value,
+                "l1": l1,
+                "max_norm": max_norm,
+            },
+        )
+
+    def _check(self, group: Mapping[str, Any]) -> None:
+        for name in ("lr_decay", "eps", "initial_accumulator_value"):
+            self._expect(group, name)
+
+    def _initial(self, group: Mapping[str, Any]) -> float:
+        return float(group["initial_accumulator_value"])
+
+    def _update(self, p: Parameter, grad: FloatArray, state: State, group: dict[str, Any]) -> None:
+        (total,) = self._arrays_of(p, state, group)
+        _core.adagrad_step(
+            p.data,
+            grad,
+            total,
+            group["lr"],
+            group["lr_decay"],
+            group["eps"],
+            group["weight_decay"],
+            state["step"] + 1,
+            group["l1"],
+        )
+        state["step"] += 1
+
+
+def limits_norms(p: Parameter, group: Mapping[str, Any]) -> bool:
+    """Return whether the rows of `p` have a largest norm: not those of biases and batch norm."""
+    return group["max_norm"] is not None and p.data.ndim >= 2
+
+
+def _and(names: Sequence[str]) -> str:
+    """Return ``'a', 'b' and 'c'``."""
+    quoted = [repr(name) for name in names]
+    return f"{', '.join(quoted[:-1])} and {quoted[-1]}"
 
 
 def _copied(state: State) -> State:

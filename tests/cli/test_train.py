@@ -14,7 +14,7 @@ import pytest
 import convcore
 from convcore import serialization
 from convcore.cli import main
-from convcore.cli._recipes import DATA, family, rate_factor
+from convcore.cli._recipes import DATA, MODELS, family, rate_factor
 from convcore.data import _cifar10
 from data_files import write
 
@@ -307,7 +307,7 @@ def test_train_says_that_a_checkpoint_will_be_replaced(cli):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (("lenet4",), "'lenet4' is no network: expected one of lenet5, resnet20, "),
+        (("lenet4",), "'lenet4' is no network: expected one of mlp, lenet5, "),
         (("lenet4",), "(did you mean 'lenet5'?)"),
         (("lenet5", "--schedule", "cos"), "expected one of exponential, cosine, steps"),
         (
@@ -406,7 +406,8 @@ def test_train_traceback_on_request(cli):
 
 def test_train_recipes_are_the_data_sets():
     assert convcore.data.NAMES == DATA
-    for model in convcore.models.names():
+    assert tuple(convcore.models.names()) == MODELS
+    for model in MODELS:
         assert tuple(family(model).recipes) == DATA
 
 

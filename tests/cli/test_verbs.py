@@ -58,7 +58,7 @@ def test_version(cli):
         (("trian", "lenet5"), "convcore: error: 'trian' is no verb: expected one of train, test, "),
         (("trian", "lenet5"), "(did you mean 'train'?)"),
         (("info", "--jsn"), "convcore: error: unrecognized arguments: --jsn"),
-        (("summary", "lenet"), "'lenet' is no network: expected one of lenet5, resnet20, "),
+        (("summary", "lenet"), "'lenet' is no network: expected one of mlp, lenet5, "),
         (
             ("summary", "lenet5", "--input", "28"),
             "expected a square picture, as in 1x28x28, got 28",
@@ -81,7 +81,7 @@ def test_no_word_at_all_prints_the_help(cli):
 
 
 def test_no_hint_at_a_name_that_is_not_near(cli):
-    assert cli("summary", "vgg").error.endswith("resnet56, resnet110")
+    assert cli("summary", "transformer").error.endswith("resnet34, resnet50")
 
 
 def test_interrupted_while_starting(monkeypatch, capsys):
@@ -308,6 +308,17 @@ def test_summary_of_a_residual_network(cli):
     assert document["input_shape"] == [3, 32, 32]
     assert document["parameters"] == 269722
     assert cli("summary", "resnet20", "--input", "1x28x28", "--json").json["output_shape"] == [10]
+
+
+def test_summary_of_a_network_for_imagenet(cli):
+    document = cli("summary", "resnet18", "--json").json
+    assert document["input_shape"] == [3, 224, 224]
+    assert document["parameters"] == 11689512
+    assert document["output_shape"] == [1000]
+
+
+def test_a_network_name_that_is_nearly_right(cli):
+    assert cli("summary", "alxnet").error.endswith("(did you mean 'alexnet'?)")
 
 
 def test_summary_of_a_file_prints_the_table(cli, trained):

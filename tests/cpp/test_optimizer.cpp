@@ -1,4 +1,4 @@
-// optimizer: one step of SGD and Adam against the rules of its contract, at every size.
+// optimizer: one step of each rule against those of its contract, at every size.
 #include "ops/optimizer.h"
 
 #include "helpers.h"
@@ -87,6 +87,55 @@ TEST_CASE("adam_step matches its rule at every size") {
       }
 }
 
+// The rules in float64, on values for which no root is near 0.
+TEST_CASE("rmsprop_step and adagrad_step match their rules at every size") {
+  for (int64_t count : test::kCounts)
+    for (bool more : {false, true}) {  // everything that can be left out
+      CAPTURE(count);
+      CAPTURE(more);
+      const RmspropParams rms{0.1, 0.9, 1e-8, more ? 0.125 : 0, more ? 0.5 : 0, more, more ? 0.25 : 0};
+      const AdagradParams ada{0.1, more ? 0.5 : 0, 1e-10, more ? 0.125 : 0, 3, more ? 0.25 : 0};
+      const Tensor param = random_tensor({count}, 1), grad = random_tensor({count}, 2),
+                   square = random_tensor({count}, 3);
+      const Tensor mean = random_tensor({count}, 4), buffer = random_tensor({count}, 5);
+      for (int64_t i = 0; i < count; i++) square.data()[i] = 4 + std::fabs(square.data()[i]), mean.data()[i] *= 0.25f;
+      const Tensor param2 = copy(param), sum = copy(square);
+      const Tensor was = copy(param), old_square = copy(square), old_mean = copy(mean), old_buffer = copy(buffer);
+      rmsprop_step(param, grad, square, more ? mean : Tensor(), more ? buffer : Tensor(), rms);
+      adagrad_step(param2, grad, sum, ada);
+      for (int64_t i = 0; i < count; i++) {
+        const double p = was.data()[i], sign = p > 0 ? 1 : p < 0 ? -1 : 0;
+        const double g = grad.data()[i] + (more ? 0.125 * p + 0.25 * sign : 0);
+        const double s = 0.9 * old_square.data()[i] + 0.1 * g * g, m = 0.9 * old_mean.data()[i] + 0.1 * g;
+        double h = g / (std::sqrt(more ? s - m * m : s) + 1e-8);
+        if (more) h += 0.5 * old_buffer.data()[i];
+        const double a = old_square.data()[i] + g * g, rate = more ? 0.1 / 2 : 0.1;
+        CHECK(square.data()[i] == doctest::Approx(s).epsilon(1e-6));
+        CHECK(param.data()[i] == doctest::Approx(p - 0.1 * h).epsilon(1e-5));
+        CHECK(sum.data()[i] == doctest::Approx(a).epsilon(1e-6));
+        CHECK(param2.data()[i] == doctest::Approx(p - rate * g / (std::sqrt(a) + 1e-10)).epsilon(1e-5));
+        if (more) CHECK(mean.data()[i] == doctest::Approx(m).epsilon(1e-5));
+        if (more) CHECK(buffer.data()[i] == doctest::Approx(h).epsilon(1e-5));
+      }
+    }
+}
+
+TEST_CASE("limit_norms scales the rows that are too long") {
+  for (int64_t columns : test::kCounts) {
+    CAPTURE(columns);
+    const Tensor param = random_tensor({3, columns}, 1), was = copy(param);
+    limit_norms(param, 1.5);
+    for (int64_t r = 0; r < 3; r++) {
+      double squares = 0;
+      for (int64_t i = 0; i < columns; i++)
+        squares += double(was.data()[r * columns + i]) * was.data()[r * columns + i];
+      const double scale = std::sqrt(squares) > 1.5 ? 1.5 / std::sqrt(squares) : 1;
+      for (int64_t i = 0; i < columns; i++)
+        CHECK(param.data()[r * columns + i] == doctest::Approx(scale * was.data()[r * columns + i]).epsilon(1e-5));
+    }
+  }
+}
+
 TEST_CASE("an optimizer step gives the same bits at any number of threads") {
   const Tensor param = random_tensor({97, 1009}, 1), grad = random_tensor({97, 1009}, 2);
   test::check_same_bits_at_any_thread_count([&]() -> std::vector<Tensor> {
@@ -95,7 +144,14 @@ TEST_CASE("an optimizer step gives the same bits at any number of threads") {
     for (int64_t i = 0; i < square.count(); i++) square.data()[i] = 1;
     sgd_step(by_sgd, grad, buffer, {0.1, 0.9, 0, 0.01, true, false});
     adam_step(by_adam, grad, mean, square, {0.01, 0.9, 0.999, 1e-8, 0.01, true, 3});
-    return {by_sgd, buffer, by_adam, mean, square};
+    const Tensor by_rmsprop = copy(param), rms_square = copy(square), rms_mean = copy(grad), rms_buffer = copy(grad);
+    const Tensor by_adagrad = copy(param), sum = copy(square), limited = copy(param);
+    for (int64_t i = 0; i < square.count(); i++) rms_mean.data()[i] *= 0.1f;
+    rmsprop_step(by_rmsprop, grad, rms_square, rms_mean, rms_buffer, {0.1, 0.9, 1e-8, 0.01, 0.9, true, 1e-3});
+    adagrad_step(by_adagrad, grad, sum, {0.1, 0.1, 1e-10, 0.01, 3, 1e-3});
+    limit_norms(limited, 10);
+    return {by_sgd,     buffer,   by_adam,    mean,       square, by_rmsprop,
+            rms_square, rms_mean, rms_buffer, by_adagrad, sum,    limited};
   });
 }
 

@@ -129,7 +129,7 @@ struct Training {
     a.order = LabelArray::empty("test", "order", {(end - begin) * batch});
     for (int64_t i = 0; i < a.order.count(); i++) a.order.data()[i] = (begin * batch + i) * 7 % labels.count();
     for (int64_t i = begin; i < end; i++) a.dropout_keys.push_back({3, uint64_t(i)});
-    a.groups.push_back({true, {}, {0.01, 0.9, 0.999, 1e-8, 0, false, begin + 1}});
+    a.groups.push_back({AdamParams{0.01, 0.9, 0.999, 1e-8, 0, false, begin + 1}});
     a.parameters = parameters;
     return a;
   }

@@ -19,9 +19,8 @@ if TYPE_CHECKING:
     from convcore.engine import Model
     from convcore.nn import Sequential
 
+#: Of a file that does not say what its input is.
 _INPUT = (1, 28, 28)
-_INPUT_RESNET = (3, 32, 32)
-_CLASSES = 10
 
 
 @dataclass(frozen=True)
@@ -80,7 +79,7 @@ def create(name: str, input_shape: tuple[int, ...], classes: int) -> Sequential:
     expect_model(name)
     channels, height, _ = input_shape
     arguments = {"num_classes": classes, "in_channels": channels}
-    if not name.startswith("resnet"):  # those take images of any size
+    if "image_size" in models.arguments(name):  # others take images of any size
         arguments["image_size"] = height
     return models.create(name, **arguments)
 
@@ -112,14 +111,16 @@ def create_or_read(
     if os.path.exists(network):
         model, card = read(network)
         return model, input_shape or (card.input_shape if card else _INPUT)
+    from convcore import models
+
     expect_model(network)
-    input_shape = input_shape or (_INPUT_RESNET if network.startswith("resnet") else _INPUT)
+    input_shape = input_shape or models.input_shape(network)
     if len(input_shape) != 3 or input_shape[1] != input_shape[2]:
         raise UsageError(
             f"--input does not fit {network}: expected a square picture, as in 1x28x28, "
             f"got {'x'.join(map(str, input_shape))}"
         )
-    return create(network, input_shape, _CLASSES), input_shape
+    return create(network, input_shape, models.arguments(network)["num_classes"]), input_shape
 
 
 def load_data(name: str, split: str, data_dir: str | None) -> Dataset:

@@ -48,6 +48,12 @@ _RESNET = Family("sgd", 0.1, 1e-4, "cosine", {
     "fashion-mnist": Recipe(10, 128, 1e-3, 0.70, 0.0),
     "cifar10":       Recipe(10, 128, 1e-3, 0.70, 0.0, augment=True),
 })
+# The lecture's case study: Adam, 10 epochs, batches of 128.
+_FASHION = _LENET._replace(
+    recipes={**_LENET.recipes, "fashion-mnist": Recipe(10, 128, 1e-3, 1.0, 0.0)}
+)
+# Optimizer, rate, weight decay of the papers of AlexNet and VGG, in fewer epochs.
+_VGG = _RESNET._replace(sgd_lr=0.01, sgd_weight_decay=5e-4)
 # fmt: on
 
 #: The names of the data sets.
@@ -56,8 +62,32 @@ DATA = tuple(_LENET.recipes)
 
 def family(model: str) -> Family:
     """Return what goes for the network of that name."""
+    if model in ("alexnet", "vgg16", "vgg19"):
+        return _VGG
+    if model == "fashion_cnn":
+        return _FASHION
     return _RESNET if model.startswith("resnet") else _LENET
 
+
+#: The names of the networks, as `convcore.models.names` gives them.
+MODELS = (
+    "mlp",
+    "lenet5",
+    "lenet5_1998",
+    "lenet5_small",
+    "fashion_cnn",
+    "resnet20",
+    "resnet32",
+    "resnet44",
+    "resnet56",
+    "resnet110",
+    "alexnet",
+    "vgg16",
+    "vgg19",
+    "resnet18",
+    "resnet34",
+    "resnet50",
+)
 
 #: What ``--schedule`` knows.
 SCHEDULES = ("exponential", "cosine", "steps")

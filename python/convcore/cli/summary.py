@@ -20,13 +20,15 @@ def add_parser(verbs: Verbs) -> None:
         verbs, run, "summary", "show a network's layers, parameters and multiply-adds", _EPILOG
     )
     parser.add_argument(
-        "network", metavar="NAME|FILE", help="lenet5, resnet20, ..., or a file of convcore train"
+        "network",
+        metavar="NAME|FILE",
+        help="lenet5, resnet20, ... (all: convcore train --help), or a file of convcore train",
     )
     parser.add_argument(
         "--input",
         type=shape,
         metavar="CxHxW",
-        help="size of one input (default: what the file says, else 1x28x28)",
+        help="size of one input (default: what the file says, or of the network's paper)",
     )
 
 

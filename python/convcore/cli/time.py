@@ -36,13 +36,15 @@ def add_parser(verbs: Verbs) -> None:
     """Declare the arguments."""
     parser = add_verb(verbs, run, "time", "show how long each layer of a network takes", _EPILOG)
     parser.add_argument(
-        "network", metavar="NAME|FILE", help="lenet5, resnet20, ..., or a file of convcore train"
+        "network",
+        metavar="NAME|FILE",
+        help="lenet5, resnet20, ... (all: convcore train --help), or a file of convcore train",
     )
     parser.add_argument(
         "--input",
         type=shape,
         metavar="CxHxW",
-        help="size of one input (default: what the file says, else 1x28x28)",
+        help="size of one input (default: what the file says, or of the network's paper)",
     )
     parser.add_argument("--batch", type=integer(1), default=64, metavar="N", help="default: 64")
     add_threads_option(parser)

@@ -24,7 +24,7 @@ from convcore.cli._parser import (
     real,
     use_threads,
 )
-from convcore.cli._recipes import AUGMENT_PAD, DATA, SCHEDULES, SGD_MOMENTUM, family
+from convcore.cli._recipes import AUGMENT_PAD, DATA, MODELS, SCHEDULES, SGD_MOMENTUM, family
 from convcore.cli._result import Document, Interrupted, Result, describe, facts
 from convcore.cli._settings import Settings
 
@@ -90,9 +90,7 @@ examples:
 def add_parser(verbs: Verbs) -> None:
     """Declare the arguments."""
     parser = add_verb(verbs, run, "train", "train a network and save it", _EPILOG)
-    parser.add_argument(
-        "model", metavar="MODEL", help="lenet5, resnet20, resnet32, resnet44, resnet56, resnet110"
-    )
+    parser.add_argument("model", metavar="MODEL", help=", ".join(MODELS))
     add_data_options(parser, DATA, default="digits, which come with the package")
     how = parser.add_argument_group("how to train (defaults below)")
     how.add_argument("--epochs", type=integer(1), metavar="N")

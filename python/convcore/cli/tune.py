@@ -43,7 +43,9 @@ def add_parser(verbs: Verbs) -> None:
         verbs, run, "tune", "measure the fastest algorithms for a network and save them", _EPILOG
     )
     parser.add_argument(
-        "network", metavar="NAME|FILE", help="lenet5, resnet20, ..., or a file of convcore train"
+        "network",
+        metavar="NAME|FILE",
+        help="lenet5, resnet20, ... (all: convcore train --help), or a file of convcore train",
     )
     parser.add_argument(
         "--input",

@@ -131,15 +131,16 @@ def _block(channels: int, width: int, shortcut: str) -> Residual:
     if stride != 1 and shortcut == "A":
         around = PadChannels((width - channels) // 2, stride)
     elif stride != 1:
-        around = Sequential(_conv(channels, width, 1, stride), BatchNorm2d(width))
+        around = Sequential(conv_without_bias(channels, width, 1, stride), BatchNorm2d(width))
     return Residual(body, around, ReLU())
 
 
 def _conv3x3(channels: int, width: int, stride: int = 1) -> Conv2d:
-    return _conv(channels, width, 3, stride)
+    return conv_without_bias(channels, width, 3, stride)
 
 
-def _conv(channels: int, width: int, size: int, stride: int) -> Conv2d:
+def conv_without_bias(channels: int, width: int, size: int, stride: int) -> Conv2d:
+    """Return a convolution as the residual networks have them, with their first weights."""
     conv = Conv2d(channels, width, size, stride, padding=size // 2, bias=False)
     init.kaiming_normal_(conv.weight, mode="fan_out")
     return conv

@@ -14,7 +14,7 @@ from convcore.nn.activation import (
     Softmax,
     Tanh,
 )
-from convcore.nn.containers import Residual, Sequential
+from convcore.nn.containers import Residual, ResidualBlock, Sequential
 from convcore.nn.conv import Conv1d, Conv2d
 from convcore.nn.dropout import Dropout, Dropout2d
 from convcore.nn.flatten import Flatten
@@ -35,6 +35,7 @@ from convcore.nn.pooling import (
     StochasticPool2d,
     Subsampling2d,
 )
+from convcore.nn.rbf import EuclideanRBF
 
 __all__ = [
     "ELU",
@@ -51,6 +52,7 @@ __all__ = [
     "Dense",
     "Dropout",
     "Dropout2d",
+    "EuclideanRBF",
     "Flatten",
     "GroupNorm",
     "Identity",
@@ -69,6 +71,7 @@ __all__ = [
     "Parameter",
     "ReLU",
     "Residual",
+    "ResidualBlock",
     "ScaledTanh",
     "Sequential",
     "SiLU",

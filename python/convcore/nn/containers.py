@@ -107,7 +107,45 @@ class Sequential(Model, Module):
         return {"layers": dict(self.named_children())}
 
 
-class Residual(Model, Module):
+class _Shortcut(Model, Module):
+    """What `Residual` and `ResidualBlock` share: ``y = activation(body(x) + shortcut(x))``."""
+
+    activation: Module | None
+
+    def _branches(self) -> tuple[Module, Module | None]:
+        """Return the body and the shortcut; None is the identity."""
+        raise NotImplementedError
+
+    def _expect(self, name: str, value: Module | None) -> Module | None:
+        """Return `value` when it is a module or None."""
+        return None if value is None else _expect_module(type(self).__name__, name, value)
+
+    def forward(self, x: FloatArray) -> FloatArray:
+        """Return ``activation(body(x) + shortcut(x))``."""
+        body, shortcut = self._branches()
+        main = body(x)
+        side = x if shortcut is None else shortcut(x)
+        if main.shape != side.shape:
+            raise ValueError(
+                f"{type(self).__name__}: body and shortcut return different shapes: expected the "
+                f"body's {main.shape}, got {side.shape} from the shortcut"
+            )
+        y = F.add(main, side)
+        return y if self.activation is None else self.activation(y)
+
+    def backward(self, dy: FloatArray, need_dx: bool = True) -> FloatArray | None:
+        """Send `dy` back through both branches and add what arrives."""
+        if self.activation is not None:
+            dy = self.activation.backward(dy)  # type: ignore[assignment]
+        body, shortcut = self._branches()
+        dmain = body.backward(dy, need_dx=need_dx)
+        dside = dy
+        if shortcut is not None:
+            dside = shortcut.backward(dy, need_dx=need_dx)  # type: ignore[assignment]
+        return None if dmain is None else F.add(dmain, dside)
+
+
+class Residual(_Shortcut):
     """A body with a shortcut around it, ``y = activation(body(x) + shortcut(x))``.
 
     Parameters
@@ -133,34 +171,64 @@ class Residual(Model, Module):
         self, body: Module, shortcut: Module | None = None, activation: Module | None = None
     ) -> None:
         self.body = _expect_module("Residual", "body", body)
-        self.shortcut = None
-        if shortcut is not None:
-            self.shortcut = _expect_module("Residual", "shortcut", shortcut)
-        self.activation = None
-        if activation is not None:
-            self.activation = _expect_module("Residual", "activation", activation)
+        self.shortcut = self._expect("shortcut", shortcut)
+        self.activation = self._expect("activation", activation)
 
-    def forward(self, x: FloatArray) -> FloatArray:
-        """Return ``activation(body(x) + shortcut(x))``."""
-        main = self.body(x)
-        side = x if self.shortcut is None else self.shortcut(x)
-        if main.shape != side.shape:
-            raise ValueError(
-                "Residual: body and shortcut return different shapes: expected the body's "
-                f"{main.shape}, got {side.shape} from the shortcut"
-            )
-        y = F.add(main, side)
-        return y if self.activation is None else self.activation(y)
+    def _branches(self) -> tuple[Module, Module | None]:
+        return self.body, self.shortcut
 
-    def backward(self, dy: FloatArray, need_dx: bool = True) -> FloatArray | None:
-        """Send `dy` back through both branches and add what arrives."""
-        if self.activation is not None:
-            dy = self.activation.backward(dy)  # type: ignore[assignment]
-        dmain = self.body.backward(dy, need_dx=need_dx)
-        dside = dy
-        if self.shortcut is not None:
-            dside = self.shortcut.backward(dy, need_dx=need_dx)  # type: ignore[assignment]
-        return None if dmain is None else F.add(dmain, dside)
+
+class ResidualBlock(_Shortcut):
+    """A residual block with torchvision's keys: the layers of its body stand in the block itself.
+
+    Parameters
+    ----------
+    layers : mapping of str to Module
+        The body, in order.
+    downsample : Module, optional
+        The shortcut; the default is the identity.
+    activation : Module, optional
+        What the sum goes through; the default is nothing.
+
+    See Also
+    --------
+    Residual : The same for any body, under the names ``body`` and ``shortcut``.
+
+    Examples
+    --------
+    >>> from convcore import nn
+    >>> layers = {"conv1": nn.Conv2d(4, 4, 3, padding=1, bias=False), "bn1": nn.BatchNorm2d(4)}
+    >>> block = nn.ResidualBlock(layers, activation=nn.ReLU())
+    >>> list(block.state_dict())[:2]
+    ['conv1.weight', 'bn1.weight']
+    """
+
+    def __init__(
+        self,
+        layers: Mapping[str, Module],
+        downsample: Module | None = None,
+        activation: Module | None = None,
+    ) -> None:
+        self._names = tuple(layers)
+        for name, layer in Sequential(layers).named_children():
+            setattr(self, name, layer)
+        self.downsample = self._expect("downsample", downsample)
+        self.activation = self._expect("activation", activation)
+
+    def _branches(self) -> tuple[Module, Module | None]:
+        return Sequential(self.body_layers()), self.downsample
+
+    def body_layers(self) -> dict[str, Module]:
+        """Return the layers of the body by name."""
+        return {name: getattr(self, name) for name in self._names}
+
+    def config(self) -> dict[str, Any]:
+        """Return the constructor's arguments."""
+        return {
+            "layers": self.body_layers(),
+            "downsample": self.downsample,
+            "activation": self.activation,
+        }
 
 
 def _expect_module(owner: str, name: str, value: object) -> Module:

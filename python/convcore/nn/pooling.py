@@ -407,7 +407,7 @@ class StochasticPool2d(_Pool):
         return y
 
     def backward(self, dy: FloatArray, need_dx: bool = True) -> FloatArray | None:
-        """Return dx: each value of dy goes to the drawn place; in evaluation to all, as weighted."""
+        """Return dx: dy goes to the drawn place; in evaluation to all places, as weighted."""
         x, indices = self._take()
         if not need_dx:
             return None

@@ -61,7 +61,10 @@ from convcore.reference.normalization import (
     layer_norm_backward,
 )
 from convcore.reference.optim import (
+    adagrad_step,
     adam_step,
+    limit_norms,
+    rmsprop_step,
     sgd_step,
 )
 from convcore.reference.pooling import (
@@ -102,6 +105,7 @@ from convcore.reference.softmax import (
 )
 
 __all__ = [
+    "adagrad_step",
     "adam_step",
     "adaptive_avg_pool2d",
     "adaptive_avg_pool2d_backward",
@@ -139,6 +143,7 @@ __all__ = [
     "layer_norm_backward",
     "leaky_relu",
     "leaky_relu_backward",
+    "limit_norms",
     "linear",
     "linear_backward",
     "log_softmax",
@@ -160,6 +165,7 @@ __all__ = [
     "philox",
     "relu",
     "relu_backward",
+    "rmsprop_step",
     "scaled_tanh",
     "scaled_tanh_backward",
     "sgd_step",
