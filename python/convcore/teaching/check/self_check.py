@@ -269,19 +269,42 @@ def _optimizers(rng: np.random.Generator) -> Iterator[tuple[str, float]]:
     second = np.abs(second)
     p, m = param.copy(), first.copy()
     wide_param, wide_grad, mean, square = _wide([param, grad, first, second])
-    _core.sgd_step(p, grad, m, 0.1, 0.9, 0.0, 0.01, True, False)
+    _core.sgd_step(p, grad, m, 0.1, 0.9, 0.0, 0.01, True, False, 1e-3)
     new, buffer = reference.sgd_step(
-        wide_param, wide_grad, mean, lr=0.1, momentum=0.9, weight_decay=0.01, nesterov=True
+        wide_param, wide_grad, mean, lr=0.1, momentum=0.9, weight_decay=0.01, nesterov=True, l1=1e-3
     )
     assert buffer is not None
     yield "SGD", error_of([p, m], [new, buffer])
     for decoupled in (False, True):
         p, m, v = param.copy(), first.copy(), second.copy()
-        _core.adam_step(p, grad, m, v, 0.1, 0.9, 0.999, 1e-8, 0.01, decoupled, 3)
+        _core.adam_step(p, grad, m, v, 0.1, 0.9, 0.999, 1e-8, 0.01, decoupled, 3, 0.0)
         want = reference.adam_step(
             wide_param, wide_grad, mean, square, 3, lr=0.1, weight_decay=0.01, decoupled=decoupled
         )
         yield "AdamW" if decoupled else "Adam", error_of([p, m, v], list(want))
+    p, v, m = param.copy(), second.copy(), first.copy()
+    _core.rmsprop_step(p, grad, v, None, m, 0.1, 0.9, 1e-8, 0.01, 0.9, False, 0.0)
+    new, square_avg, _, buffer = reference.rmsprop_step(
+        wide_param,
+        wide_grad,
+        square,
+        mean,
+        mean,
+        lr=0.1,
+        alpha=0.9,
+        weight_decay=0.01,
+        momentum=0.9,
+    )
+    yield "RMSprop", error_of([p, v, m], [new, square_avg, buffer])
+    p, v = param.copy(), second.copy()
+    _core.adagrad_step(p, grad, v, 0.1, 0.1, 1e-10, 0.01, 3, 0.0)
+    new, total = reference.adagrad_step(
+        wide_param, wide_grad, square, 3, lr=0.1, lr_decay=0.1, weight_decay=0.01
+    )
+    yield "Adagrad", error_of([p, v], [new, total])
+    rows = param[:36].reshape(4, 9).copy()
+    _core.limit_norms(rows, 1.0)
+    yield "max_norm", error_of([rows], [reference.limit_norms(wide_param[:36].reshape(4, 9), 1.0)])
 
 
 def errors_here(seed: int) -> dict[str, float]:
