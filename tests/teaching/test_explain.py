@@ -16,7 +16,10 @@ from convcore.nn.module import observe
 from convcore.teaching import steps
 
 NUMBERS = {"floor": math.floor, "ceil": math.ceil, "__builtins__": {}}
-SMALL_MODELS = {"lenet5": (1, 28, 28), "resnet20": (3, 32, 32)}
+SMALL_MODELS = {
+    name: models.input_shape(name) for name in ("mlp", "lenet5", "lenet5_1998", "resnet20")
+}
+LARGE_MODELS = {name: models.input_shape(name) for name in ("alexnet", "resnet18", "resnet50")}
 
 
 def value_of(text):
@@ -74,7 +77,7 @@ def test_the_numbers_of_a_convolution_are_those_of_a_loop(case, bias):
     (row,) = explained.rows
     check_arithmetic(row)
     layer = nn.Conv2d(shape[0], filters, kernel, stride, padding, dilation, bias=bias)
-    assert sum(p.data.size for p in layer.parameters()) == explained.parameters
+    assert sum(p.numel() for p in layer.parameters()) == explained.parameters
     assert explained.parameter_bytes == sum(p.data.nbytes for p in layer.parameters())
     rng = np.random.default_rng(0)
     x, w = rng.standard_normal(shape), rng.standard_normal(layer.weight.shape)
@@ -158,7 +161,7 @@ def test_multiply_adds_of_lenet5_are_counted():
 # ---- networks ------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("name", "shape"), SMALL_MODELS.items())
+@pytest.mark.parametrize(("name", "shape"), {**SMALL_MODELS, **LARGE_MODELS}.items())
 def test_every_expression_of_a_network_gives_its_number(name, shape):
     model = models.create(name)
     explained = convcore.explain(model, shape)
@@ -189,7 +192,7 @@ def test_memory_is_what_the_layers_return(name, shape):
     explained = convcore.explain(model, shape)
     # A residual block returns what its activation made of the sum, of the same size.
     assert sum(outputs) == explained.activation_bytes
-    assert explained.parameter_bytes == sum(p.data.nbytes for p in model.parameters())
+    assert explained.parameter_bytes == 4 * sum(p.numel() for p in model.parameters())
 
 
 def test_a_residual_network_has_its_sums_in_order():

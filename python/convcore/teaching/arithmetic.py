@@ -80,9 +80,10 @@ from typing import Any
 
 from convcore import nn
 from convcore.functional._arguments import to_padding, to_tuple
+from convcore.nn.containers import _Shortcut
 from convcore.nn.conv import _Conv
 from convcore.nn.module import Module
-from convcore.nn.normalization import _BatchNorm
+from convcore.nn.normalization import _BatchNorm, _SampleNorm
 from convcore.nn.pooling import _Pool
 
 Shape = tuple[int, ...]
@@ -279,11 +280,27 @@ def _dense(layer: Any, x: Shape, y: Shape) -> Formula:
     return Formula(None, formula.parameters, Worked(f"{rows}*{product.text}", rows * product.value))
 
 
-def _per_channel(layer: Any, x: Shape, y: Shape) -> Formula:
-    """Return the formula of a layer with a scale and a shift per channel, or neither."""
+def _scale_and_shift(layer: Any, x: Shape, y: Shape) -> Formula:
+    """Return the formula of a layer with a scale and perhaps a shift for each channel or value."""
     if layer.weight is None:
         return Formula()
-    return Formula(parameters=Worked(f"2*{x[0]}", 2 * x[0]))
+    shape = layer.weight.shape
+    sizes = "*".join(map(str, shape if layer.bias is None else (2, *shape)))
+    return Formula(parameters=Worked(sizes, math.prod(shape) * (1 if layer.bias is None else 2)))
+
+
+def _subsampling(layer: Any, x: Shape, y: Shape) -> Formula:
+    """Return the formula of LeNet-5's pooling: "12 trainable parameters" (LeCun et al., 1998)."""
+    return Formula(
+        _pooling(layer, x, y).size,
+        _scale_and_shift(layer, x, y).parameters,
+        Worked("*".join(map(str, y)), math.prod(y)),
+    )
+
+
+def _distances(layer: Any, x: Shape, y: Shape) -> Formula:
+    """Return the formula of a dense layer without parameters."""
+    return Formula(multiply_adds=dense(x, y[0], bias=False).multiply_adds)
 
 
 def _strided(layer: Any, x: Shape, y: Shape) -> Formula:
@@ -296,13 +313,19 @@ FORMULAS: dict[type, Callable[[Any, Shape, Shape], Formula]] = {
     _Conv: _convolution,
     _Pool: _pooling,
     nn.Linear: _dense,
-    _BatchNorm: _per_channel,
+    _BatchNorm: _scale_and_shift,
+    _SampleNorm: _scale_and_shift,
+    nn.EuclideanRBF: _distances,
     nn.PadChannels: _strided,
+    nn.Subsampling2d: _subsampling,
 }
 
 #: Layers that return their input or a view of it when they do not train: they need no memory.
 #: (`Flatten` does copy images whose memory is channels-last.)
-VIEWS = (nn.Dropout, nn.Flatten, nn.Identity)
+VIEWS = (nn.Dropout, nn.Dropout2d, nn.Flatten, nn.Identity)
+
+#: Blocks that return a sum, which no layer makes.
+SUMS = (_Shortcut,)
 
 
 def formula_of(

@@ -8,12 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from convcore import nn
 from convcore._names import did_you_mean
 from convcore.functional._arguments import FloatArray, to_int
 from convcore.nn.module import Module, observe
 from convcore.summary import in_mode, trace
-from convcore.teaching.arithmetic import VIEWS, Formula, Shape, formula_of
+from convcore.teaching.arithmetic import SUMS, VIEWS, Formula, Shape, formula_of
 from convcore.teaching.explanation import Explanation, Row, make_row, totals
 from convcore.teaching.explanation import measure as timed
 from convcore.teaching.single import KINDS, explain_layer
@@ -133,7 +132,7 @@ class _Shapes:
         y = module.forward(x)
         if next(module.children(), None) is None:
             self.entries.append((module, x.shape[1:], y.shape[1:]))
-        elif isinstance(module, nn.Residual):
+        elif isinstance(module, SUMS):
             end = len(self.entries)
             after = module.activation
             if after is not None and end > begin and self.entries[-1][0] is after:
@@ -151,7 +150,7 @@ def _explain_network(name: str, model: Module, input_shape: Shape) -> Explanatio
     remaining = iter(leaves)
     rows: list[Row] = []
     for module, x_shape, y_shape in shapes.entries:
-        if isinstance(module, nn.Residual):
+        if isinstance(module, SUMS):
             rows.append(_sum_row(names[id(module)], y_shape, rows))
             continue
         leaf = next(remaining)

@@ -75,6 +75,7 @@ def _conv(x: tuple[int, ...], w: tuple[int, ...], *rest: Any) -> tuple[Any, ...]
 
 
 _X = Floats((2, 5, 13, 18))
+_NOT_NEGATIVE = Positive((2, 5, 13, 18))
 _KEY = {"key": (3, 5)}
 
 #: The arguments of every op. A new op is one line here.
@@ -98,12 +99,23 @@ CALLS: tuple[Call, ...] = (
     Call("avg_pool2d", (_X, 2)),
     Call("avg_pool2d", (_X, 3, 2, 1, True, False)),
     Call("avg_pool1d", (Floats((2, 5, 37)), 3, 2)),
+    Call("lp_pool2d", (_X, 2, 3, 2)),
+    Call("lp_pool2d", (_NOT_NEGATIVE, 3, (2, 3), 1)),
+    Call("stochastic_pool2d", (_NOT_NEGATIVE, 2, 2, True), _KEY),
+    Call("stochastic_pool2d", (_NOT_NEGATIVE, 3, 2, False)),
+    Call("subsampling2d", (_X, Floats((5,)), Floats((5,)))),
+    Call("adaptive_max_pool2d", (_X, (3, 5))),
     Call("adaptive_avg_pool2d", (_X, (3, 5))),
     Call("adaptive_avg_pool2d", (_X, 1)),
     Call("relu", (_X,)),
     Call("leaky_relu", (_X, 0.2)),
     Call("tanh", (_X,)),
     Call("sigmoid", (_X,)),
+    Call("scaled_tanh", (_X,)),
+    Call("elu", (_X, 0.7)),
+    Call("gelu", (_X,)),
+    Call("gelu", (_X, "tanh")),
+    Call("silu", (_X,)),
     Call("softmax", (Floats((5, 37)),)),
     Call("softmax", (_X, 1)),
     Call("log_softmax", (Floats((5, 37)),)),
@@ -113,7 +125,14 @@ CALLS: tuple[Call, ...] = (
     Call("batch_norm", (_X, None, None, Floats((5,)), Floats((5,)), True)),
     Call("batch_norm", (_X, Floats((5,)), Positive((5,)), Floats((5,)), Floats((5,)), False)),
     Call("batch_norm", (Floats((40, 19)), None, None, Floats((19,)), Floats((19,)), True)),
+    Call("group_norm", (Floats((3, 6, 7, 9)), 2, Floats((6,)), Floats((6,)))),
+    Call("layer_norm", (Floats((4, 6, 37)), 37, Floats((37,)), Floats((37,)))),
+    Call("multi_margin_loss", (Floats((21, 10)), Labels(21, 10))),
+    Call("multi_margin_loss", (Floats((21, 37)), Labels(21, 37), 2, 0.5)),
     Call("dropout", (_X, 0.3, True), _KEY),
+    Call("dropout2d", (_X, 0.3, True), _KEY),
+    Call("pad", (_X, (1, 2, 3, 0))),
+    *(Call("pad", (_X, (1, 2, 3, 0), mode)) for mode in ("reflect", "replicate", "circular")),
     Call("flatten", (_X, 1)),
     Call("add", (_X, _X)),
     Call("pad_channels", (_X, (2, 3), 2)),
@@ -265,46 +284,34 @@ def _worst(compute: Callable[[], Any], want: Arrays) -> float:
 
 def _optimizers(rng: np.random.Generator) -> Iterator[tuple[str, float]]:
     """Yield the errors of the update rules, which work in place."""
-    param, grad, first, second = (rng.standard_normal(37).astype(np.float32) for _ in range(4))
-    second = np.abs(second)
-    p, m = param.copy(), first.copy()
-    wide_param, wide_grad, mean, square = _wide([param, grad, first, second])
-    _core.sgd_step(p, grad, m, 0.1, 0.9, 0.0, 0.01, True, False, 1e-3)
-    new, buffer = reference.sgd_step(
-        wide_param, wide_grad, mean, lr=0.1, momentum=0.9, weight_decay=0.01, nesterov=True, l1=1e-3
-    )
-    assert buffer is not None
-    yield "SGD", error_of([p, m], [new, buffer])
+    numbers = rng.standard_normal((5, 37)).astype(np.float32)
+    numbers[2] = 1 + np.abs(numbers[2])  # a mean of squares: above the square of the mean
+    numbers[3] *= 0.2
+    param, grad, square, mean, buffer = _wide(list(numbers))
+
+    def own() -> list[Any]:
+        return [row.copy() for row in numbers]
+
+    p, g, _, _, b = own()
+    _core.sgd_step(p, g, b, 0.1, 0.9, 0.0, 0.01, True, False, 0.02)
+    rule: dict[str, Any] = {"lr": 0.1, "weight_decay": 0.01, "l1": 0.02}
+    sgd = reference.sgd_step(param, grad, buffer, momentum=0.9, nesterov=True, **rule)
+    yield "SGD", error_of([p, b], _arrays(sgd))
     for decoupled in (False, True):
-        p, m, v = param.copy(), first.copy(), second.copy()
-        _core.adam_step(p, grad, m, v, 0.1, 0.9, 0.999, 1e-8, 0.01, decoupled, 3, 0.0)
-        want = reference.adam_step(
-            wide_param, wide_grad, mean, square, 3, lr=0.1, weight_decay=0.01, decoupled=decoupled
-        )
-        yield "AdamW" if decoupled else "Adam", error_of([p, m, v], list(want))
-    p, v, m = param.copy(), second.copy(), first.copy()
-    _core.rmsprop_step(p, grad, v, None, m, 0.1, 0.9, 1e-8, 0.01, 0.9, False, 0.0)
-    new, square_avg, _, buffer = reference.rmsprop_step(
-        wide_param,
-        wide_grad,
-        square,
-        mean,
-        mean,
-        lr=0.1,
-        alpha=0.9,
-        weight_decay=0.01,
-        momentum=0.9,
+        p, g, s, m, _ = own()
+        _core.adam_step(p, g, m, s, 0.1, 0.9, 0.999, 1e-8, 0.01, decoupled, 3, 0.02)
+        adam = reference.adam_step(param, grad, mean, square, 3, decoupled=decoupled, **rule)
+        yield "AdamW" if decoupled else "Adam", error_of([p, m, s], _arrays(adam))
+    p, g, s, m, b = own()
+    _core.rmsprop_step(p, g, s, m, b, 0.1, 0.99, 1e-8, 0.01, 0.9, True, 0.02)
+    rmsprop = reference.rmsprop_step(
+        param, grad, square, mean, buffer, momentum=0.9, centered=True, **rule
     )
-    yield "RMSprop", error_of([p, v, m], [new, square_avg, buffer])
-    p, v = param.copy(), second.copy()
-    _core.adagrad_step(p, grad, v, 0.1, 0.1, 1e-10, 0.01, 3, 0.0)
-    new, total = reference.adagrad_step(
-        wide_param, wide_grad, square, 3, lr=0.1, lr_decay=0.1, weight_decay=0.01
-    )
-    yield "Adagrad", error_of([p, v], [new, total])
-    rows = param[:36].reshape(4, 9).copy()
-    _core.limit_norms(rows, 1.0)
-    yield "max_norm", error_of([rows], [reference.limit_norms(wide_param[:36].reshape(4, 9), 1.0)])
+    yield "RMSprop", error_of([p, s, m, b], _arrays(rmsprop))
+    p, g, s, _, _ = own()
+    _core.adagrad_step(p, g, s, 0.1, 0.3, 1e-10, 0.01, 3, 0.02)
+    adagrad = reference.adagrad_step(param, grad, square, 3, lr_decay=0.3, **rule)
+    yield "Adagrad", error_of([p, s], _arrays(adagrad))
 
 
 def errors_here(seed: int) -> dict[str, float]:
