@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from convcore.functional._arguments import FloatArray, to_padding
 from convcore.nn.conv import Conv2d
-from convcore.nn.module import Module, observe
+from convcore.nn.module import Module, observe, observe_backward
 
 
 @dataclass
@@ -91,19 +90,8 @@ class _Recorder:
             )
         return y
 
-    @contextmanager
-    def observe_backward(self, model: Module) -> Iterator[None]:
-        """Put a clock around the backward of every leaf."""
-        leaves = [module for module in model.modules() if id(module) in self._names]
-        for leaf in leaves:
-            vars(leaf)["backward"] = self._timed(leaf)
-        try:
-            yield
-        finally:
-            for leaf in leaves:
-                del vars(leaf)["backward"]
-
-    def _timed(self, leaf: Module) -> Callable[..., FloatArray | None]:
+    def timed(self, leaf: Module) -> Callable[..., FloatArray | None]:
+        """Return the leaf's backward with a clock around it."""
         backward = leaf.backward
 
         def timed(dy: FloatArray, need_dx: bool = True) -> FloatArray | None:
@@ -181,7 +169,8 @@ def time_layers(
         model.backward(dy, need_dx=False)
         whole_forward.append(middle - start)
         whole_backward.append(time.perf_counter() - middle)
-    with observe(recorder), recorder.observe_backward(model):
+    leaves = [module for module in model.modules() if next(module.children(), None) is None]
+    with observe(recorder), observe_backward(leaves, recorder.timed):
         for _ in range(iterations):
             model(x)
             model.backward(dy, need_dx=False)

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -15,7 +14,7 @@ from convcore._algorithms import Pass
 from convcore.bench.timing import numbers, time_calls
 from convcore.functional._arguments import FloatArray, to_padding
 from convcore.nn.conv import Conv2d
-from convcore.nn.module import Module, observe
+from convcore.nn.module import Module, observe, observe_backward
 
 PASSES = ("forward", "backward_input", "backward_weight")
 
@@ -57,18 +56,8 @@ class _Arrays:
             self.x[id(module)] = x
         return module.forward(x)
 
-    @contextmanager
-    def observe_backward(self) -> Iterator[None]:
-        """Look at the dy of every convolution."""
-        for layer in self.layers:
-            vars(layer)["backward"] = self._watched(layer)
-        try:
-            yield
-        finally:
-            for layer in self.layers:
-                del vars(layer)["backward"]
-
-    def _watched(self, layer: Module) -> Callable[..., FloatArray | None]:
+    def watched(self, layer: Module) -> Callable[..., FloatArray | None]:
+        """Return the layer's backward that keeps its dy."""
         backward = layer.backward
 
         def watched(dy: FloatArray, need_dx: bool = True) -> FloatArray | None:
@@ -101,7 +90,7 @@ def tune(
     """
     model.train()
     arrays = _Arrays(model)
-    with observe(arrays), arrays.observe_backward():
+    with observe(arrays), observe_backward(arrays.layers, arrays.watched):
         y = model(numbers(1, (batch, *input_shape)))
         model.backward(numbers(2, y.shape))
     found: dict[Pass, Tuned] = {}

@@ -24,7 +24,7 @@ class _Dropout(Module):
     def forward(self, x: FloatArray) -> FloatArray:
         """Return `x` with a share of zeros in training, else `x`."""
         if not self.training:
-            self._keep()
+            self._keep(x, None)
             return x
         key = random.next_key()
         y: FloatArray = self._forward(x, self.p, True, key=key)
@@ -34,8 +34,8 @@ class _Dropout(Module):
     def backward(self, dy: FloatArray, need_dx: bool = True) -> FloatArray | None:
         """Return dx: the same zeros and scale, on dy."""
         x, key = self._take()
-        if not need_dx:
-            return None
+        if not need_dx or key is None:
+            return dy if need_dx else None
         dx: FloatArray = self._backward(dy, x, self.p, True, key=key)
         return dx
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, NamedTuple, TypeVar
 
@@ -25,24 +25,57 @@ class IncompatibleKeys(NamedTuple):
     unexpected_keys: list[str]
 
 
-class _Observed(threading.local):
-    """The function that `summary` puts around every call of a module in this thread, or None."""
+class _Thread(threading.local):
+    """What holds for every module that is called in this thread."""
 
+    #: What `summary` and others put around every call.
     observer: Callable[[Module, Any], Any] | None = None
+    #: Whether forward keeps what backward needs in evaluation mode, too.
+    keep_in_eval: bool = False
 
 
-_observed = _Observed()
+_thread = _Thread()
 
 
 @contextmanager
 def observe(observer: Callable[[Module, Any], Any]) -> Iterator[None]:
     """Send every ``module(x)`` of this thread through ``observer(module, x)``."""
-    outer = _observed.observer
-    _observed.observer = observer
+    outer = _thread.observer
+    _thread.observer = observer
     try:
         yield
     finally:
-        _observed.observer = outer
+        _thread.observer = outer
+
+
+@contextmanager
+def observe_backward(
+    modules: Iterable[Module], wrap: Callable[[Module], Callable[..., Any]]
+) -> Iterator[None]:
+    """Put ``wrap(module)`` in the place of the backward of each of `modules`."""
+    observed = list(modules)
+    for module in observed:
+        vars(module)["backward"] = wrap(module)
+    try:
+        yield
+    finally:
+        for module in observed:
+            del vars(module)["backward"]
+
+
+@contextmanager
+def keep_in_eval() -> Iterator[None]:
+    """Let forward keep what backward needs in evaluation mode, too, in this thread.
+
+    So the gradients are those of the network as it predicts: batch norm with the running
+    statistics, no dropout.
+    """
+    outer = _thread.keep_in_eval
+    _thread.keep_in_eval = True
+    try:
+        yield
+    finally:
+        _thread.keep_in_eval = outer
 
 
 class Module:
@@ -53,7 +86,7 @@ class Module:
     by `register_buffer`.
 
     In training mode `forward` keeps what one `backward` needs, and that backward drops it; in
-    evaluation mode nothing is kept. So a layer object may stand in a network only once. What is
+    evaluation mode nothing is kept (except within `keep_in_eval`). So a layer object may stand in a network only once. What is
     kept are the arrays themselves, not copies: do not write to the input or the output of a layer
     between forward and backward. Where nothing changes but the shape (`Flatten`, `Identity`,
     `Dropout` in evaluation mode), the output may be the input itself or a view of it.
@@ -81,7 +114,7 @@ class Module:
 
     def __call__(self, x: FloatArray) -> FloatArray:
         """Return the output for `x`, by way of `forward`."""
-        observer = _observed.observer
+        observer = _thread.observer
         if observer is None:
             return self.forward(x)
         return observer(self, x)  # type: ignore[no-any-return]
@@ -108,9 +141,14 @@ class Module:
         """
         raise NotImplementedError(f"{type(self).__name__} has no backward")
 
+    @property
+    def _keeps(self) -> bool:
+        """Whether forward shall keep what backward needs."""
+        return self.training or _thread.keep_in_eval
+
     def _keep(self, *values: Any) -> None:
-        """Keep `values` for backward, in training mode."""
-        self._kept = values if self.training else None
+        """Keep `values` for backward, if one may follow."""
+        self._kept = values if self._keeps else None
 
     def _take(self) -> Any:
         """Return what forward kept, and drop it."""

@@ -53,27 +53,25 @@ class _BatchNorm(Module):
     def forward(self, x: FloatArray) -> FloatArray:
         """Return `x` with mean 0 and variance 1 per channel, scaled and shifted."""
         self._expect_input(x)
-        if not self.training:
-            self._keep()
-            # Without running statistics those of the batch are used, in training or not.
-            use_batch = self.running_mean is None
-            return F.batch_norm(x, *self._arrays(), use_batch, 0.0, self.eps)
-        momentum = self._momentum_of_this_batch()
-        y, saved = F.batch_norm(x, *self._arrays(), True, momentum, self.eps, return_saved=True)
-        if self.num_batches_tracked is not None:
+        # Without running statistics those of the batch are used, in training or not.
+        use_batch = self.training or self.running_mean is None
+        momentum = self._momentum_of_this_batch() if self.training else 0.0
+        arrays = self._arrays()
+        y, saved = F.batch_norm(x, *arrays, use_batch, momentum, self.eps, return_saved=True)
+        if self.training and self.num_batches_tracked is not None:
             self.num_batches_tracked += 1
-        self._keep(x, saved)
+        self._keep(x, saved, use_batch)
         return y
 
     def backward(self, dy: FloatArray, need_dx: bool = True) -> FloatArray | None:
         """Add the gradients of weight and bias; return dx."""
-        x, saved = self._take()
+        x, saved, use_batch = self._take()
         weight, bias = self.weight, self.bias
         dx, dweight, dbias = F.batch_norm_backward(
             dy,
             x,
             *self._arrays(),
-            True,
+            use_batch,
             0.0,
             self.eps,
             saved=saved,

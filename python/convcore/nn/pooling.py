@@ -76,7 +76,7 @@ class _MaxPool(_Pool):
 
     def forward(self, x: FloatArray) -> FloatArray:
         """Return the maximum of each window."""
-        if not self.training:
+        if not self._keeps:
             self._keep()
             y: FloatArray = self._forward(x, *self._arguments())
             return y
@@ -346,7 +346,7 @@ class AdaptiveMaxPool2d(_Adaptive):
 
     def forward(self, x: FloatArray) -> FloatArray:
         """Return the maxima."""
-        if not self.training:
+        if not self._keeps:
             self._keep()
             return F.adaptive_max_pool2d(x, self.output_size)
         y, indices = F.adaptive_max_pool2d(x, self.output_size, True)
@@ -400,7 +400,7 @@ class StochasticPool2d(_Pool):
         """Return what was drawn; in evaluation the weighted mean."""
         arguments = (x, self.kernel_size, self.stride)
         if not self.training:
-            self._keep()
+            self._keep(x, None)
             return F.stochastic_pool2d(*arguments, training=False)
         y, indices = F.stochastic_pool2d(*arguments, key=random.next_key(), return_indices=True)
         self._keep(x, indices)
@@ -411,7 +411,7 @@ class StochasticPool2d(_Pool):
         x, indices = self._take()
         if not need_dx:
             return None
-        arguments = (dy, x, self.kernel_size, self.stride)
+        arguments = (dy, x, self.kernel_size, self.stride, indices is not None)
         return F.stochastic_pool2d_backward(*arguments, indices=indices)
 
     def extra_repr(self) -> str:
