@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from convcore import data as data
     from convcore import engine as engine
     from convcore import init as init
+    from convcore import insight as insight
     from convcore import models as models
     from convcore import nn as nn
     from convcore import optim as optim
@@ -62,6 +63,7 @@ _LAZY_MODULES = (
     "data",
     "engine",
     "init",
+    "insight",
     "models",
     "nn",
     "optim",
@@ -79,6 +81,7 @@ __all__ = [
     "functional",
     "get_rng_state",
     "init",
+    "insight",
     "load",
     "manual_seed",
     "models",

@@ -14,17 +14,19 @@ import sys
 from collections.abc import Sequence
 
 import convcore
-from convcore.cli import bench, info, predict, summary, test, time, train, tune
+from convcore.cli import bench, info, insight, predict, summary, test, time, train, tune
 from convcore.cli._parser import Args, Parser, UsageError, nearest
 from convcore.cli._result import Interrupted, Result, describe, to_json
 
-_VERBS = (train, test, predict, summary, time, tune, bench, info)
+_VERBS = (train, test, predict, insight, summary, time, tune, bench, info)
 
 _EXAMPLES = """\
 examples:
   convcore train lenet5                       train on the digits that come with the package
   convcore test lenet5.safetensors            accuracy on the test images
   convcore predict lenet5.safetensors a.png   which digit is it?
+  convcore insight gradcam lenet5.safetensors a.png -o cam.png
+                                              where does it look?
   convcore summary lenet5                     the layers
   convcore time lenet5                        how long each layer takes
   convcore tune lenet5 --output lenet5.json   the fastest algorithms on this machine
@@ -101,7 +103,9 @@ def _parse(argv: list[str]) -> Args:
         verb.add_parser(verbs)
     if not argv:
         parser.exit(2, parser.format_help())
-    word = next((word for word in argv if not word.startswith("-")), None)
-    if word is not None and word not in verbs.choices:
-        parser.error(f"{word!r} is no verb: {nearest(word, verbs.choices)}")
+    words = [word for word in argv if not word.startswith("-")]
+    if words and words[0] not in verbs.choices:
+        parser.error(f"{words[0]!r} is no verb: {nearest(words[0], verbs.choices)}")
+    if words[:1] == ["insight"]:
+        insight.expect_known(verbs.choices["insight"], words[1:])
     return parser.parse_args(argv)

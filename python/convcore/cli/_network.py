@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import argparse
 import os
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
-from convcore.cli._parser import UsageError, nearest
+from convcore.cli._parser import Args, UsageError, nearest, one_of
+from convcore.cli._recipes import DATA
 from convcore.cli._settings import WEIGHTS_SUFFIX
 
 if TYPE_CHECKING:
@@ -152,3 +154,51 @@ def score(model: Model, data: Dataset) -> Score:
             f"got an output of shape {logits.shape[1:]}"
         )
     return Score(float(F.cross_entropy(logits, data.y)), logits.argmax(axis=1) == data.y)
+
+
+# ---- pictures ------------------------------------------------------------------------------------
+
+
+def add_picture_options(parser: argparse.ArgumentParser) -> None:
+    """Add what says how pictures become input: --data and --invert."""
+    parser.add_argument(
+        "--data",
+        type=one_of(DATA),
+        metavar="NAME",
+        help="the data set of the network, for a file that does not say it: " + ", ".join(DATA),
+    )
+    add_invert_option(parser)
+
+
+def add_invert_option(parser: argparse.ArgumentParser) -> None:
+    """Add --invert; `inversion` reads it."""
+    parser.add_argument(
+        "--invert",
+        choices=("auto", "yes", "no"),
+        help="swap black and white; auto: when the border is bright, since networks for digits "
+        "expect white on black (default: auto for grey networks, no for coloured ones)",
+    )
+
+
+def described(args: Args, card: Card | None) -> Card:
+    """Return what is known about the network: its own card, else that of --data."""
+    if card is None and args.data is None:
+        raise UsageError(
+            f"{args.file} does not say what its input and its classes are: expected --data NAME, "
+            "the data set that it was trained on"
+        )
+    if card is None:
+        return Card.of_data(args.data)
+    if args.data not in (None, card.data):
+        raise UsageError(
+            f"--data does not fit {args.file}: expected {card.data}, on which it was trained "
+            f"(leave it out), got {args.data}"
+        )
+    return card
+
+
+def inversion(choice: str | None, channels: int) -> bool | Literal["auto"]:
+    """Photographs have bright borders of their own, so coloured pictures stay as they are."""
+    if choice is None:
+        choice = "auto" if channels == 1 else "no"
+    return "auto" if choice == "auto" else choice == "yes"

@@ -8,6 +8,8 @@ import re
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
+from convcore._table import table as table
+
 Document = dict[str, Any]
 
 
@@ -44,7 +46,11 @@ def _finite(value: Any) -> Any:
 
 
 #: The functions of the package that put their name before a message: no news on a command line.
-_OWNER = re.compile(r"(load|load_extra|load_checkpoint|read_image|save|fit|predict|summary): ")
+_OWNER = re.compile(
+    r"(load|load_extra|load_checkpoint|read_image|save|fit|predict|summary|activations|"
+    r"activation_statistics|adversarial_curve|concepts|confusion_matrix|dissect|error_table|"
+    r"feature_maps|fgsm|filters|grad_cam|learning_curves|receptive_field|saliency|top_patches): "
+)
 
 
 def describe(error: Exception | Warning) -> str:
@@ -63,19 +69,3 @@ def facts(rows: Iterable[tuple[str, str]]) -> str:
     rows = list(rows)
     width = max(len(name) for name, _ in rows)
     return "\n".join(f"{name:<{width}}  {value}" for name, value in rows)
-
-
-def table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
-    """Return a table: the first column to the left, the others to the right."""
-    lines = [head, *rows]
-    widths = [max(len(line[i]) for line in lines) for i in range(len(head))]
-
-    def line(cells: tuple[str, ...]) -> str:
-        first, *others = (
-            cell.ljust(width) if i == 0 else cell.rjust(width)
-            for i, (cell, width) in enumerate(zip(cells, widths, strict=True))
-        )
-        return "  ".join([first, *others]).rstrip()
-
-    rule = "-" * (sum(widths) + 2 * (len(widths) - 1))
-    return "\n".join([line(head), rule, *map(line, lines[1:])])

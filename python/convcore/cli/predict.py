@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any
 
 from convcore.cli import _network
 from convcore.cli._parser import (
     Args,
-    UsageError,
     Verbs,
     add_threads_option,
     add_verb,
     integer,
-    one_of,
     use_threads,
 )
-from convcore.cli._recipes import DATA
 from convcore.cli._result import Result, describe, table
 
 _EPILOG = """\
@@ -37,20 +34,9 @@ def add_parser(verbs: Verbs) -> None:
     parser.add_argument("file", metavar="FILE", help="written by convcore train")
     parser.add_argument("images", metavar="IMAGE", nargs="+", help="picture, or array (.npy)")
     parser.add_argument(
-        "--data",
-        type=one_of(DATA),
-        metavar="NAME",
-        help="the data set of the network, for a file that does not say it: " + ", ".join(DATA),
-    )
-    parser.add_argument(
         "--top", type=integer(1), default=3, metavar="K", help="classes to show (default 3)"
     )
-    parser.add_argument(
-        "--invert",
-        choices=("auto", "yes", "no"),
-        help="swap black and white; auto: when the border is bright, since networks for digits "
-        "expect white on black (default: auto for grey networks, no for coloured ones)",
-    )
+    _network.add_picture_options(parser)
     add_threads_option(parser)
 
 
@@ -63,9 +49,9 @@ def run(args: Args) -> Result:
 
     use_threads(args)
     model, card = _network.read(args.file)
-    card = _described(args, card)
+    card = _network.described(args, card)
     channels, height, width = card.input_shape
-    invert = _inversion(args.invert, channels)
+    invert = _network.inversion(args.invert, channels)
     predictions: list[dict[str, Any]] = []
     errors: dict[str, Exception] = {}
     for path in args.images:
@@ -94,30 +80,6 @@ def run(args: Args) -> Result:
     }
     text = "" if errors and not predictions else _text(predictions)
     return Result(document, text, tuple(errors.values()))
-
-
-def _described(args: Args, card: _network.Card | None) -> _network.Card:
-    """Return what is known about the network: its own card, else that of --data."""
-    if card is None and args.data is None:
-        raise UsageError(
-            f"{args.file} does not say what its input and its classes are: expected --data NAME, "
-            "the data set that it was trained on"
-        )
-    if card is None:
-        return _network.Card.of_data(args.data)
-    if args.data not in (None, card.data):
-        raise UsageError(
-            f"--data does not fit {args.file}: expected {card.data}, on which it was trained "
-            f"(leave it out), got {args.data}"
-        )
-    return card
-
-
-def _inversion(choice: str | None, channels: int) -> bool | Literal["auto"]:
-    """Photographs have bright borders of their own, so coloured pictures stay as they are."""
-    if choice is None:
-        choice = "auto" if channels == 1 else "no"
-    return "auto" if choice == "auto" else choice == "yes"
 
 
 def _text(predictions: list[dict[str, Any]]) -> str:

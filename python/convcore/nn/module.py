@@ -86,10 +86,11 @@ class Module:
     by `register_buffer`.
 
     In training mode `forward` keeps what one `backward` needs, and that backward drops it; in
-    evaluation mode nothing is kept (except within `keep_in_eval`). So a layer object may stand in a network only once. What is
-    kept are the arrays themselves, not copies: do not write to the input or the output of a layer
-    between forward and backward. Where nothing changes but the shape (`Flatten`, `Identity`,
-    `Dropout` in evaluation mode), the output may be the input itself or a view of it.
+    evaluation mode nothing is kept (except within `keep_in_eval`). So a layer object may stand in a
+    network only once. What is kept are the arrays themselves, not copies: do not write to the input
+    or the output of a layer between forward and backward. Where nothing changes but the shape
+    (`Flatten`, `Identity`, `Dropout` in evaluation mode), the output may be the input itself or a
+    view of it.
 
     See Also
     --------
