@@ -212,7 +212,7 @@ def error_table(
     group  accuracy  precision  recall      F1  images  errors
     ----------------------------------------------------------
     a        100.0%     100.0%  100.0%  100.0%       2       0
-    b         50.0%      50.0%   50.0%   66.7%       2       1
+    b         50.0%      50.0%   50.0%   33.3%       2       1
     largest gap in accuracy between groups: 50.0%
     """
     truth, guesses, names = check_predictions("error_table", y, predicted, classes)
