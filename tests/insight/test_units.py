@@ -90,13 +90,15 @@ def test_receptive_field_of_lenet5_is_that_of_the_arithmetic():
     assert "unit (1, 2) of layer '5' sees rows 2 to 17 and columns 6 to 21" in str(field)
 
 
-def test_receptive_fields_agree_with_the_summary():
+def test_receptive_fields_of_a_resnet():
     model = models.resnet20()
-    rows = {row.name: row.receptive_field for row in model.summary((3, 32, 32), print_fn=None).rows}
-    field = insight.receptive_field(model, "layer3.2.activation", (3, 32, 32))
-    for row in field.rows:
-        if row.name in rows and "shortcut" not in row.name:
-            assert row.size == rows[row.name], row
+    # A block has two 3x3 convolutions: 4 pixels more, times the jump; the first of a stage has
+    # one before and one behind its stride.
+    want = {"conv1": 3, "layer1.2": 15, "layer2.0": 15 + 2 + 4, "layer2.2": 37, "layer3.2": 81}
+    for name, size in want.items():
+        field = insight.receptive_field(model, name, (3, 32, 32))
+        assert (field.size[0], field.jump[0]) == (size, {15: 1, 3: 1, 81: 4}.get(size, 2)), name
+        assert field.rows[-1].name == name
 
 
 def test_receptive_field_of_sequences():
@@ -271,8 +273,8 @@ def drawn(*parts):
 
 def test_concepts_of_a_bar():
     masks = drawn(((2, 14), (7, 10)))
-    assert masks["| stroke"][0, 8, 8]
-    assert not masks["- stroke"].any()
+    assert masks["vertical stroke"][0, 8, 8]
+    assert not masks["horizontal stroke"].any()
     assert masks["left edge"][0, 8, 6]
     assert masks["right edge"][0, 8, 10]
     assert masks["top edge"][0, 1, 8]
@@ -286,9 +288,9 @@ def test_concepts_of_diagonals():
         image[0, 0, i, max(0, i - 1) : i + 2] = 1  # downwards to the right
         image[1, 0, 15 - i, max(0, i - 1) : i + 2] = 1
     masks = insight.concepts(image)
-    assert masks["\\ stroke"][0, 8, 8]
-    assert masks["/ stroke"][1, 7, 8]
-    assert not masks["/ stroke"][0].any()
+    assert masks["falling stroke"][0, 8, 8]
+    assert masks["rising stroke"][1, 7, 8]
+    assert not masks["rising stroke"][0].any()
 
 
 def test_concepts_of_a_ring():

@@ -156,7 +156,7 @@ class Adversarial(Report):
             shares = f"{percent(self.accuracy_before)} to {percent(self.accuracy_after)}"
             figure.suptitle(
                 f"FGSM with epsilon {self.epsilon:g}: accuracy from {shares}"
-                f" on {len(self.labels):,} images"
+                f" on {len(self.labels):,} images\n(above each: predicted class, confidence)"
             )
             return _draw.finish(figure, path)
 

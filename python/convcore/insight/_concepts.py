@@ -48,8 +48,8 @@ def concepts(images: npt.ArrayLike) -> dict[str, Mask]:
     >>> masks = insight.concepts(data.load("digits", "test", normalize=False).x[:5])
     >>> list(masks)[:4]
     ['ink', 'top edge', 'bottom edge', 'left edge']
-    >>> masks["ink"].shape, bool(masks["hole"][0].any()), bool(masks["hole"][1].any())
-    ((5, 28, 28), True, False)
+    >>> masks["ink"].shape, bool(masks["hole"][0].any()), bool(masks["hole"][1].any())  # a 5, a 0
+    ((5, 28, 28), False, True)
     """
     x = check_images("concepts", np.asarray(images, np.float32))
     pixels = np.asarray(x, np.float64)
@@ -108,7 +108,7 @@ def _strokes(grey: _Float, ink: Mask) -> dict[str, Mask]:
     angle = np.degrees(np.arctan2(2 * xy, xx - yy)) / 2 + 90
     sector = np.round(angle / 45).astype(np.int64) % 4
     clear = ink & (coherence > _COHERENCE)
-    names = ("- stroke", "\\ stroke", "| stroke", "/ stroke")
+    names = ("horizontal stroke", "falling stroke", "vertical stroke", "rising stroke")
     return {name: clear & (sector == index) for index, name in enumerate(names)}
 
 

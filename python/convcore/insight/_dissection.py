@@ -17,16 +17,14 @@ from convcore.insight import _draw
 from convcore.insight._network import (
     BATCH_SIZE,
     IntArray,
+    Layers,
     Samples,
     check_images,
-    expect_maps,
-    last_maps,
-    layer_shapes,
     walk,
 )
 from convcore.insight._patches import check_units
 from convcore.insight._receptive_field import upsampling
-from convcore.insight._report import Report
+from convcore.insight._report import Report, called
 from convcore.nn.module import Module
 
 #: From this IoU on the paper calls a unit a detector.
@@ -73,7 +71,7 @@ class Dissection(Report):
     def best(self) -> list[tuple[int, str, float]]:
         """Return for each unit the concept that it agrees with most: (unit, concept, IoU)."""
         return [
-            (unit, self.concepts[int(row.argmax())], float(row.max()))
+            (unit, self.concepts[int(row.argmax())] if row.any() else "none", float(row.max()))
             for unit, row in zip(self.units, self.iou, strict=True)
         ]
 
@@ -99,10 +97,10 @@ class Dissection(Report):
             rows.append(
                 (
                     str(unit),
-                    self.concepts[first],
+                    self.concepts[first] if row[first] else "none",
                     f"{row[first]:.3f}",
-                    self.concepts[second] if second != first else "-",
-                    f"{row[second]:.3f}" if second != first else "-",
+                    self.concepts[second] if row[second] else "-",
+                    f"{row[second]:.3f}" if row[second] else "-",
                     f"{threshold:.3f}",
                 )
             )
@@ -134,23 +132,21 @@ class Dissection(Report):
         order = np.argsort(-self.iou.max(axis=1), kind="stable")[:_MOST_UNITS]
         count = self.examples.shape[1]
         with _draw.style():
-            wide = 1.6 + 0.42 * len(self.concepts)
-            high = max(4.2, 1.4 + 0.3 * len(self.units), 0.5 + 1.05 * len(order))
-            figure = _draw.new_figure(wide + 1.05 * count + 2, high)
-            left, right = figure.subfigures(1, 2, width_ratios=(wide, 1.05 * count + 2))
+            wide = 1.9 + 0.42 * len(self.concepts)
+            high = max(4.2, 2.2 + 0.3 * len(self.units), 0.8 + 1.0 * len(order))
+            shares = (wide, 1.0 * count + 1.8)
+            figure = _draw.new_figure(sum(shares), high)
+            left, right = figure.subfigures(1, 2, width_ratios=shares)
             self._draw_matrix(left)
-            panels = right.subplots(len(order), count, squeeze=False)
-            for row, u in zip(panels, order, strict=True):
+            pictures, labels = [], []
+            for u in order:
                 pixels = _draw.to_pixels(self.examples[u], mean, std)
                 masks = self.masks[u] if pixels.ndim == 3 else self.masks[u][..., None]
-                for axes, one in zip(row, pixels * np.where(masks, 1, 0.3), strict=True):
-                    _draw.picture(axes, one)
+                pictures.append(pixels * np.where(masks, 1, 0.35))
                 _, concept, value = self.best()[u]
-                row[0].set_ylabel(
-                    f"unit {self.units[u]}\n{concept}\nIoU {value:.2f}",
-                    rotation=0, ha="right", va="center", labelpad=8, fontsize=10,
-                )  # fmt: skip
-            right.suptitle("The best units, where they are active")
+                labels.append(f"unit {self.units[u]}\n{concept}\nIoU {value:.2f}")
+            _draw.tiles(right.subplots(), pictures, labels)
+            right.suptitle("The best units, where they are active", fontsize=12)
             return _draw.finish(figure, path)
 
     def _draw_matrix(self, figure: Any) -> None:
@@ -158,6 +154,8 @@ class Dissection(Report):
         top = float(self.iou.max()) or 1.0
         field = axes.imshow(self.iou, cmap=_draw.SEQUENTIAL, vmin=0, vmax=top, aspect="auto")
         for u, q in enumerate(self.iou.argmax(axis=1)):
+            if not self.iou[u, q]:
+                continue
             ink = "black" if self.iou[u, q] > 0.6 * top else "white"
             text = f"{self.iou[u, q]:.2f}".lstrip("0")
             axes.text(q, u, text, ha="center", va="center", color=ink, fontsize=8)
@@ -168,7 +166,7 @@ class Dissection(Report):
         axes.tick_params(length=0)
         axes.set(ylabel="unit")
         figure.colorbar(field, ax=axes, shrink=0.8, label="IoU").outline.set_visible(False)
-        figure.suptitle(f"Layer {self.layer}: units and concepts")
+        figure.suptitle(f"Units of {called(self.layer)}, and concepts", fontsize=12)
 
 
 def dissect(
@@ -232,15 +230,15 @@ def dissect(
     """
     owner = "dissect"
     x = check_images(owner, x)
-    shapes = layer_shapes(owner, model, x.shape[1:])
-    layer = last_maps(owner, model, shapes) if layer is None else layer
-    layer = expect_maps(owner, layer, shapes)
+    layers = Layers(owner, model, x.shape[1:])
+    layer = layers.expect_maps(layer)
+    shape = layers.shapes[layer]
     if not 0 < share < 1:
         raise ValueError(f"{owner}: share is out of range: expected 0 to 1, got {share:g}")
     batch_size = to_count(owner, "batch_size", batch_size)
     truth = _check_masks(owner, masks, (len(x), *x.shape[2:]))
-    chosen = check_units(owner, units, shapes[layer][0])
-    places = len(x) * shapes[layer][1] * shapes[layer][2]
+    chosen = check_units(owner, units, shape[0])
+    places = len(x) * shape[1] * shape[2]
     # Of the sorted activations, the first of which are active: what is above the next one.
     active = int(share * places)
     largest = np.empty((len(chosen), 0), np.float32)
@@ -257,7 +255,7 @@ def dissect(
     images = np.argsort(-peaks.T, axis=1, kind="stable")[:, :_EXAMPLES]
     wanted = {int(i): k for k, i in enumerate(np.unique(images))}
     kept = np.zeros((len(wanted), len(chosen), *x.shape[2:]), np.bool_)
-    up, across = upsampling(model, layer, x.shape[1:], shapes[layer])
+    up, across = upsampling(model, layer, x.shape[1:], shape)
     both_active = np.zeros((len(chosen), len(truth)), np.int64)
     of_units = np.zeros(len(chosen), np.int64)
     flat_truth = np.stack(list(truth.values())).reshape(len(truth), len(x), -1)

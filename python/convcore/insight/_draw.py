@@ -22,7 +22,7 @@ BLUE, VERMILION, GREEN, ORANGE, SKY, PURPLE = COLOURS = (
     "#CC79A7",
 )
 GREY = "#666666"
-PAPER = "#E8E8E8"  # where there is no image
+PAPER = "#C6DBEF"  # where there is no image
 
 SIGNED = "RdBu_r"  # 0 is white
 SEQUENTIAL = "viridis"
@@ -93,16 +93,56 @@ def to_pixels(
 
 
 def picture(axes: Any, pixels: Array, title: str = "", **how: Any) -> None:
-    """Draw a picture from `to_pixels`; NaN, which is no image, becomes grey paper."""
+    """Draw a picture from `to_pixels`; NaN, which is no image, becomes blue paper."""
     axes.imshow(on_paper(pixels), cmap="gray", vmin=0, vmax=1)
     bare(axes, title, **how)
 
 
 def on_paper(pixels: Array) -> Array:
-    """Return pictures in colours, with grey paper in the place of NaN."""
+    """Return a picture in colours, with blue paper in the place of NaN."""
     colours = pixels if pixels.ndim == 3 else np.repeat(pixels[..., None], 3, axis=-1)
-    paper = int(PAPER[1:3], 16) / 255
+    paper = [int(PAPER[i : i + 2], 16) / 255 for i in (1, 3, 5)]
     return np.where(np.isnan(colours), paper, colours)
+
+
+def tiles(
+    axes: Any,
+    pictures: Sequence[Sequence[Array]],
+    row_labels: Sequence[str] = (),
+    titles: Sequence[Sequence[str]] = (),
+    **how: Any,
+) -> Any:
+    """Draw rows of pictures of one size into one pair of axes, each with a frame.
+
+    Grey and coloured pictures from `to_pixels`; with a ``cmap`` in `how`, fields of numbers.
+    Returns what the last one became, for a bar of colours.
+    """
+    from matplotlib.patches import Rectangle
+
+    height, width = pictures[0][0].shape[:2]
+    tall = height / width
+    step_x, step_y = 1.08, tall + (0.3 if titles else 0.08)
+    field = None
+    for i, row in enumerate(pictures):
+        top = i * step_y
+        for j, one in enumerate(row):
+            left = j * step_x
+            shown = one if "cmap" in how else on_paper(one)
+            field = axes.imshow(shown, extent=(left, left + 1, top + tall, top), **how)
+            frame = Rectangle((left, top), 1, tall, fill=False, ec=GREY, lw=0.6)
+            axes.add_patch(frame)
+            if titles:
+                axes.text(
+                    left + 0.5, top - 0.04, titles[i][j], ha="center", va="bottom", fontsize=9
+                )
+        if row_labels:
+            axes.text(-0.1, top + tall / 2, row_labels[i], ha="right", va="center", fontsize=10)
+    columns = max(map(len, pictures))
+    axes.set_xlim(-0.02, columns * step_x - 0.06)
+    axes.set_ylim(len(pictures) * step_y - step_y + tall + 0.02, -0.25 if titles else -0.02)
+    axes.set_aspect("equal")
+    bare(axes)
+    return field
 
 
 def mosaic(maps: Array, columns: int, gap: int = 1) -> Array:

@@ -132,31 +132,38 @@ class ErrorTable(Report):
             ends = (row.precision, row.recall)
             axes.plot(ends, (place, place), color=_draw.GREY, lw=1, zorder=1)
         places = range(len(self.classes))
-        marks = (("precision", "o", _draw.BLUE), ("recall", "D", _draw.ORANGE))
-        for name, mark, colour in marks:
+        # An open mark, so that both are seen where they are equal.
+        marks = (
+            ("precision", "o", _draw.BLUE, _draw.BLUE),
+            ("recall", "D", _draw.VERMILION, "none"),
+        )
+        for name, mark, colour, fill in marks:
             values = [getattr(row, name) for row in self.classes]
-            axes.plot(values, places, mark, color=colour, ms=7, label=name, zorder=2)
+            how = {"ms": 8, "mfc": fill, "mec": colour, "mew": 1.6, "zorder": 2}
+            axes.plot(values, places, mark, label=name, **how)
         axes.set_yticks(places, [row.name for row in self.classes])
         axes.invert_yaxis()
         shown = [v for row in self.classes for v in (row.precision, row.recall)]
         axes.set_xlim(_lowest(shown), 1.005)
-        axes.set(title=f"Errors by class, accuracy {percent(self.accuracy)}", xlabel="share")
+        axes.set_title(f"Errors by class, accuracy {percent(self.accuracy)}")
+        _percents(axes)
         axes.grid(alpha=0.3, axis="x")
-        axes.legend(ncols=2, loc="upper center", bbox_to_anchor=(0.5, -0.16))
+        axes.legend(ncols=2, loc="upper center", bbox_to_anchor=(0.5, -0.1))
 
     def _draw_groups(self, axes: Any) -> None:
         places = range(len(self.groups))
         values = [row.accuracy for row in self.groups]
-        axes.barh(places, values, color=_draw.SKY, height=0.7)
+        axes.barh(places, values, color=_draw.SKY, height=0.6)
         for place, row in enumerate(self.groups):
             text = f" {percent(row.accuracy)} of {row.support:,} "
             axes.text(row.accuracy, place, text, va="center", ha="right", fontsize=10)
         axes.set_yticks(places, [row.name for row in self.groups])
-        axes.invert_yaxis()
+        axes.set_ylim(max(len(self.groups), 4) - 0.5, -0.5)
         axes.set_xlim(0, 1)
+        _percents(axes)
         axes.axvline(self.accuracy, color=_draw.VERMILION, ls="--", lw=1.2)
         gap = percent(self.largest_gap)
-        axes.set(title=f"Accuracy by group (dashed: all), largest gap {gap}", xlabel="accuracy")
+        axes.set_title(f"Accuracy by group (dashed: all), largest gap {gap}")
 
 
 def error_table(
@@ -267,6 +274,13 @@ def _mean(values: list[float]) -> float:
 def _cells(row: ErrorRow) -> tuple[str, ...]:
     shares = map(percent, (row.precision, row.recall, row.f1))
     return (row.name, *shares, f"{row.support:,}", f"{row.errors:,}")
+
+
+def _percents(axes: Any) -> None:
+    from matplotlib.ticker import MaxNLocator, PercentFormatter
+
+    axes.xaxis.set_major_locator(MaxNLocator(6))
+    axes.xaxis.set_major_formatter(PercentFormatter(1.0))
 
 
 def _lowest(values: list[float]) -> float:

@@ -18,6 +18,7 @@ from convcore.insight._report import Report, by, percent
 from convcore.nn.module import Module
 
 _MOST_LAYERS = 14  # in one picture
+_MOST_NUMBERED = 20  # values of a vector that are numbered
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -123,6 +124,10 @@ class FeatureMaps(Report):
             shown = _draw.mosaic(y[:most], min(most, len(y)), max(1, y.shape[2] // 14))
         else:
             shown = y.reshape(1, -1)
+            for i in range(y.size if y.size <= _MOST_NUMBERED else 0):
+                bright = y[i] > 0.6 * y.max() if y.min() >= 0 else abs(y[i]) < 0.6 * abs(y).max()
+                ink = "black" if bright else "white"
+                axes.text(i, 0, str(i), ha="center", va="center", color=ink, fontsize=9)
         high = float(y.max()) if y.size else 1.0
         colours = _draw.symmetric(y)
         if y.size and y.min() >= 0:

@@ -13,7 +13,7 @@ from convcore._names import did_you_mean
 from convcore._table import table
 from convcore.functional._arguments import FloatArray
 from convcore.insight import _draw
-from convcore.insight._report import Report, by
+from convcore.insight._report import Report, by, called
 from convcore.nn.linear import Linear
 from convcore.nn.module import Module
 from convcore.nn.parameter import Parameter
@@ -86,28 +86,31 @@ class Filters(Report):
             shown = min(count, _MOST_SHOWN)
             which = f"the first {shown} of {count}" if shown < count else f"{count}"
             size = by(self.weights.shape[2:])
-            figure.suptitle(f"Layer {self.layer}: {which} filters of {size}, channels: {channels}")
+            title = f"{called(self.layer)}: {which} filters of {size}, channels: {channels}"
+            figure.suptitle(title[0].upper() + title[1:])
             return _draw.finish(figure, path)
 
     def _grid(self) -> Any:
-        weights = self.weights[:_MOST_SHOWN]
-        columns = min(8, max(2, math.ceil(math.sqrt(len(weights) * 1.6))))
+        weights = self.weights[:_MOST_SHOWN].astype(np.float64)
+        columns = min(8, len(weights))
         rows = -(-len(weights) // columns)
-        figure = _draw.new_figure(max(4.5, 1.05 * columns + 0.9), 1.25 * rows + 0.7)
-        panels = figure.subplots(rows, columns, squeeze=False)
-        signed = _draw.symmetric(weights)
-        field = None
-        for axes in panels.flat[len(weights) :]:
-            axes.set_axis_off()
-        for index, (axes, one) in enumerate(zip(panels.flat, weights, strict=False)):
-            if len(one) == 3:
-                extent = float(np.abs(one).max()) or 1.0
-                axes.imshow(np.moveaxis(one, 0, -1) / (2 * extent) + 0.5)
-            else:
-                field = axes.imshow(one[0], **signed)
-            _draw.bare(axes, str(index), fontsize=9, pad=2)
-        if field is not None:
-            bar = figure.colorbar(field, ax=panels, shrink=0.8, label="weight")
+        figure = _draw.new_figure(max(5.0, 0.95 * columns + 1.2), 1.2 * rows + 0.7)
+        how: dict[str, Any] = {}
+        if weights.shape[1] == 3:  # grey is 0
+            extents = np.abs(weights).max(axis=(1, 2, 3), keepdims=True)
+            weights = np.moveaxis(weights / (2 * np.maximum(extents, 1e-30)) + 0.5, 1, -1)
+        else:
+            weights, how = weights[:, 0], _draw.symmetric(weights)
+        lines = [range(i, min(i + columns, len(weights))) for i in range(0, len(weights), columns)]
+        axes = figure.subplots()
+        field = _draw.tiles(
+            axes,
+            [[weights[i] for i in line] for line in lines],
+            titles=[[str(i) for i in line] for line in lines],
+            **how,
+        )
+        if how:
+            bar = figure.colorbar(field, ax=axes, shrink=0.9, label="weight")
             bar.outline.set_visible(False)
         return figure
 
@@ -115,8 +118,8 @@ class Filters(Report):
         weights = self.weights[:_MOST_SHOWN, :_MOST_SHOWN]
         count, channels, height, width = weights.shape
         whole = _draw.mosaic(weights.reshape(-1, height, width).astype(np.float64), channels)
-        wide = min(12.0, max(5.0, 0.35 * channels + 1.2))
-        figure = _draw.new_figure(wide, max(3.0, wide * count * height / (channels * width)) + 0.6)
+        cell = min(0.45, 12 / max(count, channels))  # inches
+        figure = _draw.new_figure(max(4.5, cell * channels + 2), max(3.0, cell * count + 1.3))
         axes = figure.subplots()
         field = axes.imshow(whole, **_draw.symmetric(weights))
         axes.spines[:].set_visible(False)

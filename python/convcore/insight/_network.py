@@ -18,6 +18,7 @@ from convcore.summary import in_mode, trace
 
 #: A batch keeps the outputs of all layers, so it is smaller than that of `Model.predict`.
 BATCH_SIZE = 64
+_MOST_NAMES = 24  # in a message
 
 Samples = FloatArray | Images
 IntArray = npt.NDArray[np.int64]
@@ -67,7 +68,7 @@ def activations(
     """
     x = check_samples("activations", x)
     batch_size = to_count("activations", "batch_size", batch_size)
-    wanted = expect_layers("activations", layers, layer_shapes("activations", model, x.shape[1:]))
+    wanted = Layers("activations", model, x.shape[1:]).expect_all(layers)
     parts = [found for _, found in walk(model, x, wanted, batch_size)]
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
@@ -107,6 +108,7 @@ def input_gradient(
     True
     """
     x = check_samples("input_gradient", x)
+    trace("input_gradient", model, x.shape[1:])  # names the layer that does not fit
     batch_size = to_count("input_gradient", "batch_size", batch_size)
     if callable(dy):
         make = dy
@@ -189,67 +191,73 @@ def walk(
         yield rows, collector.found
 
 
-def layer_shapes(owner: str, model: Module, input_shape: tuple[int, ...]) -> Shapes:
-    """Return the output shape of every layer, without the batch, in the order of `activations`."""
-    trace(owner, model, input_shape)  # names the layer that does not fit
-    _, outputs = next(walk(model, np.zeros((0, *input_shape), np.float32), None, 1))
-    return {name: y.shape[1:] for name, y in outputs.items()}
+class Layers:
+    """The layers of a network, found by sending an empty batch through it.
 
-
-def expect_layers(
-    owner: str, layers: Sequence[str] | None, shapes: Shapes
-) -> tuple[str, ...] | None:
-    """Return the names when there are such layers."""
-    if layers is None:
-        return None
-    return tuple(expect_layer(owner, name, shapes) for name in layers)
-
-
-def expect_layer(owner: str, layer: object, shapes: Shapes) -> str:
-    """Return the name when there is such a layer."""
-    name = str(layer)
-    if name not in shapes:
-        known = ", ".join(map(repr, shapes))
-        raise ValueError(
-            f"{owner}: layer is not known: expected one of {known}, got {name!r}"
-            f"{did_you_mean(name, shapes)}"
-        )
-    return name
-
-
-def expect_maps(owner: str, layer: object, shapes: Shapes) -> str:
-    """Return the name when that layer returns maps (C, H, W)."""
-    name = expect_layer(owner, layer, shapes)
-    if len(shapes[name]) != 3:
-        maps = ", ".join(repr(other) for other, shape in shapes.items() if len(shape) == 3)
-        raise ValueError(
-            f"{owner}: layer returns no maps: expected one of {maps or 'none in this network'}, "
-            f"got {name!r}, which returns {shapes[name]}"
-        )
-    return name
-
-
-def last_maps(owner: str, model: Module, shapes: Shapes) -> str:
-    """Return the layer after the last convolution, up to where the size of its maps changes.
-
-    That is the place that Grad-CAM looks at: late, so the maps stand for large parts of objects,
-    and still with rows and columns.
+    Attributes
+    ----------
+    shapes : dict of str to tuple of int
+        The output shape of every module that runs, without the batch, in the order in which they
+        return; containers too.
+    own : tuple of str
+        The same names without containers that return what their last layer returns.
     """
-    modules = dict(model.named_modules())
-    names = list(shapes)
-    for index in range(len(names) - 1, -1, -1):
-        shape = shapes[names[index]]
-        filters = any(
-            parameter.data.ndim == 4 for parameter in _own_parameters(modules[names[index]])
+
+    def __init__(self, owner: str, model: Module, input_shape: tuple[int, ...]) -> None:
+        trace(owner, model, input_shape)  # names the layer that does not fit
+        self.owner = owner
+        self.modules = dict(model.named_modules())
+        empty = np.zeros((0, *input_shape), np.float32)
+        (_, every), (_, own) = (next(walk(model, empty, n, 1)) for n in (tuple(self.modules), None))
+        self.shapes: Shapes = {name: y.shape[1:] for name, y in every.items()}
+        self.own = tuple(own)
+
+    def expect(self, layer: object) -> str:
+        """Return the name when there is such a layer."""
+        name = str(layer)
+        if name not in self.shapes:
+            known = ", ".join(map(repr, self.own[:_MOST_NAMES])) + ", ..." * (
+                len(self.own) > _MOST_NAMES
+            )
+            raise ValueError(
+                f"{self.owner}: layer is not known: expected one of {known}, got {name!r}"
+                f"{did_you_mean(name, self.shapes)}"
+            )
+        return name
+
+    def expect_all(self, layers: Sequence[str] | None) -> tuple[str, ...]:
+        """Return the names when there are such layers; None are all."""
+        return self.own if layers is None else tuple(map(self.expect, layers))
+
+    def expect_maps(self, layer: object) -> str:
+        """Return the name when that layer returns maps (C, H, W); None is `last_maps`."""
+        name = self.last_maps() if layer is None else self.expect(layer)
+        if len(self.shapes[name]) != 3:
+            maps = ", ".join(repr(other) for other in self.own if len(self.shapes[other]) == 3)
+            raise ValueError(
+                f"{self.owner}: layer returns no maps: expected one of "
+                f"{maps or 'none in this network'}, got {name!r}, which returns {self.shapes[name]}"
+            )
+        return name
+
+    def last_maps(self) -> str:
+        """Return the layer after the last convolution, up to where the size of its maps changes.
+
+        That is the place that Grad-CAM looks at: late, so the maps stand for large parts of
+        objects, and still with rows and columns.
+        """
+        for index in range(len(self.own) - 1, -1, -1):
+            name = self.own[index]
+            shape = self.shapes[name]
+            filters = any(p.data.ndim == 4 for p in _own_parameters(self.modules[name]))
+            if filters and len(shape) == 3 and shape[1] * shape[2] > 1:
+                while index + 1 < len(self.own) and self.shapes[self.own[index + 1]] == shape:
+                    index += 1
+                return self.own[index]
+        raise ValueError(
+            f"{self.owner}: the network has no convolution with more than one pixel: expected the "
+            "name of a layer that returns maps, got none"
         )
-        if filters and len(shape) == 3 and shape[1] * shape[2] > 1:
-            while index + 1 < len(names) and shapes[names[index + 1]] == shape:
-                index += 1
-            return names[index]
-    raise ValueError(
-        f"{owner}: the network has no convolution with more than one pixel: expected the name of a "
-        "layer that returns maps, got none"
-    )
 
 
 def _own_parameters(module: Module) -> Iterator[Any]:

@@ -17,15 +17,13 @@ from convcore.insight import _draw
 from convcore.insight._network import (
     BATCH_SIZE,
     IntArray,
+    Layers,
     Samples,
     check_images,
-    expect_layer,
-    last_maps,
-    layer_shapes,
     walk,
 )
 from convcore.insight._receptive_field import Span, receptive_field
-from convcore.insight._report import Report, by
+from convcore.insight._report import Report, by, called
 from convcore.nn.module import Module
 
 _MOST_UNITS = 12  # in one picture
@@ -87,7 +85,7 @@ class Patches(Report):
         mean: float | Sequence[float] | None = None,
         std: float | Sequence[float] | None = None,
     ) -> Any:
-        """Draw a row of patches for each of the first twelve units; grey is outside of the image.
+        """Draw a row of patches for each of the first twelve units; blue is outside of the image.
 
         Parameters
         ----------
@@ -101,19 +99,18 @@ class Patches(Report):
         matplotlib.figure.Figure
         """
         shown, top = min(len(self.units), _MOST_UNITS), self.values.shape[1]
+        height, width = self.patches.shape[-2:]
         with _draw.style():
-            figure = _draw.new_figure(max(4.0, top + 1.2), 1.22 * shown + 0.7)
-            panels = figure.subplots(shown, top, squeeze=False)
-            for u in range(shown):
-                pixels = _draw.to_pixels(self.patches[u], mean, std)
-                for place, axes in enumerate(panels[u]):
-                    value = f"{self.values[u, place]:.2f}"
-                    _draw.picture(axes, pixels[place], value, fontsize=9, pad=2)
-                panels[u, 0].set_ylabel(
-                    f"unit {self.units[u]}", rotation=0, ha="right", va="center", labelpad=8
-                )
-            height, width = self.patches.shape[-2:]
-            figure.suptitle(f"What excites layer {self.layer} most: patches of {height} x {width}")
+            figure = _draw.new_figure(
+                0.95 * top + 1.3, (0.95 * height / width + 0.25) * shown + 0.7
+            )
+            _draw.tiles(
+                figure.subplots(),
+                [_draw.to_pixels(self.patches[u], mean, std) for u in range(shown)],
+                [f"unit {unit}" for unit in self.units[:shown]],
+                [[f"{value:.2f}" for value in row] for row in self.values[:shown]],
+            )
+            figure.suptitle(f"What excites {called(self.layer)} most: {by((height, width))} pixels")
             return _draw.finish(figure, path)
 
 
@@ -193,9 +190,9 @@ def top_patches(
     """
     owner = "top_patches"
     x = check_images(owner, x)
-    shapes = layer_shapes(owner, model, x.shape[1:])
-    layer = last_maps(owner, model, shapes) if layer is None else expect_layer(owner, layer, shapes)
-    shape = shapes[layer]
+    layers = Layers(owner, model, x.shape[1:])
+    layer = layers.last_maps() if layer is None else layers.expect(layer)
+    shape = layers.shapes[layer]
     chosen = check_units(owner, units, shape[0])
     best = _Top(chosen, min(to_count(owner, "top", top), len(x)))
     for rows, found in walk(model, x, (layer,), to_count(owner, "batch_size", batch_size)):

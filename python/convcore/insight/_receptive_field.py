@@ -13,8 +13,8 @@ from convcore._table import table
 from convcore._training import to_count
 from convcore.functional._arguments import FloatArray, to_padding, to_tuple
 from convcore.insight import _draw
-from convcore.insight._network import Shapes, expect_layer, layer_shapes
-from convcore.insight._report import Report, by
+from convcore.insight._network import Layers, Shapes
+from convcore.insight._report import Report, by, called
 from convcore.nn.containers import Residual, Sequential
 from convcore.nn.module import Module, observe
 from convcore.nn.pooling import AdaptiveAvgPool2d
@@ -148,7 +148,7 @@ class ReceptiveField(Report):
             self._draw_map(right)
             what = by(self.size) if any(self.jump) else "the whole image"
             pixels = " pixels" if any(self.jump) else ""
-            figure.suptitle(f"Receptive field of layer {self.layer}: {what}{pixels}")
+            figure.suptitle(f"Receptive field, {called(self.layer)}: {what}{pixels}")
             return _draw.finish(figure, path)
 
     def _draw_input(self, axes: Any, image: FloatArray | None, mean: Any, std: Any) -> None:
@@ -278,15 +278,16 @@ def receptive_field(
     """
     owner = "receptive_field"
     shape = tuple(to_count(owner, "input_shape", size) for size in input_shape)
-    shapes = layer_shapes(owner, model, shape)
-    name = expect_layer(owner, layer, shapes)
-    outputs = shapes[name]
+    layers = Layers(owner, model, shape)
+    name = layers.expect(layer)
+    outputs = layers.shapes[name]
     place = _expect_position(outputs, position)
     walker = _Walker(model, shape)
     rows = []
-    for other, other_shape in shapes.items():
-        kind = type(dict(model.named_modules())[other]).__name__
-        rows.append(FieldRow(other, kind, other_shape, *walker.field(other)))
+    for other, other_shape in layers.shapes.items():
+        if other in (*layers.own, name):
+            kind = type(layers.modules[other]).__name__
+            rows.append(FieldRow(other, kind, other_shape, *walker.field(other)))
         if other == name:
             break
     size, jump, start = walker.field(name)

@@ -43,6 +43,8 @@ def plain(value: Any) -> Any:
         return value.item()
     if isinstance(value, dict):
         return {str(key): plain(inner) for key, inner in value.items()}
+    if hasattr(value, "_asdict"):  # a NamedTuple
+        return plain(value._asdict())
     if isinstance(value, (list, tuple)):
         return [plain(inner) for inner in value]
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
@@ -59,3 +61,8 @@ def by(sizes: tuple[int, ...]) -> str:
 def percent(share: float) -> str:
     """Return a share as ``12.3%``; a dash when there is none."""
     return "-" if np.isnan(share) else f"{share:.1%}"
+
+
+def called(layer: str) -> str:
+    """Return a layer's name for a title: ``layer 4``, and not ``layer layer1.0``."""
+    return layer if layer.startswith("layer") else f"layer {layer}"

@@ -17,18 +17,16 @@ from convcore.insight import _draw
 from convcore.insight._network import (
     BATCH_SIZE,
     IntArray,
+    Layers,
     Samples,
     check_classes,
     check_images,
-    expect_maps,
     expect_scores,
     gradients,
-    last_maps,
-    layer_shapes,
     softmax,
 )
 from convcore.insight._receptive_field import upsampling
-from convcore.insight._report import Report, percent
+from convcore.insight._report import Report, called, percent
 from convcore.nn.module import Module
 
 _MOST_SHOWN = 8
@@ -175,7 +173,7 @@ class GradCAM(_Explanation):
         return f"GradCAM({len(self)} images, layer {self.layer!r}, {self.coarse.shape[1:]})"
 
     def _heading(self) -> str:
-        return f"Grad-CAM, layer {self.layer}"
+        return f"Grad-CAM, {called(self.layer)}"
 
 
 def saliency(
@@ -276,12 +274,10 @@ def grad_cam(
     GradCAM(2 images, layer '4', (10, 10))
     """
     x = check_images("grad_cam", x)
-    shapes = layer_shapes("grad_cam", model, x.shape[1:])
-    if layer is None:
-        layer = last_maps("grad_cam", model, shapes)
-    layer = expect_maps("grad_cam", layer, shapes)
+    layers = Layers("grad_cam", model, x.shape[1:])
+    layer = layers.expect_maps(layer)
     parts = _explain("grad_cam", model, x, target, batch_size, layer)
-    rows, columns = upsampling(model, layer, x.shape[1:], shapes[layer])
+    rows, columns = upsampling(model, layer, x.shape[1:], layers.shapes[layer])
     maps = np.matmul(np.matmul(rows, parts["coarse"]), columns.T)
     return GradCAM(
         parts["x"],

@@ -15,10 +15,9 @@ from convcore.functional._arguments import FloatArray
 from convcore.insight import _draw
 from convcore.insight._network import (
     BATCH_SIZE,
+    Layers,
     Samples,
     check_samples,
-    expect_layers,
-    layer_shapes,
     walk,
 )
 from convcore.insight._report import Report, by, percent
@@ -115,7 +114,7 @@ class ActivationStatistics(Report):
             )
             left.set(title="Mean and standard deviation", xlabel="activation")
             left.set_yticks(places, [f"{row.name}  {row.layer}" for row in self.layers])
-            left.invert_yaxis()
+            left.set_ylim(len(places) - 0.4, -0.6)
             shares = [row.dead / max(row.units, 1) for row in self.layers]
             zeros = [row.zeros for row in self.layers]
             right.barh(places - 0.2, zeros, 0.38, color=_draw.SKY, label="values that are 0")
@@ -226,12 +225,14 @@ def activation_statistics(
     x = check_samples(owner, x)
     if len(x) == 0:
         raise ValueError(f"{owner}: x has no samples: expected at least 1, got 0")
-    shapes = layer_shapes(owner, model, x.shape[1:])
-    wanted = expect_layers(owner, layers, shapes) or tuple(shapes)
-    sums = {name: _Sums() for name in shapes if name in wanted}
+    known = Layers(owner, model, x.shape[1:])
+    wanted = known.expect_all(layers)
+    sums = {name: _Sums() for name in known.shapes if name in wanted}
     for _, found in walk(model, x, wanted, to_count(owner, "batch_size", batch_size)):
         for name, y in found.items():
             sums[name].add(y)
-    kinds = {name: type(module).__name__ for name, module in model.named_modules()}
-    rows = tuple(one.row(name, kinds[name], shapes[name]) for name, one in sums.items())
+    rows = tuple(
+        one.row(name, type(known.modules[name]).__name__, known.shapes[name])
+        for name, one in sums.items()
+    )
     return ActivationStatistics(rows, len(x))
