@@ -142,7 +142,7 @@ class Dissection(Report):
             for u in order:
                 pixels = _draw.to_pixels(self.examples[u], mean, std)
                 masks = self.masks[u] if pixels.ndim == 3 else self.masks[u][..., None]
-                pictures.append(pixels * np.where(masks, 1, 0.35))
+                pictures.append(list(pixels * np.where(masks, 1, 0.35)))
                 _, concept, value = self.best()[u]
                 labels.append(f"unit {self.units[u]}\n{concept}\nIoU {value:.2f}")
             _draw.tiles(right.subplots(), pictures, labels)

@@ -133,12 +133,12 @@ class ErrorTable(Report):
             axes.plot(ends, (place, place), color=_draw.GREY, lw=1, zorder=1)
         places = range(len(self.classes))
         # An open mark, so that both are seen where they are equal.
-        marks = (
-            ("precision", "o", _draw.BLUE, _draw.BLUE),
-            ("recall", "D", _draw.VERMILION, "none"),
-        )
-        for name, mark, colour, fill in marks:
+        for name, mark, colour in (
+            ("precision", "o", _draw.BLUE),
+            ("recall", "D", _draw.VERMILION),
+        ):
             values = [getattr(row, name) for row in self.classes]
+            fill = colour if mark == "o" else "none"
             how = {"ms": 8, "mfc": fill, "mec": colour, "mew": 1.6, "zorder": 2}
             axes.plot(values, places, mark, label=name, **how)
         axes.set_yticks(places, [row.name for row in self.classes])

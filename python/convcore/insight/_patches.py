@@ -101,12 +101,11 @@ class Patches(Report):
         shown, top = min(len(self.units), _MOST_UNITS), self.values.shape[1]
         height, width = self.patches.shape[-2:]
         with _draw.style():
-            figure = _draw.new_figure(
-                0.95 * top + 1.3, (0.95 * height / width + 0.25) * shown + 0.7
-            )
+            tall = 0.95 * height / width + 0.25
+            figure = _draw.new_figure(0.95 * top + 1.3, tall * shown + 0.7)
             _draw.tiles(
                 figure.subplots(),
-                [_draw.to_pixels(self.patches[u], mean, std) for u in range(shown)],
+                [list(_draw.to_pixels(self.patches[u], mean, std)) for u in range(shown)],
                 [f"unit {unit}" for unit in self.units[:shown]],
                 [[f"{value:.2f}" for value in row] for row in self.values[:shown]],
             )
