@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -238,53 +238,66 @@ def dissect(
     batch_size = to_count(owner, "batch_size", batch_size)
     truth = _check_masks(owner, masks, (len(x), *x.shape[2:]))
     chosen = check_units(owner, units, shape[0])
-    places = len(x) * shape[1] * shape[2]
-    # Of the sorted activations, the first of which are active: what is above the next one.
-    active = int(share * places)
-    largest = np.empty((len(chosen), 0), np.float32)
-    peaks = np.empty((len(x), len(chosen)), np.float32)
-    for rows, found in walk(model, x, (layer,), batch_size):
-        y = found[layer][:, chosen]
-        peaks[rows] = y.max(axis=(2, 3))
-        flat = np.moveaxis(y, 1, 0).reshape(len(chosen), -1)
-        both = np.concatenate([largest, flat], axis=1)
-        keep = min(active + 1, both.shape[1])
-        largest = -np.partition(-both, keep - 1, axis=1)[:, :keep]
-    thresholds = largest.min(axis=1)
-
+    thresholds, peaks = _thresholds(model, x, layer, chosen, share, batch_size)
     images = np.argsort(-peaks.T, axis=1, kind="stable")[:, :_EXAMPLES]
-    wanted = {int(i): k for k, i in enumerate(np.unique(images))}
-    kept = np.zeros((len(wanted), len(chosen), *x.shape[2:]), np.bool_)
-    up, across = upsampling(model, layer, x.shape[1:], shape)
-    both_active = np.zeros((len(chosen), len(truth)), np.int64)
-    of_units = np.zeros(len(chosen), np.int64)
-    flat_truth = np.stack(list(truth.values())).reshape(len(truth), len(x), -1)
-    for rows, found in walk(model, x, (layer,), batch_size):
-        maps = np.matmul(np.matmul(up, found[layer][:, chosen]), across.T)
+    matrices = upsampling(model, layer, x.shape[1:], shape)
+    concepts = np.stack(list(truth.values())).reshape(len(truth), len(x), -1)
+    both = np.zeros((len(chosen), len(truth)), np.int64)
+    of_units = np.zeros((len(chosen), 1), np.int64)
+    active = np.zeros((*images.shape, *x.shape[2:]), np.bool_)
+    for i, maps in _large_maps(model, x, layer, chosen, matrices, batch_size):
         on = maps > thresholds[:, None, None]
-        for i in range(rows.start, rows.stop):
-            if i in wanted:
-                kept[wanted[i]] = on[i - rows.start]
-        flat_on = np.moveaxis(on, 1, 0).reshape(len(chosen), -1).astype(np.float32)
-        part = flat_truth[:, rows].reshape(len(truth), -1).astype(np.float32)
-        # Counts below 2^24 are exact in float32.
-        both_active += np.rint(flat_on @ part.T).astype(np.int64)
-        of_units += np.count_nonzero(flat_on, axis=1)
-    of_truth = flat_truth.sum(axis=(1, 2))
-    union = of_units[:, None] + of_truth[None] - both_active
-    units_of_images = np.arange(len(chosen))[:, None]
-    index = np.vectorize(wanted.__getitem__)(images)
+        of_example = images == i
+        active[of_example] = on[of_example.any(axis=1)]
+        flat = on.reshape(len(on), -1)
+        # Sums below 2^24 are exact in float32.
+        overlap = flat.astype(np.float32) @ concepts[:, i].astype(np.float32).T
+        both += np.rint(overlap).astype(np.int64)
+        of_units[:, 0] += flat.sum(axis=1)
+    union = of_units + concepts.sum(axis=(1, 2)) - both
     return Dissection(
         layer=layer,
         units=tuple(int(unit) for unit in chosen),
         concepts=tuple(truth),
-        iou=both_active / np.maximum(union, 1),
+        iou=both / np.maximum(union, 1),
         thresholds=thresholds,
         share=float(share),
         images=images,
         examples=np.stack([np.stack([x[int(i)] for i in row]) for row in images]),
-        masks=kept[index, units_of_images],
+        masks=active,
     )
+
+
+def _thresholds(
+    model: Module, x: Samples, layer: str, units: IntArray, share: float, batch_size: int
+) -> tuple[FloatArray, FloatArray]:
+    """Return the threshold of each unit, and its largest activation in each image."""
+    largest = np.empty((len(units), 0), np.float32)
+    peaks = np.empty((len(x), len(units)), np.float32)
+    for rows, found in walk(model, x, (layer,), batch_size):
+        y = found[layer][:, units]
+        peaks[rows] = y.max(axis=(2, 3))
+        # Of the sorted activations that many are active: those above the next one.
+        active = int(share * len(x) * y[0, 0].size)
+        values = np.concatenate([largest, np.moveaxis(y, 1, 0).reshape(len(units), -1)], axis=1)
+        keep = min(active + 1, values.shape[1])
+        largest = -np.partition(-values, keep - 1, axis=1)[:, :keep]
+    return largest.min(axis=1), peaks
+
+
+def _large_maps(
+    model: Module,
+    x: Samples,
+    layer: str,
+    units: IntArray,
+    matrices: tuple[FloatArray, FloatArray],
+    batch_size: int,
+) -> Iterator[tuple[int, FloatArray]]:
+    """Iterate over the images: the index, and the units' maps in the size of the image."""
+    rows, columns = matrices
+    for batch, found in walk(model, x, (layer,), batch_size):
+        for i, maps in zip(range(batch.start, batch.stop), found[layer], strict=True):
+            yield i, np.matmul(np.matmul(rows, maps[units]), columns.T)
 
 
 def _check_masks(

@@ -17,7 +17,6 @@ from convcore.insight._network import Layers, Shapes
 from convcore.insight._report import Report, by, called
 from convcore.nn.containers import Residual, Sequential
 from convcore.nn.module import Module, observe
-from convcore.nn.pooling import AdaptiveAvgPool2d
 from convcore.summary import in_mode
 
 #: First and last index along an axis.
@@ -426,7 +425,7 @@ class _Walker:
         if len(result) != len(source):  # flattened: which of the maps' pixels it was is forgotten
             return whole
         low, high = span
-        if isinstance(module, AdaptiveAvgPool2d):
+        if hasattr(module, "output_size"):  # adaptive pooling divides the input into bins
             bins = result[1 + axis]
             if cut or (size % bins == 0 and bins > 1):
                 return low * size // bins, -(-(high + 1) * size // bins) - 1

@@ -23,6 +23,8 @@ from convcore.insight._network import (
 from convcore.insight._report import Report, by, percent
 from convcore.nn.module import Module
 
+_PIECE = 1 << 22  # values that are float64 at a time
+
 
 @dataclass(frozen=True)
 class LayerStatistics:
@@ -141,7 +143,13 @@ class _Sums:
         self.alive: Any = False
 
     def add(self, y: FloatArray) -> None:
-        """Take a batch: the rule of Chan, Golub and LeVeque for the sum of squares."""
+        """Take a batch, in pieces."""
+        step = max(1, _PIECE // max(1, y[0].size))
+        for start in range(0, len(y), step):
+            self._add(y[start : start + step])
+
+    def _add(self, y: FloatArray) -> None:
+        """Take a few images: the rule of Chan, Golub and LeVeque for the sum of squares."""
         if y.size == 0:
             return
         wide = y.astype(np.float64)
