@@ -129,7 +129,9 @@ class Dissection(Report):
         -------
         matplotlib.figure.Figure
         """
-        order = np.argsort(-self.iou.max(axis=1), kind="stable")[:_MOST_UNITS]
+        best = self.iou.max(axis=1)
+        shown = min(_MOST_UNITS, max(1, np.count_nonzero(best)))
+        order = np.argsort(-best, kind="stable")[:shown]
         count = self.examples.shape[1]
         with _draw.style():
             wide = 1.9 + 0.42 * len(self.concepts)

@@ -279,8 +279,8 @@ def _cells(row: ErrorRow) -> tuple[str, ...]:
 def _percents(axes: Any) -> None:
     from matplotlib.ticker import MaxNLocator, PercentFormatter
 
-    axes.xaxis.set_major_locator(MaxNLocator(6))
-    axes.xaxis.set_major_formatter(PercentFormatter(1.0))
+    axes.xaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 5, 10]))
+    axes.xaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
 
 
 def _lowest(values: list[float]) -> float:

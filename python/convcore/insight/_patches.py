@@ -109,7 +109,9 @@ class Patches(Report):
                 [f"unit {unit}" for unit in self.units[:shown]],
                 [[f"{value:.2f}" for value in row] for row in self.values[:shown]],
             )
-            figure.suptitle(f"What excites {called(self.layer)} most: {by((height, width))} pixels")
+            figure.suptitle(
+                f"What excites {called(self.layer)} most ({by((height, width))} pixels)"
+            )
             return _draw.finish(figure, path)
 
 
