@@ -28,7 +28,7 @@ def confusion(args: Args) -> Result:
     from convcore import insight
 
     model, test = _load(args)
-    found = insight.confusion_matrix(test.y, _scores(model, test), test.classes)
+    found = insight.confusion_matrix(test.y, _network.logits_of(model, test), test.classes)
     lines = [f"{n:,} of {a} taken for {b}" for a, b, n in found.confused()]
     text = f"{found}\n\naccuracy {found.accuracy:.2%}; most often: {', '.join(lines) or 'none'}"
     return _result(args, found, text)
@@ -40,7 +40,7 @@ def errors(args: Args) -> Result:
 
     model, test = _load(args)
     groups = None if args.groups is None else _read_groups(args.groups, len(test))
-    found = insight.error_table(test.y, _scores(model, test), test.classes, groups)
+    found = insight.error_table(test.y, _network.logits_of(model, test), test.classes, groups)
     return _result(args, found, f"{found}\naccuracy {found.accuracy:.2%}")
 
 
@@ -212,17 +212,6 @@ def _load_pictures(args: Args, most: int) -> _Seen:
     if not names:
         raise ValueError(f"{args.images[0]} has no images")
     return _Seen(model, card, np.concatenate(arrays), names)
-
-
-def _scores(model: Model, test: Dataset) -> npt.NDArray[np.float32]:
-    """Return the network's answers, a score per class."""
-    scores = model.predict(test.x)
-    if scores.ndim != 2 or scores.shape[1] != len(test.classes):
-        raise ValueError(
-            f"the network does not fit {test.name}: expected {len(test.classes)} values per image, "
-            f"got an output of shape {scores.shape[1:]}"
-        )
-    return scores
 
 
 def _target(args: Args, card: _network.Card) -> int | None:

@@ -143,16 +143,22 @@ class Score(NamedTuple):
         return int(self.right.sum()) / len(self.right)
 
 
-def score(model: Model, data: Dataset) -> Score:
-    """Send all images through the network."""
-    from convcore import functional as F
-
+def logits_of(model: Model, data: Dataset) -> npt.NDArray[np.float32]:
+    """Send all images through the network; return a score per class."""
     logits = model.predict(data.x)
     if logits.ndim != 2 or logits.shape[1] != len(data.classes):
         raise ValueError(
             f"the network does not fit {data.name}: expected {len(data.classes)} values per image, "
             f"got an output of shape {logits.shape[1:]}"
         )
+    return logits
+
+
+def score(model: Model, data: Dataset) -> Score:
+    """Send all images through the network, and compare with the labels."""
+    from convcore import functional as F
+
+    logits = logits_of(model, data)
     return Score(float(F.cross_entropy(logits, data.y)), logits.argmax(axis=1) == data.y)
 
 

@@ -39,15 +39,15 @@ WHATS = (
     "confusion",
     "errors",
     "curves",
+    "adversarial",
     "filters",
     "features",
     "patches",
     "dissect",
+    "receptive-field",
+    "statistics",
     "saliency",
     "gradcam",
-    "receptive-field",
-    "adversarial",
-    "statistics",
 )
 
 
