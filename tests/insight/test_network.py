@@ -68,6 +68,45 @@ def test_input_gradient_matches_finite_differences_in_evaluation_mode(rng):
     np.testing.assert_allclose(doubled, 2 * want, rtol=1e-4, atol=1e-5)
 
 
+LAYERS = {
+    "Linear": (lambda: nn.Linear(4, 3), (4,)),
+    "Conv1d": (lambda: nn.Conv1d(2, 3, 3, padding=1), (2, 6)),
+    "Conv2d": (lambda: nn.Conv2d(2, 3, 3, stride=2, bias=False), (2, 6, 7)),
+    "MaxPool1d": (lambda: nn.MaxPool1d(2), (2, 6)),
+    "MaxPool2d": (lambda: nn.MaxPool2d(3, 2, 1), (2, 6, 7)),
+    "AvgPool1d": (lambda: nn.AvgPool1d(2), (2, 6)),
+    "AvgPool2d": (lambda: nn.AvgPool2d(2), (2, 6, 7)),
+    "AdaptiveAvgPool2d": (lambda: nn.AdaptiveAvgPool2d(2), (2, 5, 5)),
+    "BatchNorm1d": (lambda: nn.BatchNorm1d(4), (4,)),
+    "BatchNorm2d": (lambda: nn.BatchNorm2d(2), (2, 3, 3)),
+    "Dropout": (lambda: nn.Dropout(0.5), (4,)),
+    "Flatten": (nn.Flatten, (2, 3, 3)),
+    "Identity": (nn.Identity, (4,)),
+    "PadChannels": (lambda: nn.PadChannels(1, stride=2), (2, 5, 5)),
+    "ReLU": (nn.ReLU, (4,)),
+    "LeakyReLU": (nn.LeakyReLU, (4,)),
+    "Tanh": (nn.Tanh, (4,)),
+    "Sigmoid": (nn.Sigmoid, (4,)),
+    "Softmax": (nn.Softmax, (4,)),
+    "LogSoftmax": (nn.LogSoftmax, (4,)),
+}
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_every_layer_has_a_gradient_in_evaluation_mode(rng, name):
+    make, shape = LAYERS[name]
+    layer, x, way = make(), floats(rng, 5, *shape), floats(rng, 5, *shape)
+    if hasattr(layer, "running_mean"):
+        layer.running_mean[:] = 3
+        layer.running_var[:] = 4
+    dy = floats(rng, *insight.activations(layer, x)[""].shape)
+    step = np.float32(1e-3)
+    high, low = (insight.activations(layer, x + s * way)[""] for s in (step, -step))
+    want = (((high - low) / (2 * step)) * dy).sum(dtype=np.float64)
+    got = (insight.input_gradient(layer, x, dy) * way).sum(dtype=np.float64)
+    assert got == pytest.approx(want, rel=0.02, abs=0.02)
+
+
 def test_batch_norm_without_running_statistics_takes_those_of_the_batch(rng):
     model = nn.Sequential(nn.BatchNorm2d(2, track_running_stats=False), nn.Tanh())
     x, dy = floats(rng, 3, 2, 2, 2), floats(rng, 3, 2, 2, 2)

@@ -106,7 +106,10 @@ class Patches(Report):
             _draw.tiles(
                 figure.subplots(),
                 [list(_draw.to_pixels(self.patches[u], mean, std)) for u in range(shown)],
-                [f"unit {unit}" for unit in self.units[:shown]],
+                [
+                    f"unit {unit}" + "\nnever active" * (row.max() <= 0)
+                    for unit, row in zip(self.units[:shown], self.values, strict=False)
+                ],
                 [[f"{value:.2f}" for value in row] for row in self.values[:shown]],
             )
             figure.suptitle(
