@@ -1,21 +1,32 @@
-"""Tables in plain text."""
+"""Tables of text, for terminals."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable
 
 
-def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """Return a table: the first column to the left, the others to the right."""
-    lines = [head, *rows]
+def table(
+    head: tuple[str, ...],
+    rows: Iterable[tuple[str, ...]],
+    *,
+    left: Collection[int] = (0,),
+    closing: Iterable[tuple[str, ...]] = (),
+) -> str:
+    """Return a table; the columns `left` are aligned to the left, the others to the right.
+
+    The rows of `closing` stand below a second rule.
+    """
+    body, end = list(rows), list(closing)
+    lines = [head, *body, *end]
     widths = [max(len(line[i]) for line in lines) for i in range(len(head))]
 
-    def line(cells: Sequence[str]) -> str:
-        first, *others = (
-            cell.ljust(width) if i == 0 else cell.rjust(width)
+    def line(cells: tuple[str, ...]) -> str:
+        aligned = (
+            cell.ljust(width) if i in left else cell.rjust(width)
             for i, (cell, width) in enumerate(zip(cells, widths, strict=True))
         )
-        return "  ".join([first, *others]).rstrip()
+        return "  ".join(aligned).rstrip()
 
     rule = "-" * (sum(widths) + 2 * (len(widths) - 1))
-    return "\n".join([line(head), rule, *map(line, lines[1:])])
+    below = [rule, *map(line, end)] if end else []
+    return "\n".join([line(head), rule, *map(line, body), *below])
