@@ -117,9 +117,9 @@ def test_every_layer_has_a_gradient_in_evaluation_mode(rng, name):
     if hasattr(layer, "running_mean"):
         layer.running_mean[:] = 3
         layer.running_var[:] = 4
-    dy = floats(rng, *insight.activations(layer, x)[""].shape)
+    dy = floats(rng, *insight.activations(layer, x, [""])[""].shape)
     step = np.float32(1e-3)
-    high, low = (insight.activations(layer, x + s * way)[""] for s in (step, -step))
+    high, low = (insight.activations(layer, x + s * way, [""])[""] for s in (step, -step))
     want = (((high - low) / (2 * step)) * dy).sum(dtype=np.float64)
     got = (insight.input_gradient(layer, x, dy) * way).sum(dtype=np.float64)
     assert got == pytest.approx(want, rel=0.02, abs=0.02)
