@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable
 
 
 def table(
-    head: Sequence[str],
-    rows: Iterable[Sequence[str]],
+    head: tuple[str, ...],
+    rows: Iterable[tuple[str, ...]],
     *,
     left: Collection[int] = (0,),
-    closing: Iterable[Sequence[str]] = (),
+    closing: Iterable[tuple[str, ...]] = (),
 ) -> str:
     """Return a table; the columns `left` are aligned to the left, the others to the right.
 
@@ -20,7 +20,7 @@ def table(
     lines = [head, *body, *end]
     widths = [max(len(line[i]) for line in lines) for i in range(len(head))]
 
-    def line(cells: Sequence[str]) -> str:
+    def line(cells: tuple[str, ...]) -> str:
         aligned = (
             cell.ljust(width) if i in left else cell.rjust(width)
             for i, (cell, width) in enumerate(zip(cells, widths, strict=True))

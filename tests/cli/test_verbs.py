@@ -13,9 +13,7 @@ import convcore.cli
 from convcore import data, models, serialization
 from data_files import mnist_files, write
 
-VERBS = (
-    "train", "test", "predict", "insight", "summary", "explain", "check", "time", "tune", "bench", "info",
-)  # fmt: skip
+VERBS = ("train", "test", "predict", "insight", "summary", "time", "tune", "bench", "info")
 
 
 @pytest.fixture

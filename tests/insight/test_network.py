@@ -76,20 +76,38 @@ LAYERS = {
     "MaxPool2d": (lambda: nn.MaxPool2d(3, 2, 1), (2, 6, 7)),
     "AvgPool1d": (lambda: nn.AvgPool1d(2), (2, 6)),
     "AvgPool2d": (lambda: nn.AvgPool2d(2), (2, 6, 7)),
+    "LPPool2d": (lambda: nn.LPPool2d(2, 2), (2, 6, 7)),
+    "StochasticPool2d": (lambda: nn.Sequential(nn.Sigmoid(), nn.StochasticPool2d(2)), (2, 6, 7)),
+    "Subsampling2d": (lambda: nn.Subsampling2d(2, 2), (2, 6, 6)),
+    "AdaptiveMaxPool2d": (lambda: nn.AdaptiveMaxPool2d(2), (2, 5, 5)),
     "AdaptiveAvgPool2d": (lambda: nn.AdaptiveAvgPool2d(2), (2, 5, 5)),
     "BatchNorm1d": (lambda: nn.BatchNorm1d(4), (4,)),
     "BatchNorm2d": (lambda: nn.BatchNorm2d(2), (2, 3, 3)),
+    "GroupNorm": (lambda: nn.GroupNorm(2, 4), (4, 3, 3)),
+    "LayerNorm": (lambda: nn.LayerNorm(4), (4,)),
+    "Dropout2d": (lambda: nn.Dropout2d(0.5), (2, 3, 3)),
     "Dropout": (lambda: nn.Dropout(0.5), (4,)),
     "Flatten": (nn.Flatten, (2, 3, 3)),
     "Identity": (nn.Identity, (4,)),
     "PadChannels": (lambda: nn.PadChannels(1, stride=2), (2, 5, 5)),
     "ReLU": (nn.ReLU, (4,)),
     "LeakyReLU": (nn.LeakyReLU, (4,)),
+    "ELU": (nn.ELU, (4,)),
+    "GELU": (nn.GELU, (4,)),
+    "SiLU": (nn.SiLU, (4,)),
     "Tanh": (nn.Tanh, (4,)),
+    "ScaledTanh": (nn.ScaledTanh, (4,)),
     "Sigmoid": (nn.Sigmoid, (4,)),
     "Softmax": (nn.Softmax, (4,)),
     "LogSoftmax": (nn.LogSoftmax, (4,)),
 }
+
+
+def test_every_layer_is_in_the_list():
+    public = (getattr(nn, name) for name in nn.__all__)
+    layers = {item.__name__ for item in public if isinstance(item, type)} - {"Module", "Parameter"}
+    losses = {name for name in layers if issubclass(getattr(nn, name), nn.Loss)}
+    assert layers - losses - {"Sequential", "Residual"} == set(LAYERS)
 
 
 @pytest.mark.parametrize("name", LAYERS)
@@ -99,9 +117,9 @@ def test_every_layer_has_a_gradient_in_evaluation_mode(rng, name):
     if hasattr(layer, "running_mean"):
         layer.running_mean[:] = 3
         layer.running_var[:] = 4
-    dy = floats(rng, *insight.activations(layer, x)[""].shape)
+    dy = floats(rng, *insight.activations(layer, x, [""])[""].shape)
     step = np.float32(1e-3)
-    high, low = (insight.activations(layer, x + s * way)[""] for s in (step, -step))
+    high, low = (insight.activations(layer, x + s * way, [""])[""] for s in (step, -step))
     want = (((high - low) / (2 * step)) * dy).sum(dtype=np.float64)
     got = (insight.input_gradient(layer, x, dy) * way).sum(dtype=np.float64)
     assert got == pytest.approx(want, rel=0.02, abs=0.02)

@@ -55,6 +55,12 @@ NETWORKS = {
         nn.Conv2d(1, 1, 4, padding=((2, 1), (0, 3))), nn.AvgPool2d(2, ceil_mode=True)
     ),
     "same": lambda: nn.Sequential(nn.Conv2d(1, 1, 4, padding="same"), nn.MaxPool2d(2)),
+    "reflect": lambda: nn.Sequential(nn.Conv2d(1, 1, 5, padding=2, padding_mode="reflect")),
+    "replicate": lambda: nn.Sequential(nn.Conv2d(1, 1, 5, 2, padding=2, padding_mode="replicate")),
+    "circular": lambda: nn.Sequential(nn.Conv2d(1, 1, 3, padding=1, padding_mode="circular")),
+    "subsampling": lambda: nn.Sequential(nn.Subsampling2d(1, 2), nn.LPPool2d(2, 3, 1)),
+    "stochastic": lambda: nn.Sequential(nn.Conv2d(1, 1, 3), nn.StochasticPool2d(2)),
+    "bins": lambda: nn.Sequential(nn.AdaptiveMaxPool2d((4, 3)), nn.Conv2d(1, 1, 2)),
     "dilation": lambda: nn.Sequential(nn.Conv2d(1, 1, 3, dilation=2), nn.MaxPool2d(2, 2, 0, 2)),
     "leftover": lambda: nn.Sequential(nn.MaxPool2d(2, 3), nn.Conv2d(1, 1, 3, padding=1)),
     "residual": lambda: nn.Sequential(nn.Conv2d(1, 2, 3, padding=1), block(2, 2), block(2, 4, 2)),

@@ -105,7 +105,7 @@ class Dissection(Report):
                 )
             )
         head = ("unit", "concept", "IoU", "next concept", "IoU", "threshold")
-        return f"layer {self.layer!r}\n\n{table(head, rows)}"
+        return f"layer {self.layer!r}\n\n{table(head, rows, left=(1, 3))}"
 
     def plot(
         self,

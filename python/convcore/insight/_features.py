@@ -61,7 +61,8 @@ class FeatureMaps(Report):
             )
             for name, y in self.maps.items()
         ]
-        return table(("layer", "", "output shape", "min", "mean", "max", "zeros"), rows)
+        head = ("layer", "", "output shape", "min", "mean", "max", "zeros")
+        return table(head, rows, left=(0, 1, 2))
 
     def plot(
         self,

@@ -110,7 +110,7 @@ class ReceptiveField(Report):
         unit = f"unit {self.position} of layer {self.layer!r}"
         if not self.position:
             unit = f"each unit of layer {self.layer!r}"
-        return f"{table(head, rows)}\n\n{unit} sees {seen}"
+        return f"{table(head, rows, left=(0, 1, 2))}\n\n{unit} sees {seen}"
 
     def plot(
         self,

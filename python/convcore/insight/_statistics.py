@@ -91,7 +91,7 @@ class ActivationStatistics(Report):
             )
             for row in self.layers
         ]
-        return table(head, rows)
+        return table(head, rows, left=(0, 1, 2))
 
     def plot(self, path: str | os.PathLike[str] | None = None) -> Any:
         """Draw mean and standard deviation, zeros and dead units, a line per layer.
@@ -226,8 +226,8 @@ def activation_statistics(
     >>> print(insight.activation_statistics(model, x))
     layer          output shape  mean  std  min  max  zeros  dead units
     -------------------------------------------------------------------
-    0      Linear             2     0    3   -3    3   0.0%      0 of 2
-    1        ReLU             2   1.5  1.5    0    3  50.0%      1 of 2
+    0      Linear  2                0    3   -3    3   0.0%      0 of 2
+    1      ReLU    2              1.5  1.5    0    3  50.0%      1 of 2
     """
     owner = "activation_statistics"
     x = check_samples(owner, x)

@@ -411,8 +411,7 @@ class StochasticPool2d(_Pool):
         x, indices = self._take()
         if not need_dx:
             return None
-        drawn = indices is not None
-        arguments = (dy, x, self.kernel_size, self.stride, drawn)
+        arguments = (dy, x, self.kernel_size, self.stride, indices is not None)
         return F.stochastic_pool2d_backward(*arguments, indices=indices)
 
     def extra_repr(self) -> str:
