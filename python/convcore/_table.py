@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 
 
 def table(
-    head: tuple[str, ...],
-    rows: Iterable[tuple[str, ...]],
+    head: Sequence[str],
+    rows: Iterable[Sequence[str]],
     *,
     left: Collection[int] = (0,),
-    closing: Iterable[tuple[str, ...]] = (),
+    closing: Iterable[Sequence[str]] = (),
 ) -> str:
     """Return a table; the columns `left` are aligned to the left, the others to the right.
 
@@ -20,7 +20,7 @@ def table(
     lines = [head, *body, *end]
     widths = [max(len(line[i]) for line in lines) for i in range(len(head))]
 
-    def line(cells: tuple[str, ...]) -> str:
+    def line(cells: Sequence[str]) -> str:
         aligned = (
             cell.ljust(width) if i in left else cell.rjust(width)
             for i, (cell, width) in enumerate(zip(cells, widths, strict=True))

@@ -13,7 +13,9 @@ import convcore.cli
 from convcore import data, models, serialization
 from data_files import mnist_files, write
 
-VERBS = ("train", "test", "predict", "insight", "summary", "time", "tune", "bench", "info")
+VERBS = (
+    "train", "test", "predict", "insight", "summary", "explain", "check", "time", "tune", "bench", "info",
+)  # fmt: skip
 
 
 @pytest.fixture

@@ -14,11 +14,23 @@ import sys
 from collections.abc import Sequence
 
 import convcore
-from convcore.cli import bench, info, insight, predict, summary, test, time, train, tune
+from convcore.cli import (
+    bench,
+    check,
+    explain,
+    info,
+    insight,
+    predict,
+    summary,
+    test,
+    time,
+    train,
+    tune,
+)
 from convcore.cli._parser import Args, Parser, UsageError, nearest
 from convcore.cli._result import Interrupted, Result, describe, to_json
 
-_VERBS = (train, test, predict, insight, summary, time, tune, bench, info)
+_VERBS = (train, test, predict, insight, summary, explain, check, time, tune, bench, info)
 
 _EXAMPLES = """\
 examples:

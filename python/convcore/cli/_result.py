@@ -47,7 +47,7 @@ def _finite(value: Any) -> Any:
 
 #: The functions of the package that put their name before a message: no news on a command line.
 _OWNER = re.compile(
-    r"(load|load_extra|load_checkpoint|read_image|save|fit|predict|summary|activations|"
+    r"(load|load_extra|load_checkpoint|read_image|save|fit|predict|summary|explain|check|activations|"
     r"activation_statistics|adversarial_curve|concepts|confusion_matrix|dissect|error_table|"
     r"feature_maps|fgsm|filters|grad_cam|learning_curves|receptive_field|saliency|top_patches): "
 )
