@@ -312,6 +312,9 @@ def _optimizers(rng: np.random.Generator) -> Iterator[tuple[str, float]]:
     _core.adagrad_step(p, g, s, 0.1, 0.3, 1e-10, 0.01, 3, 0.02)
     adagrad = reference.adagrad_step(param, grad, square, 3, lr_decay=0.3, **rule)
     yield "Adagrad", error_of([p, s], _arrays(adagrad))
+    rows = numbers[0, :36].reshape(4, 9).copy()
+    _core.limit_norms(rows, 1.0)
+    yield "max-norm", error_of([rows], [reference.limit_norms(param[:36].reshape(4, 9), 1.0)])
 
 
 def errors_here(seed: int) -> dict[str, float]:
