@@ -494,7 +494,7 @@ def test_verbs_need_compile():
         pytest.param(
             {"loss": "crossentropy"},
             ValueError,
-            "compile: loss is not known: expected one of 'cross_entropy', 'mse', got "
+            "compile: loss is not known: expected one of 'cross_entropy', 'hinge', 'mse', got "
             "'crossentropy' "
             "(did you mean 'cross_entropy'?)",
             id="loss_name",

@@ -86,7 +86,7 @@ def test_explain_step_by_step(run):
 @pytest.mark.parametrize(
     ("words", "code", "message"),
     [
-        (("explain", "lenet"), 2, "'lenet' is not known: expected one of lenet5, "),
+        (("explain", "lenet"), 2, "linear (did you mean 'lenet5'?)"),
         (("explain", "avgpool"), 2, "linear (did you mean 'avg_pool'?)"),
         (("explain", "lenet5", "--filters", 3), 2, "--filters is for a single layer"),
         (("explain", "conv", "--image", "1 2; 3"), 2, "expected rows of equal length"),

@@ -85,6 +85,7 @@ LAYERS = {
     "BatchNorm2d": (lambda: nn.BatchNorm2d(2), (2, 3, 3)),
     "GroupNorm": (lambda: nn.GroupNorm(2, 4), (4, 3, 3)),
     "LayerNorm": (lambda: nn.LayerNorm(4), (4,)),
+    "EuclideanRBF": (lambda: nn.EuclideanRBF(4, 3), (4,)),
     "Dropout2d": (lambda: nn.Dropout2d(0.5), (2, 3, 3)),
     "Dropout": (lambda: nn.Dropout(0.5), (4,)),
     "Flatten": (nn.Flatten, (2, 3, 3)),
@@ -107,7 +108,7 @@ def test_every_layer_is_in_the_list():
     public = (getattr(nn, name) for name in nn.__all__)
     layers = {item.__name__ for item in public if isinstance(item, type)} - {"Module", "Parameter"}
     losses = {name for name in layers if issubclass(getattr(nn, name), nn.Loss)}
-    assert layers - losses - {"Sequential", "Residual"} == set(LAYERS)
+    assert layers - losses - {"Sequential", "Residual", "ResidualBlock"} == set(LAYERS)
 
 
 @pytest.mark.parametrize("name", LAYERS)

@@ -107,7 +107,7 @@ class Patches(Report):
                 figure.subplots(),
                 [list(_draw.to_pixels(self.patches[u], mean, std)) for u in range(shown)],
                 [
-                    f"unit {unit}" + "\nnever active" * (row.max() <= 0)
+                    f"unit {unit}" + ("\nnever active" if row.max() <= 0 else "")
                     for unit, row in zip(self.units[:shown], self.values, strict=False)
                 ],
                 [[f"{value:.2f}" for value in row] for row in self.values[:shown]],
