@@ -85,7 +85,7 @@ LAYERS = {
     "BatchNorm2d": (lambda: nn.BatchNorm2d(2), (2, 3, 3)),
     "GroupNorm": (lambda: nn.GroupNorm(2, 4), (4, 3, 3)),
     "LayerNorm": (lambda: nn.LayerNorm(4), (4,)),
-    "EuclideanRBF": (lambda: nn.EuclideanRBF(4, 3), (4,)),
+    "EuclideanRBF": (lambda: nn.EuclideanRBF([[1, -1, 1, 1], [-1, 1, 1, -1]]), (4,)),
     "Dropout2d": (lambda: nn.Dropout2d(0.5), (2, 3, 3)),
     "Dropout": (lambda: nn.Dropout(0.5), (4,)),
     "Flatten": (nn.Flatten, (2, 3, 3)),
