@@ -169,5 +169,7 @@ Arg<float> optional_inout_arg(const char* op, const char* name, py::handle objec
 
 py::object to_numpy(const Tensor& array) { return wrap(array); }
 py::object to_numpy(const IndexArray& array) { return wrap(array); }
+py::object to_numpy(const LabelArray& array) { return wrap(array); }
+py::object to_numpy(const Array<uint8_t>& array) { return wrap(array); }
 
 }  // namespace convcore

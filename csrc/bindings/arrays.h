@@ -45,5 +45,7 @@ PixelsArg pixels_arg(const char* op, const char* name, py::handle object);
 // An ndarray that owns (a share of) the memory; None when the array was not given.
 py::object to_numpy(const Tensor& array);
 py::object to_numpy(const IndexArray& array);
+py::object to_numpy(const LabelArray& array);
+py::object to_numpy(const Array<uint8_t>& array);
 
 }  // namespace convcore

@@ -29,4 +29,5 @@ PYBIND11_MODULE(_core, m) {
   convcore::bind_softmax(m);
   convcore::bind_stochastic_pool2d(m);
   convcore::bind_subsampling2d(m);
+  convcore::bind_transform_images(m);
 }

@@ -30,5 +30,6 @@ void bind_reorder(pybind11::module_&);
 void bind_softmax(pybind11::module_&);
 void bind_stochastic_pool2d(pybind11::module_&);
 void bind_subsampling2d(pybind11::module_&);
+void bind_transform_images(pybind11::module_&);
 
 }  // namespace convcore

@@ -34,6 +34,13 @@ static inline Philox philox(RandomKey key, uint64_t block) {
   return {{c0, c1, c2, c3}};
 }
 
+// A stream for the `use`-th use of random numbers for one of many items, such as the images of a data set: what becomes
+// of an item does not depend on the others. item < 2^48, use < 2^16.
+static inline RandomKey substream(RandomKey key, uint64_t item, uint64_t use) {
+  const Philox names = philox(key, item | use << 48);
+  return {names.value[0] | uint64_t(names.value[1]) << 32, names.value[2] | uint64_t(names.value[3]) << 32};
+}
+
 // Uniform in [0, 1): 24 bits, every value exactly representable.
 static inline float uniform_float(uint32_t bits) { return float(bits >> 8) * (1.0f / 16777216.0f); }
 

@@ -47,6 +47,34 @@ static void forward_row(int64_t c_count, const CrossEntropyParams& params, float
   gradient[target] -= scale * on_target;
 }
 
+// The same with t, the shares of the classes: loss = sum q * (log(s) - z), gradient = scale * (exp(z) / s * sum q - q).
+// A class without a share counts for nothing, also where its logit is -inf.
+static void forward_row_of_shares(int64_t c_count, const CrossEntropyParams& params, float scale, const float* x,
+                                  const float* target, float* loss, float* gradient) {
+  const float high = max_of_row(x, c_count);
+  Vec e_lanes{}, q_lanes{}, product_lanes{};
+  for_each_vector(c_count, [&](int64_t c, int64_t lanes) {
+    e_lanes += select(lanes_below(lanes), exp(load_lanes(x + c, lanes) - high), Vec{});
+  });
+  const Vec on_target = splat(1.0f - params.label_smoothing), on_each = splat(params.label_smoothing / float(c_count));
+  for_each_vector(c_count, [&](int64_t c, int64_t lanes) {
+    const Vec z = load_lanes(x + c, lanes) - high;
+    const Vec q = select(lanes_below(lanes), load_lanes(target + c, lanes) * on_target + on_each, Vec{});
+    q_lanes += q;
+    product_lanes += select(q == Vec{}, Vec{}, q * z);
+  });
+  const float s = sum(e_lanes), q_sum = sum(q_lanes);
+  *loss = log(splat(s))[0] * q_sum - sum(product_lanes);
+  if (!gradient) return;
+  const Vec factor = splat(scale * q_sum / s), share = on_target * scale, even = on_each * scale;
+  for_each_vector(c_count, [&](int64_t c, int64_t lanes) {
+    store_lanes(gradient + c, exp(load_lanes(x + c, lanes) - high) * factor - even, lanes);
+  });
+  for_each_vector(c_count, [&](int64_t c, int64_t lanes) {
+    store_lanes(gradient + c, load_lanes(gradient + c, lanes) - load_lanes(target + c, lanes) * share, lanes);
+  });
+}
+
 // ---- samples in the lanes -----------------------------------------------------------------------------------------
 
 // Labels of the first `lanes` lanes, -1 where ignored and in the lanes past them.
@@ -107,6 +135,15 @@ static void forward(const CrossEntropyShape& s, const CrossEntropyParams& params
   });
 }
 
+static void forward_shares(const CrossEntropyShape& s, const CrossEntropyParams& params, float scale, const float* x,
+                           const float* target, float* loss, float* gradient) {
+  parallel_for(s.n, s.c * 2 * kWork, [&](int64_t begin, int64_t end) {
+    for (int64_t n = begin; n < end; n++)
+      forward_row_of_shares(s.c, params, scale, x + n * s.c, target + n * s.c, loss + n,
+                            gradient ? gradient + n * s.c : nullptr);
+  });
+}
+
 // ---- backward -----------------------------------------------------------------------------------------------------
 
 static void backward(const CrossEntropyShape& s, const float* dy, bool dy_per_sample, const float* gradient,
@@ -129,6 +166,6 @@ static void backward(const CrossEntropyShape& s, const float* dy, bool dy_per_sa
 }
 
 CrossEntropyKernels cross_entropy_kernels();
-CrossEntropyKernels cross_entropy_kernels() { return {forward, backward}; }
+CrossEntropyKernels cross_entropy_kernels() { return {forward, forward_shares, backward}; }
 
 }  // namespace convcore::cpu::CONVCORE_ISA

@@ -17,12 +17,18 @@ struct Crop {
   bool flip;
 };
 
+// The crop is the first use of random numbers, if there is one, and the mirroring the next.
 static inline Crop crop_of(const GatherImagesParams& p, int64_t index) {
-  if (p.pad == 0 && !p.flip) return {0, 0, false};
-  const Philox random = philox(p.key, uint64_t(index));
-  const uint64_t places = uint64_t(2 * p.pad + 1);
-  const auto place = [&](uint32_t bits) { return int64_t(bits * places >> 32) - p.pad; };
-  return {place(random.value[0]), place(random.value[1]), p.flip && random.value[2] >> 31};
+  Crop crop{0, 0, false};
+  uint64_t use = 0;
+  if (p.pad > 0) {
+    const Philox random = philox(substream(p.key, uint64_t(index), use++), 0);
+    const uint64_t places = uint64_t(2 * p.pad + 1);
+    crop.down = int64_t(random.value[0] * places >> 32) - p.pad;
+    crop.right = int64_t(random.value[1] * places >> 32) - p.pad;
+  }
+  if (p.flip) crop.flip = philox(substream(p.key, uint64_t(index), use), 0).value[0] >> 31;
+  return crop;
 }
 
 struct Affine {

@@ -28,6 +28,7 @@
 #include "ops/softmax.h"
 #include "ops/stochastic_pool2d.h"
 #include "ops/subsampling2d.h"
+#include "ops/transform_images.h"
 
 namespace convcore::cpu {
 
@@ -58,6 +59,7 @@ struct Kernels {
   SoftmaxKernels softmax;
   StochasticPool2dKernels stochastic_pool2d;
   Subsampling2dKernels subsampling2d;
+  TransformImagesKernels transform_images;
 };
 
 // The best set this CPU has, at most the one CONVCORE_ISA names ("baseline", "avx2", "avx512"). Chosen at first use.

@@ -31,6 +31,7 @@ ReorderKernels reorder_kernels();
 SoftmaxKernels softmax_kernels();
 StochasticPool2dKernels stochastic_pool2d_kernels();
 Subsampling2dKernels subsampling2d_kernels();
+TransformImagesKernels transform_images_kernels();
 
 Kernels table();
 Kernels table() {
@@ -61,6 +62,7 @@ Kernels table() {
   t.softmax = softmax_kernels();
   t.stochastic_pool2d = stochastic_pool2d_kernels();
   t.subsampling2d = subsampling2d_kernels();
+  t.transform_images = transform_images_kernels();
   return t;
 }
 

@@ -248,6 +248,39 @@ CONVCORE_INLINE Vec load_bytes(const uint8_t* p) {
 #endif
 }
 
+// The nearest whole numbers from 0 to 255 of kLanes floats, as bytes; halves go to the even one, NaN to any.
+CONVCORE_INLINE void store_bytes(uint8_t* p, Vec v) {
+  v = select(v > Vec{}, v, Vec{});
+  v = select(v < splat(255.0f), v, splat(255.0f));
+  const Vec shifted = v + splat(8388608.0f);  // 2^23: no bits are left for fractions
+  const IntVec bytes = (IntVec)shifted & 0xff;
+#if defined(__AVX512F__)
+  _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm512_maskz_cvtepi32_epi8(0xffff, (__m512i)bytes));
+#else
+  for (int l = 0; l < kLanes; l++) p[l] = uint8_t(bytes[l]);
+#endif
+}
+
+// Lane l is p[index[l]].
+CONVCORE_INLINE Vec gather(const float* p, IntVec index) {
+#if defined(__AVX512F__) && !defined(__SANITIZE_ADDRESS__)
+  return (Vec)_mm512_mask_i32gather_ps(_mm512_setzero_ps(), 0xffff, (__m512i)index, p, 4);
+#elif defined(__AVX2__) && !defined(__SANITIZE_ADDRESS__)
+  const __m256 all = (__m256)_mm256_set1_epi32(-1);
+  return (Vec)_mm256_mask_i32gather_ps(_mm256_setzero_ps(), p, (__m256i)index, all, 4);
+#else
+  Vec v;
+  for (int l = 0; l < kLanes; l++) v[l] = p[index[l]];
+  return v;
+#endif
+}
+
+// The largest whole numbers that are not above, for |v| < 2^31.
+CONVCORE_INLINE Vec floor(Vec v) {
+  const Vec cut = __builtin_convertvector(__builtin_convertvector(v, IntVec), Vec);
+  return select(cut > v, cut - 1.0f, cut);
+}
+
 // p[0], p[2], p[4], ... for the first `count` lanes (1 <= count <= kLanes); reads up to p[2 * count - 2] and no
 // further.
 CONVCORE_INLINE Vec load_every_second(const float* p, int64_t count) {

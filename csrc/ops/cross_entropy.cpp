@@ -34,8 +34,17 @@ void check_params(const char* op, const CrossEntropyParams& p) {
   fail(op, "label_smoothing is out of range", "0 to 1", got.str());
 }
 
-// Checks every target and returns how many are not ignored.
-int64_t count_targets(const char* op, const LabelArray& target, int64_t classes, int64_t ignore_index) {
+// Checks the shape and every label; returns over how many targets the mean goes.
+int64_t count_targets(const char* op, const CrossEntropyTarget& given, const Shape& x, const Inferred& s,
+                      int64_t ignore_index) {
+  if (given.shares.given()) {
+    expect_shape(op, "target", given.shares.shape(), x, "of shares of the classes: the shape of x");
+    if (x.size() > 2) fail(op, "target has shares of classes", "x of shape (N, C) or (C,) for them", to_string(x));
+    return s.shape.n;
+  }
+  const LabelArray& target = given.labels;
+  const int64_t classes = s.shape.c;
+  expect_shape(op, "target", target.shape(), s.target, "one label per sample");
   int64_t counted = 0;
   const int64_t count = target.count();
   for (int64_t i = 0; i < count; i++) {
@@ -52,23 +61,26 @@ int64_t count_targets(const char* op, const LabelArray& target, int64_t classes,
 
 }  // namespace
 
-CrossEntropyResult cross_entropy_forward(const char* op, const Tensor& x, const LabelArray& target,
+CrossEntropyResult cross_entropy_forward(const char* op, const Tensor& x, const CrossEntropyTarget& target,
                                          const CrossEntropyParams& params, bool need_gradient) {
   const Inferred s = infer(op, x.shape());
   check_params(op, params);
-  expect_shape(op, "target", target.shape(), s.target, "one label per sample");
-  const int64_t counted = count_targets(op, target, s.shape.c, params.ignore_index);
+  const int64_t counted = count_targets(op, target, x.shape(), s, params.ignore_index);
   const float scale = params.reduction == Reduction::mean && counted > 0 ? float(1.0 / double(counted)) : 1.0f;
   CrossEntropyResult result;
   if (need_gradient) result.gradient = Tensor::empty(op, "dx", x.shape());
   Tensor losses = Tensor::empty(op, "loss", s.target);
-  cpu::kernels().cross_entropy.forward(s.shape, params, scale, x.data(), target.data(), losses.data(),
-                                       result.gradient.data());
+  const cpu::CrossEntropyKernels& kernels = cpu::kernels().cross_entropy;
+  if (target.shares.given())
+    kernels.forward_shares(s.shape, params, scale, x.data(), target.shares.data(), losses.data(),
+                           result.gradient.data());
+  else
+    kernels.forward(s.shape, params, scale, x.data(), target.labels.data(), losses.data(), result.gradient.data());
   result.loss = params.reduction == Reduction::none ? losses : reduce_losses(op, losses, params.reduction, counted);
   return result;
 }
 
-Tensor cross_entropy_backward(const Tensor& dy, const Tensor& x, const LabelArray& target,
+Tensor cross_entropy_backward(const Tensor& dy, const Tensor& x, const CrossEntropyTarget& target,
                               const CrossEntropyParams& params, const Tensor& gradient) {
   const char* op = "cross_entropy_backward";
   const Inferred s = infer(op, x.shape());

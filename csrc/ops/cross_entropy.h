@@ -7,6 +7,8 @@
 //
 // x (N, C), (N, C, d1, ...) or (C,); target (N,), (N, d1, ...) or (): integers from 0 to C-1, or ignore_index, whose
 // loss and gradient are zero whatever x holds there; float32. i runs over d1, ... .
+// Or target (N, C) or (C,) as x, float32: the share of each class, t, and then
+//   q[n,c] = (1 - label_smoothing) * t[n,c] + label_smoothing / C        dx[n,c] = dy * (p * sum_c q - q)
 // The losses are added in order, in double. A mean over no target is NaN, its gradient zero.
 #pragma once
 #include "core/array.h"
@@ -20,6 +22,14 @@ struct CrossEntropyParams {
   float label_smoothing;
 };
 
+// Class labels, or the shares of the classes: one of the two is given.
+struct CrossEntropyTarget {
+  LabelArray labels;
+  Tensor shares;
+  CrossEntropyTarget(LabelArray given) : labels(std::move(given)) {}  // NOLINT: implicit on purpose
+  CrossEntropyTarget(Tensor given) : shares(std::move(given)) {}      // NOLINT
+};
+
 struct CrossEntropyShape {
   int64_t n, c, inner;
 };
@@ -29,12 +39,12 @@ struct CrossEntropyResult {
   Tensor gradient;  // dx for dy = 1, the shape of x; not given where not asked for
 };
 // `op` is for the error messages.
-CrossEntropyResult cross_entropy_forward(const char* op, const Tensor& x, const LabelArray& target,
+CrossEntropyResult cross_entropy_forward(const char* op, const Tensor& x, const CrossEntropyTarget& target,
                                          const CrossEntropyParams&, bool need_gradient);
 
 // `dy` has the shape of the loss. `gradient` is the one that the forward made, or not given: then it is made again.
-Tensor cross_entropy_backward(const Tensor& dy, const Tensor& x, const LabelArray& target, const CrossEntropyParams&,
-                              const Tensor& gradient);
+Tensor cross_entropy_backward(const Tensor& dy, const Tensor& x, const CrossEntropyTarget& target,
+                              const CrossEntropyParams&, const Tensor& gradient);
 
 namespace cpu {
 struct CrossEntropyKernels {
@@ -44,6 +54,10 @@ struct CrossEntropyKernels {
                   const int64_t* target,  // (N, inner)
                   float* loss,            // (N, inner)
                   float* gradient);       // (N, C, inner) or null
+  // The same for shares of the classes; inner = 1.
+  void (*forward_shares)(const CrossEntropyShape&, const CrossEntropyParams&, float scale, const float* x,
+                         const float* target,  // (N, C)
+                         float* loss, float* gradient);
   // dx = gradient * dy
   void (*backward)(const CrossEntropyShape&,
                    const float* dy,  // one number or, when dy_per_sample, (N, inner)

@@ -5,9 +5,10 @@
 //   outside of x j' = W - 1 - j where the image is mirrored, else j
 //
 // Without pad, top = left = pad = 0, without flip no image is mirrored; without scale and shift the values stay as they
-// are. Otherwise the numbers at position indices[n] of the stream of random numbers decide: top and left are each of 0
-// to 2 pad, and mirrored is one of two, with equal probability. So what becomes of an image depends on the key and on
-// the image alone, not on its place in the batch or on the threads. There is no gradient.
+// are. Otherwise random numbers decide: top and left are each of 0 to 2 pad, and mirrored is one of two, with equal
+// probability. They are those of transform_images for a crop, if there is a pad, and then a flip: what becomes of an
+// image depends on the key and on the image alone, not on its place in the batch or on the threads. There is no
+// gradient.
 #pragma once
 #include "core/array.h"
 #include "core/random.h"

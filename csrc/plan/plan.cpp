@@ -113,6 +113,9 @@ static void check(const TrainingArguments& a, const Graph& graph, int64_t classe
       fail("fit", "the optimizer has lost a group of parameters", "the groups that were planned",
            std::to_string(a.groups.size()) + " groups");
   if (classes == 0) return;
+  if (a.targets.given())
+    return expect_shape("cross_entropy", "target", a.targets.shape(), {a.targets.shape()[0], classes},
+                        "the share of each class");
   for (int64_t i = 0; i < a.order.count(); i++) {
     const int64_t label = a.labels.data()[a.order.data()[i]];
     if (label != a.ignore_index && (label < 0 || label >= classes))
@@ -144,7 +147,8 @@ std::vector<StepResult> Plan::train(const TrainingArguments& a) {
       frame.input.labels = a.labels.data(), frame.input.targets = a.targets.data();
       frame.input.order = a.order.data() + step * a.batch;
       frame.input.dropout_keys = a.dropout_keys.data() + step * int64_t(a.dropout_keys.size()) / steps;
-      int64_t targets = size * (a.targets.given() ? a.targets.count() / a.targets.shape()[0] : 1);
+      const bool values = a.targets.given() && p.program.label_classes == 0;  // of a regression
+      int64_t targets = size * (values ? a.targets.count() / a.targets.shape()[0] : 1);
       if (a.labels.given())
         for (int64_t i = 0; i < size; i++) targets -= a.labels.data()[frame.input.order[i]] == a.ignore_index;
       result.targets = targets;

@@ -33,7 +33,7 @@ struct ImageSource {
 struct TrainingArguments {
   ImageSource x;      // (N, ...): the data set
   LabelArray labels;  // (N,): either these,
-  Tensor targets;     // (N, ...) as the output: or these, as the loss takes them
+  Tensor targets;     // (N, ...) as the output: or these, as the loss takes them (values, or shares of classes)
   LabelArray order;   // (steps * batch or fewer,): the images of each step, one after the other
   int64_t batch;      // images of a step; the last one has what is left
   int64_t ignore_index;

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from convcore import callbacks as callbacks
     from convcore import data as data
     from convcore import engine as engine
+    from convcore import filters as filters
     from convcore import init as init
     from convcore import insight as insight
     from convcore import models as models
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
     from convcore import optim as optim
     from convcore import reference as reference
     from convcore import serialization as serialization
+    from convcore import transforms as transforms
     from convcore.engine import Model as Model
     from convcore.history import History as History
     from convcore.serialization import load as load
@@ -64,6 +66,7 @@ _LAZY_MODULES = (
     "callbacks",
     "data",
     "engine",
+    "filters",
     "init",
     "insight",
     "models",
@@ -71,6 +74,7 @@ _LAZY_MODULES = (
     "optim",
     "reference",
     "serialization",
+    "transforms",
 )
 _LAZY_NAMES = {
     "History": "history",
@@ -88,6 +92,7 @@ __all__ = [
     "data",
     "engine",
     "explain",
+    "filters",
     "functional",
     "get_rng_state",
     "init",
@@ -102,6 +107,7 @@ __all__ = [
     "serialization",
     "set_num_threads",
     "set_rng_state",
+    "transforms",
 ]
 
 

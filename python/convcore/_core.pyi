@@ -359,6 +359,9 @@ def max_pool2d_forward(
     op: str, x: FloatArray, windows: Sequence[Sequence[int]], ceil_mode: bool, need_indices: bool, /
 ) -> tuple[FloatArray, npt.NDArray[np.int32] | None]: ...
 def memory_stats() -> dict[str, int]: ...
+def mixup_pairs(
+    indices: IntArray, count: int, alpha: float, seed: int, stream: int, use: int, /
+) -> tuple[npt.NDArray[np.int64], FloatArray]: ...
 def mse_loss_backward(
     dy: object,
     x: FloatArray,
@@ -501,6 +504,18 @@ def tanh_backward(
     dy: FloatArray, x: FloatArray | None, saved: FloatArray | None, alpha: float, beta: float, /
 ) -> FloatArray: ...
 def tanh_forward(x: FloatArray, alpha: float, beta: float, /) -> FloatArray: ...
+def transform_images(
+    x: npt.NDArray[np.uint8] | FloatArray,
+    indices: IntArray,
+    stages: Sequence[tuple[str, Sequence[float]]],
+    seed: int,
+    stream: int,
+    scale: float,
+    partners: IntArray | None,
+    weights: FloatArray | None,
+    to_bytes: bool,
+    /,
+) -> npt.NDArray[np.uint8] | FloatArray: ...
 def window_output_size(
     op: str,
     axis: str,

@@ -1,54 +1,19 @@
-"""Images that stay uint8 in memory, and what a training does to images at random."""
+"""Images that stay uint8 in memory, and batches of them as a training takes them."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 import convcore.functional as F
-from convcore.functional._arguments import FloatArray, to_int
+from convcore.functional._arguments import FloatArray
 from convcore.random import RandomKey
+from convcore.transforms import Stage, Transform
 
 AnyArray = np.ndarray[Any, Any]
-
-
-@dataclass(frozen=True)
-class Augment:
-    """What `Model.fit` does to each image at random, anew in each epoch.
-
-    Parameters
-    ----------
-    pad : int, default 0
-        Move the image by -`pad` to `pad` pixels along each axis: torchvision's
-        ``RandomCrop(size, padding=pad)``.
-    flip : bool, default False
-        Mirror the image from left to right with probability 1/2: torchvision's
-        ``RandomHorizontalFlip()``.
-
-    Notes
-    -----
-    What moves in from outside is 0 in the data as they are stored: black in `Images`, and the mean
-    in float32 images that are standardised. Evaluation and prediction take the images as they are.
-    Each epoch takes one stream of `convcore.manual_seed`, and what becomes of an image depends on
-    the stream and the image's index alone, so a training repeats bit for bit, also after a resume.
-
-    Examples
-    --------
-    >>> from convcore import data
-    >>> data.Augment(pad=4, flip=True)
-    Augment(pad=4, flip=True)
-    """
-
-    pad: int = 0
-    flip: bool = False
-
-    def __post_init__(self) -> None:
-        if to_int("Augment", "pad", self.pad) < 0:
-            raise ValueError(f"Augment: pad is out of range: expected at least 0, got {self.pad}")
 
 
 class Images:
@@ -69,6 +34,7 @@ class Images:
     Attributes
     ----------
     array : ndarray, shape (N, C, H, W), uint8
+    peak : int
     scale, shift : ndarray, shape (C,), float32
         ``value * scale + shift`` is the standardised value.
 
@@ -106,6 +72,7 @@ class Images:
         if not (spread > 0).all():
             raise ValueError(f"Images: std is out of range: expected more than 0, got {std}")
         self.array = np.ascontiguousarray(array)
+        self.peak = peak
         self.scale = (1 / (peak * spread)).astype(np.float32)
         self.shift = (-centre / spread).astype(np.float32)
 
@@ -133,35 +100,51 @@ class Images:
     def __repr__(self) -> str:
         return f"Images({' x '.join(map(str, self.shape))}, uint8)"
 
-    def gather(
-        self,
-        indices: AnyArray,
-        augment: Augment | None = None,
-        key: RandomKey | None = None,
-    ) -> FloatArray:
-        """Return the images at `indices`, as float32, augmented with the numbers of `key`."""
-        what = augment or Augment()
-        return F.gather_images(
-            self.array,
-            indices,
-            pad=what.pad,
-            flip=what.flip,
-            key=key,
-            scale=self.scale,
-            shift=self.shift,
-        )
+    def gather(self, indices: AnyArray) -> FloatArray:
+        """Return the images at `indices`, as float32."""
+        return F.gather_images(self.array, indices, scale=self.scale, shift=self.shift)
+
+    def normalization(self) -> Stage:
+        """Return the last step after transforms, which work on values from 0 to 1."""
+        return "normalize", (*map(float, self.scale * self.peak), *map(float, self.shift))
 
 
-def gather(
-    x: FloatArray | Images, indices: AnyArray, augment: Augment | None, key: RandomKey | None
-) -> FloatArray:
-    """Return the samples of `x` at `indices`; of images (N, C, H, W) they may be augmented."""
+def gather(x: FloatArray | Images, indices: AnyArray) -> FloatArray:
+    """Return the samples of `x` at `indices`."""
     if isinstance(x, Images):
-        return x.gather(indices, augment, key)
-    if augment is not None:
-        return F.gather_images(x, indices, pad=augment.pad, flip=augment.flip, key=key)
+        return x.gather(indices)
     rows = x.reshape(len(x), 1, 1, x[0].size)  # samples of any shape, as lines
     return F.gather_images(rows, indices).reshape(len(indices), *x.shape[1:])
+
+
+def augmented(
+    x: FloatArray | Images,
+    y: AnyArray,
+    indices: AnyArray,
+    augment: Transform,
+    key: RandomKey,
+    classes: int | None = None,
+) -> tuple[FloatArray, AnyArray]:
+    """Return the images of `x` at `indices`, transformed and normalised, and their targets."""
+    array: AnyArray = x.array if isinstance(x, Images) else x
+    pad_and_flip = augment.as_gather(x.shape[1:])
+    if pad_and_flip is not None:
+        pad, flip = pad_and_flip
+        scale, shift = (x.scale, x.shift) if isinstance(x, Images) else (None, None)
+        images = F.gather_images(
+            array, indices, pad=pad, flip=flip, key=key, scale=scale, shift=shift
+        )
+        return images, y[indices]
+    images, targets = augment.run(
+        array,
+        indices,
+        key,
+        1 / x.peak if isinstance(x, Images) else 1.0,
+        labels=None if augment.mixup is None else y,
+        classes=classes,
+        after=(x.normalization(),) if isinstance(x, Images) else (),
+    )
+    return images, y[indices] if targets is None else targets
 
 
 def _per_channel(

@@ -15,14 +15,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from convcore import _core, nn, optim, random
-from convcore._images import Augment, Images
+from convcore._images import Images
 from convcore.functional._arguments import FloatArray, to_padding, to_tuple
 from convcore.nn.parameter import Parameter
 
 if TYPE_CHECKING:
-    from convcore._training import AnyArray, Compiled
+    from convcore._training import AnyArray, Compiled, Gather
     from convcore.nn.module import Module
-    from convcore.random import RandomKey
 
 Attributes = dict[str, list[float]]
 
@@ -536,9 +535,8 @@ class Planned:
         x: FloatArray | Images,
         y: AnyArray,
         order: AnyArray,
+        gather: Gather,
         batch_size: int,
-        augment: Augment | None = None,
-        key: RandomKey | None = None,
     ) -> list[tuple[float, float, int]]:
         """Train on the images `order`; return sum of losses, right answers, targets per step."""
         optimizer, criterion = run.optimizer, run.criterion
@@ -548,7 +546,7 @@ class Planned:
         steps = math.ceil(len(order) / batch_size)
         keys = [random.next_key() for _ in range(steps * self._graph.dropouts)]
         results = self.plan.train(
-            *_source(x, augment, key),
+            *_source(x, gather),
             y,
             order,
             batch_size,
@@ -573,11 +571,11 @@ class Planned:
 
 
 def _source(
-    x: FloatArray | Images, augment: Augment | None = None, key: RandomKey | None = None
+    x: FloatArray | Images, gather: Gather | None = None
 ) -> tuple[AnyArray, tuple[Any, ...]]:
     """Return the array, and how its images are gathered, as the program takes them."""
-    pad, flip = (0, False) if augment is None else (augment.pad, augment.flip)
-    seed, stream = (0, 0) if key is None else key
+    pad, flip, key = (0, False, None) if gather is None else gather
+    seed, stream = key or (0, 0)
     if isinstance(x, Images):
         return x.array, (pad, flip, seed, stream, x.scale, x.shift)
     return x, (pad, flip, seed, stream, None, None)

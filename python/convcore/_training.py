@@ -9,20 +9,22 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from types import FrameType
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import numpy as np
 
 from convcore import random
-from convcore._images import Augment, Images, gather
+from convcore._images import Images, augmented, gather
 from convcore._names import did_you_mean
 from convcore.functional._arguments import FloatArray, to_float, to_int
+from convcore.transforms import Transform
 
 if TYPE_CHECKING:
     from convcore.callbacks import Callback
     from convcore.engine import Model
     from convcore.nn.loss import Loss
     from convcore.nn.parameter import Parameter
+    from convcore.random import RandomKey
 
 AnyArray = np.ndarray[Any, Any]
 Metric = str | Callable[[FloatArray, AnyArray], float]
@@ -214,22 +216,58 @@ class Divergence:
             )
 
 
+class Gather(NamedTuple):
+    """How the plan takes images into its step: `functional.gather_images`."""
+
+    pad: int = 0
+    flip: bool = False
+    key: RandomKey | None = None
+
+
+def as_targets(y: AnyArray) -> AnyArray:
+    """Return targets as the plan reads them: int64 labels, or values of float32."""
+    return np.ascontiguousarray(y, np.float32 if y.dtype == np.float32 else np.int64)
+
+
 class Batches:
     """Cuts a data set into batches, with what `augment` does to the images of each."""
 
     def __init__(
-        self, x: FloatArray | Images, y: AnyArray, batch_size: int, augment: Augment | None = None
+        self,
+        x: FloatArray | Images,
+        y: AnyArray,
+        batch_size: int,
+        augment: Transform | None = None,
     ) -> None:
         self.samples = len(x)
         self.x, self.y = x, y
         self.size = min(batch_size, self.samples)
         self.augment = augment
+        #: Of the samples as the network gets them.
+        self.shape = x.shape if augment is None else (len(x), *augment.output_shape(x.shape[1:]))
+        self.classes: int | None = None  # of the labels; MixUp needs it
+        # What the plan does in its step; None: the images are transformed before.
+        self._gather = (0, False) if augment is None else augment.as_gather(x.shape[1:])
 
     @cached_property
     def targets(self) -> AnyArray:
         """The class labels, or values of float32, as the plan reads them."""
-        is_float = self.y.dtype == np.float32
-        return np.ascontiguousarray(self.y, np.float32 if is_float else np.int64)
+        return as_targets(self.y)
+
+    def take(self, rows: AnyArray, key: RandomKey | None) -> tuple[FloatArray, AnyArray]:
+        """Return the samples `rows`, augmented with the numbers of `key`, and their targets."""
+        if self.augment is None or key is None:
+            return gather(self.x, rows), self.y[rows]
+        return augmented(self.x, self.y, rows, self.augment, key, self.classes)
+
+    def for_plan(
+        self, rows: AnyArray, key: RandomKey | None
+    ) -> tuple[FloatArray | Images, AnyArray, AnyArray, Gather]:
+        """Return what the plan reads: samples, targets, which of them, and how it takes them."""
+        if self._gather is not None:
+            return self.x, self.targets, rows, Gather(*self._gather, key)
+        x, y = self.take(rows, key)
+        return x, as_targets(y), np.arange(len(rows)), Gather()
 
     def in_order(self, order: AnyArray | None) -> Iterator[tuple[FloatArray, AnyArray]]:
         """Iterate over the batches; None: as the data lie."""
@@ -243,7 +281,7 @@ class Batches:
                 yield x[start : start + size], y[start : start + size]
             else:
                 rows = order[start : start + size]
-                yield gather(x, rows, self.augment, key), y[rows]
+                yield self.take(rows, key)
 
 
 def clip_gradients(run: Compiled) -> None:
@@ -402,19 +440,27 @@ def to_pair(validation_data: object) -> tuple[Any, Any]:
     return validation_data[0], validation_data[1]
 
 
-def to_augment(augment: object, x: FloatArray | Images) -> Augment | None:
+def augmented_shape(augment: object, x: FloatArray | Images, criterion: Loss) -> tuple[int, ...]:
+    """Return the shape of `x` as the network gets it; raise when `augment` cannot change it."""
     if augment is None:
-        return None
-    if not isinstance(augment, Augment):
+        return x.shape
+    if not isinstance(augment, Transform):
         raise TypeError(
-            "fit: augment has the wrong type: expected a convcore.data.Augment, "
+            "fit: augment has the wrong type: expected a convcore.transforms.Transform, "
             f"got {type(augment).__name__}"
         )
     if x.ndim != 4:
         raise ValueError(
             f"fit: augment does not fit x: expected images (N, C, H, W), got x of shape {x.shape}"
         )
-    return augment
+    if augment.mixup is not None and not criterion.takes_shares:
+        raise ValueError(
+            "fit: augment does not fit the loss: expected CrossEntropyLoss for MixUp, "
+            f"got {criterion!r}"
+        )
+    if not isinstance(x, Images):
+        augment.expect_values("fit", x)
+    return (len(x), *augment.output_shape(x.shape[1:]))
 
 
 def to_samples(owner: str, x: object) -> FloatArray | Images:

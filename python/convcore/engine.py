@@ -25,6 +25,7 @@ from convcore._training import (
     Interrupts,
     Metric,
     Optimizer,
+    augmented_shape,
     clip_gradients,
     make_criterion,
     make_optimizer,
@@ -32,7 +33,6 @@ from convcore._training import (
     speed_of,
     time_left,
     to_array,
-    to_augment,
     to_count,
     to_norm,
     to_pair,
@@ -47,13 +47,14 @@ from convcore.progress import Progress, numbers
 if TYPE_CHECKING:
     import os
 
-    from convcore._images import Augment, Images
+    from convcore._images import Images
     from convcore._plan import Planned
     from convcore.callbacks import Callback
     from convcore.nn.loss import Loss
     from convcore.nn.module import IncompatibleKeys
     from convcore.nn.module import Module as _Base
     from convcore.summary import Summary
+    from convcore.transforms import Transform
 else:
     _Base = object  # a mixin: the classes that use it are modules
 
@@ -152,7 +153,7 @@ class Model(_Base):
         callbacks: Sequence[Callback] | Callback = (),
         verbose: int = 1,
         initial_epoch: int = 0,
-        augment: Augment | None = None,
+        augment: Transform | None = None,
     ) -> History:
         """Train.
 
@@ -173,8 +174,9 @@ class Model(_Base):
         verbose : {0, 1}
             1 shows progress on stderr.
         initial_epoch : int, default 0
-        augment : data.Augment, optional
-            What is done to each training image at random, such as ``Augment(pad=4, flip=True)``.
+        augment : transforms.Transform, optional
+            What is done to each training image, anew in each epoch, such as
+            ``data.Augment(pad=4, flip=True)``. Validation images stay as they are.
 
         Returns
         -------
@@ -206,8 +208,7 @@ class Model(_Base):
         initial_epoch = to_count("fit", "initial_epoch", initial_epoch, low=0)
         batch_size = to_count("fit", "batch_size", batch_size)
         show = bool(to_count("fit", "verbose", verbose, low=0, high=1))
-        x, y = self._check_data("fit", x, y)
-        augment = to_augment(augment, x)
+        x, y = self._check_data("fit", x, y, augment)
         if validation_data is not None:
             validation_data = self._check_data("fit: validation_data", *to_pair(validation_data))
         names = ["loss", *run.metrics]
@@ -228,6 +229,8 @@ class Model(_Base):
         self.stop_training = False
         progress = Progress(show)
         batches = Batches(x, y, batch_size, augment)
+        if augment is not None and augment.mixup is not None:
+            batches.classes = self._output_shape("fit", batches.shape)[1]
         divergence = Divergence()
         with (
             in_mode(self, training=True),
@@ -242,7 +245,7 @@ class Model(_Base):
                 title = f"epoch {epoch + 1}/{epochs}"
                 progress.start(title, len(x))
                 divergence.epoch = epoch
-                planned = self._plan_for("fit", x, batches.size, run, progress)
+                planned = self._plan_for("fit", batches.shape, batches.size, run, progress)
                 train = self._train_epoch
                 if planned is not None:
                     train = functools.partial(self._train_epoch_planned, planned)
@@ -312,30 +315,28 @@ class Model(_Base):
         interrupts: Interrupts,
         divergence: Divergence,
     ) -> dict[str, float]:
-        from convcore._images import gather
         from convcore._plan import chunks
 
         averages = Averages(run)
         start = time.perf_counter()
         samples, size = batches.samples, batches.size
         order = random.permutation(samples) if shuffle else np.arange(samples)
-        augment = batches.augment
-        key = None if augment is None else random.next_key()  # one stream for the epoch
+        key = None if batches.augment is None else random.next_key()  # one stream for the epoch
         steps = math.ceil(samples / size)
         index = 0
         for count, took in chunks(steps, bool(hooks.on_batches)):
             if hooks.on_batches and index:  # they may have changed the network
-                planned = self._plan_for("fit", batches.x, size, run, progress)
+                planned = self._plan_for("fit", batches.shape, size, run, progress)
             rows = order[index * size : (index + count) * size]
             before = time.perf_counter()
             if planned is None:
-                y = batches.y[rows]
-                output, loss = self._train_step(run, gather(batches.x, rows, augment, key), y)
+                x, y = batches.take(rows, key)
+                output, loss = self._train_step(run, x, y)
                 averages.add(output, y, loss)
                 if not math.isfinite(loss) and run.criterion.count(y):
                     divergence.warn(index)
             else:
-                results = planned.train(run, batches.x, batches.targets, rows, size, augment, key)
+                results = planned.train(run, *batches.for_plan(rows, key), size)
                 for step, (loss, right, targets) in enumerate(results, index):
                     averages.add_sums(loss, right, targets)
                     if not math.isfinite(loss) and targets:
@@ -354,19 +355,19 @@ class Model(_Base):
     def _plan_for(
         self,
         owner: str,
-        x: FloatArray | Images,
+        shape: tuple[int, ...],
         batch_size: int,
         run: Compiled | None = None,
         progress: Progress | None = None,
     ) -> Planned | None:
-        """Return the plan for images like `x`, or None: then the layers run one by one."""
+        """Return the plan for images of `shape`, or None: then the layers run one by one."""
         from convcore._plan import Planned, Unplannable, planning
 
-        if len(x) == 0 or not planning.enabled:
+        if shape[0] == 0 or not planning.enabled:
             return None
         training = owner == "fit"
         try:
-            planned = Planned.build(self, run or self._compiled, x.shape[1:], self._planned)
+            planned = Planned.build(self, run or self._compiled, shape[1:], self._planned)
             self._planned = planned
             planned.prepare(batch_size, training)
             return planned
@@ -465,7 +466,7 @@ class Model(_Base):
         from convcore.summary import in_mode
 
         averages = Averages(run)
-        planned = self._plan_for("evaluate", x, min(batch_size, len(x)))
+        planned = self._plan_for("evaluate", x.shape, min(batch_size, len(x)))
         forward: Callable[[Any], FloatArray] = self
         if planned is not None:  # several batches per call, which prepares the weights once
             forward = functools.partial(planned.forward, batch_size=batch_size)
@@ -498,7 +499,7 @@ class Model(_Base):
         batch_size = to_count("predict", "batch_size", batch_size)
         x = to_samples("predict", x)
         shape = self._predicted_shape(x)
-        planned = self._plan_for("predict", x, min(batch_size, len(x)))
+        planned = self._plan_for("predict", x.shape, min(batch_size, len(x)))
         forward: Callable[[Any], FloatArray] = self
         if planned is not None:  # several batches per call, which prepares the weights once
             forward = functools.partial(planned.forward, batch_size=batch_size)
@@ -583,7 +584,9 @@ class Model(_Base):
 
     # ---- checks of data --------------------------------------------------------------------------
 
-    def _check_data(self, owner: str, x: object, y: object) -> tuple[FloatArray | Images, AnyArray]:
+    def _check_data(
+        self, owner: str, x: object, y: object, augment: Transform | None = None
+    ) -> tuple[FloatArray | Images, AnyArray]:
         """Return x and y, contiguous, when they fit each other, the network and the loss."""
         xs = to_samples(owner, x)
         ys = np.ascontiguousarray(to_array(owner, "y", y))
@@ -594,8 +597,9 @@ class Model(_Base):
             )
         if len(xs) == 0:
             raise ValueError(f"{owner}: x has no samples: expected at least 1, got 0")
-        shape = self._output_shape(owner, xs.shape)
-        self._expect_compiled(owner).criterion.expect_target(owner, shape, ys)
+        criterion = self._expect_compiled(owner).criterion
+        shape = self._output_shape(owner, augmented_shape(augment, xs, criterion))
+        criterion.expect_target(owner, shape, ys)
         return xs, ys
 
     def _output_shape(self, owner: str, x_shape: tuple[int, ...]) -> tuple[int, ...]:

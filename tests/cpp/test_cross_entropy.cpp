@@ -143,5 +143,24 @@ TEST_CASE("cross_entropy refuses labels out of range") {
   }
 }
 
+TEST_CASE("a whole share is a label") {
+  for (int64_t classes : test::kCounts) {
+    if (classes == 0) continue;
+    const Tensor x = random_tensor({5, classes}, 3);
+    const LabelArray target = LabelArray::empty("test", "target", {5});
+    const Tensor shares = Tensor::empty("test", "shares", x.shape());
+    std::fill(shares.data(), shares.data() + shares.count(), 0.0f);
+    for (int64_t n = 0; n < 5; n++) {
+      target.data()[n] = (7 * n + 1) % classes;
+      shares.data()[n * classes + target.data()[n]] = 1.0f;
+    }
+    const CrossEntropyParams params{kIgnored, Reduction::none, 0.25f};
+    const CrossEntropyResult a = cross_entropy_forward("test", x, target, params, true);
+    const CrossEntropyResult b = cross_entropy_forward("test", x, shares, params, true);
+    for (int64_t n = 0; n < 5; n++) CHECK(std::fabs(a.loss.data()[n] - b.loss.data()[n]) < 1e-5);
+    for (int64_t i = 0; i < x.count(); i++) CHECK(std::fabs(a.gradient.data()[i] - b.gradient.data()[i]) < 1e-6);
+  }
+}
+
 }  // namespace
 }  // namespace convcore

@@ -35,10 +35,11 @@ void check_against_loops(const Shape& shape, const GatherImagesParams& p) {
   const float* got = y.data();
   int64_t wrong = 0;
   for (int64_t n = 0; n < 4; n++) {
-    const Philox random = philox(p.key, uint64_t(indices.data()[n]));
+    const uint64_t index = uint64_t(indices.data()[n]);
+    const Philox random = philox(substream(p.key, index, 0), 0);
     const int64_t down = int64_t(random.value[0] * uint64_t(2 * p.pad + 1) >> 32) - p.pad;
     const int64_t right = int64_t(random.value[1] * uint64_t(2 * p.pad + 1) >> 32) - p.pad;
-    const bool flip = p.flip && random.value[2] >> 31;
+    const bool flip = p.flip && philox(substream(p.key, index, p.pad > 0), 0).value[0] >> 31;
     for (int64_t c = 0; c < c_in; c++)
       for (int64_t i = 0; i < h; i++)
         for (int64_t j = 0; j < w; j++) {

@@ -9,7 +9,8 @@ import pytest
 
 import convcore
 import convcore.functional as F
-from convcore import nn, optim, serialization
+from convcore import _plan, nn, optim, serialization
+from convcore import transforms as T
 from convcore.callbacks import TrainingCheckpoint
 from convcore.data import Augment, Images
 from helpers import floats
@@ -209,7 +210,7 @@ def test_augment_that_does_nothing_changes_nothing_but_the_stream(pixels, labels
         (
             lambda: network().fit(np.zeros((4, 3, 8, 8), np.float32), np.zeros(4, int), augment=4),
             TypeError,
-            "fit: augment has the wrong type: expected a convcore.data.Augment, got int",
+            "fit: augment has the wrong type: expected a convcore.transforms.Transform, got int",
         ),
         (
             lambda: flat().fit(np.zeros((4, 6), np.float32), np.zeros(4, int), augment=Augment(1)),
@@ -227,6 +228,156 @@ def flat():
     model = nn.Sequential(nn.Linear(6, 2))
     model.compile("sgd")
     return model
+
+
+# ---- other transforms ----------------------------------------------------------------------------
+
+COLOURS = T.Compose(
+    [
+        T.RandomCrop(8, padding=2),
+        T.RandomHorizontalFlip(),
+        T.ColorJitter(0.4, 0.4, 0.4, 0.1),
+        T.RandomErasing(),
+    ]
+)
+
+
+def seen_in_training(x, labels, augment, shuffle=True):
+    """Return the images of an epoch in the order of the data set, and their key."""
+    recorder = Recorder()
+    model = nn.Sequential(recorder, nn.Flatten(), nn.Linear(192, 4))
+    model.compile("sgd")
+    convcore.manual_seed(5)
+    model.fit(x, labels, 1, 16, shuffle=shuffle, verbose=0, augment=augment)
+    convcore.manual_seed(5)
+    order = convcore.random.permutation(40) if shuffle else np.arange(40)
+    return np.concatenate(recorder.seen)[np.argsort(order)], convcore.random.next_key()
+
+
+@pytest.mark.parametrize("shuffle", [False, True])
+def test_fit_applies_any_transform_and_normalises_afterwards(pixels, labels, shuffle):
+    x = Images(pixels, MEAN, STD)
+    seen, key = seen_in_training(x, labels, COLOURS, shuffle)
+    want = T.Compose([COLOURS, T.Normalize(MEAN, STD)])(pixels, key=key)
+    np.testing.assert_allclose(seen, want, rtol=1e-5, atol=1e-5)
+
+
+def test_a_crop_and_a_flip_are_the_same_in_the_step_and_before_it(pixels, labels):
+    x = Images(pixels, MEAN, STD)
+    usual = T.Compose([T.RandomCrop(8, padding=2), T.RandomHorizontalFlip()])
+    assert usual.as_gather((3, 8, 8)) == (2, True)
+    a, _ = seen_in_training(x, labels, usual)
+    b, _ = seen_in_training(x, labels, Augment(pad=2, flip=True))
+    np.testing.assert_array_equal(a, b)
+    slow = T.Compose([usual, T.RandomHorizontalFlip(0)])
+    assert slow.as_gather((3, 8, 8)) is None
+    c, _ = seen_in_training(x, labels, slow)
+    np.testing.assert_allclose(a, c, rtol=1e-5, atol=1e-5)
+    only_flip, _ = seen_in_training(x, labels, T.RandomHorizontalFlip())
+    d, _ = seen_in_training(x, labels, T.Compose([T.RandomHorizontalFlip(), T.CenterCrop(8)]))
+    np.testing.assert_allclose(only_flip, d, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "transform",
+    [
+        T.RandomCrop(7, padding=2),
+        T.RandomCrop(8),
+        T.RandomCrop(8, padding=2, fill=0.5),
+        T.RandomCrop(8, padding=(1, 2)),
+        T.RandomHorizontalFlip(0.25),
+        T.RandomVerticalFlip(),
+        T.Compose([T.RandomHorizontalFlip(), T.RandomCrop(8, padding=2)]),
+        T.MixUp(),
+    ],
+)
+def test_only_a_crop_and_a_flip_go_into_the_step(transform):
+    assert transform.as_gather((3, 8, 8)) is None
+
+
+def test_the_plan_trains_as_the_layers_on_transformed_images(pixels, labels):
+    models = []
+    for enabled in (True, False):
+        model = network()
+        _plan.planning.enabled = enabled
+        try:
+            augment = T.Compose([COLOURS, T.MixUp(0.4)])
+            history = model.fit(Images(pixels), labels, 3, 16, verbose=0, augment=augment)
+        finally:
+            _plan.planning.enabled = True
+        models.append((model, history.history))
+    for name, value in models[0][0].state_dict().items():
+        other = models[1][0].state_dict()[name]
+        np.testing.assert_allclose(value, other, rtol=1e-4, atol=1e-5, err_msg=name)
+    for name in ("loss", "accuracy"):
+        np.testing.assert_allclose(models[0][1][name], models[1][1][name], rtol=1e-4)
+
+
+def test_training_with_transforms_is_the_same_at_any_thread_count(pixels, labels):
+    models = []
+    for threads in (1, 3):
+        convcore.set_num_threads(threads)
+        model = network()
+        augment = T.Compose([COLOURS, T.GaussianNoise(), T.MixUp()])
+        model.fit(Images(pixels), labels, 2, 16, verbose=0, augment=augment)
+        models.append(model)
+    assert_same_weights(*models)
+
+
+def test_training_images_may_have_another_size(rng, labels):
+    large = rng.integers(0, 256, (40, 3, 12, 11)).astype(np.uint8)
+    model = network()
+    model.fit(Images(large), labels, 1, 16, verbose=0, augment=T.RandomResizedCrop(8))
+    with pytest.raises(ValueError, match="fit: "):
+        model.fit(Images(large), labels, 1, 16, verbose=0, augment=Augment(pad=1))
+
+
+def test_shares_of_the_classes_are_targets(pixels, labels):
+    shares = np.eye(4, dtype=np.float32)[labels]
+    x = Images(pixels)
+    a = network()
+    a.fit(x, labels, 2, 16, verbose=0)
+    b = network()
+    b.fit(x, shares, 2, 16, verbose=0)
+    for name, value in a.state_dict().items():
+        np.testing.assert_allclose(value, b.state_dict()[name], rtol=1e-5, atol=1e-6)
+    got, want = b.evaluate(x, shares), a.evaluate(x, labels)
+    assert got["accuracy"] == want["accuracy"]
+    np.testing.assert_allclose(got["loss"], want["loss"], rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("y", "augment", "message"),
+    [
+        (
+            np.zeros((4, 3), np.float32),
+            None,
+            "fit: y has the wrong shape: expected (4, 4) (the share of each class, or one class",
+        ),
+        (
+            np.zeros(4, int),
+            T.ColorJitter(0.5),
+            "fit: the images have values out of range: expected 0 to 1 for what changes colour",
+        ),
+        (
+            np.zeros(4, int),
+            T.CenterCrop(9),
+            "CenterCrop: size is larger than the images with their padding: expected at most 8 x 8",
+        ),
+    ],
+)
+def test_fit_rejects_what_does_not_fit(y, augment, message):
+    x = np.full((4, 3, 8, 8), -1, np.float32)
+    with pytest.raises(ValueError, match=re.escape(message)):
+        network().fit(x, y, augment=augment, verbose=0)
+
+
+def test_mixup_needs_a_loss_of_classes():
+    model = nn.Sequential(nn.Flatten(), nn.Linear(4, 2))
+    model.compile("sgd", "mse")
+    x, y = np.zeros((3, 1, 2, 2), np.float32), np.zeros((3, 2), np.float32)
+    with pytest.raises(ValueError, match="fit: augment does not fit the loss: expected CrossEn"):
+        model.fit(x, y, augment=T.MixUp(), verbose=0)
 
 
 # ---- load ----------------------------------------------------------------------------------------

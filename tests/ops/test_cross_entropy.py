@@ -91,6 +91,67 @@ def test_cross_entropy_backward_matches_reference(case_of):
     )
 
 
+@settings(max_examples=60, deadline=None)
+@given(
+    shape=st.one_of(
+        st.tuples(st.integers(0, 20), st.integers(1, 40)), st.tuples(st.integers(1, 40))
+    ),
+    label_smoothing=st.sampled_from([0.0, 0.1, 1.0]),
+    reduction=st.sampled_from(["mean", "sum", "none"]),
+)
+def test_shares_of_the_classes_match_the_reference(shape, label_smoothing, reduction):
+    rng = np.random.default_rng(0)
+    x, target = 4 * floats(rng, *shape), rng.random(shape, np.float32)
+    target[rng.random(shape) < 0.4] = 0  # their sum need not be 1
+    options = {"reduction": reduction, "label_smoothing": label_smoothing}
+    want = reference.cross_entropy(x.astype(np.float64), target, **options)
+    np.testing.assert_allclose(F.cross_entropy(x, target, **options), want, rtol=1e-5, atol=1e-5)
+    dy = floats(rng, *np.shape(want))
+    want = reference.cross_entropy_backward(dy, x.astype(np.float64), target, **options)
+    got = F.cross_entropy_backward(dy, x, target, **options)
+    np.testing.assert_allclose(got, want, rtol=1e-5, atol=1e-5)
+    _, saved = F.cross_entropy(x, target, **options, return_gradient=True)
+    np.testing.assert_array_equal(
+        got, F.cross_entropy_backward(dy, x, target, **options, saved=saved)
+    )
+
+
+def test_a_whole_share_is_a_label():
+    x, target = case((50,), 7)
+    target = np.where(target < 0, 0, target)
+    shares = np.eye(7, dtype=np.float32)[target]
+    for smoothing in (0.0, 0.3):
+        want, dx = F.cross_entropy(x, target, label_smoothing=smoothing, return_gradient=True)
+        got, dq = F.cross_entropy(x, shares, label_smoothing=smoothing, return_gradient=True)
+        np.testing.assert_allclose(got, want, rtol=1e-6)
+        np.testing.assert_allclose(dq, dx, atol=1e-7)
+
+
+def test_a_class_without_a_share_may_be_impossible():
+    x = np.array([[0, -np.inf, 1]], np.float32)
+    loss = F.cross_entropy(x, np.array([[0.5, 0, 0.5]], np.float32))
+    assert np.isfinite(loss)
+
+
+def test_shares_are_the_same_bits_at_any_thread_count(rng):
+    x, target = floats(rng, 400, 33), rng.random((400, 33), np.float32)
+    assert_same_bits_at_any_thread_count(
+        lambda: F.cross_entropy(x, target, return_gradient=True)[1]
+    )
+
+
+@pytest.mark.parametrize(
+    ("x", "target", "message"),
+    [
+        ((2, 3), (2, 4), "target has the wrong shape: expected (2, 3) (of shares of the classes: the shape of x)"),
+        ((2, 3, 4), (2, 3, 4), "target has shares of classes: expected x of shape (N, C) or (C,) for them, got (2, 3, 4)"),
+    ],
+)  # fmt: skip
+def test_shares_must_fit(x, target, message):
+    with pytest.raises(ValueError, match=re.escape(message)):
+        F.cross_entropy(np.zeros(x, np.float32), np.zeros(target, np.float32))
+
+
 @every_reduction
 @pytest.mark.parametrize("label_smoothing", [0.0, 0.2])
 def test_reference_cross_entropy_matches_finite_differences(reduction, label_smoothing):

@@ -1,5 +1,7 @@
 #include "ops/cross_entropy.h"
 
+#include <algorithm>
+
 #include "cpu/kernels.h"
 #include "plan/builder.h"
 
@@ -14,7 +16,11 @@ bool is_right(const float* y, int64_t classes, int64_t label) {
   return best == label;
 }
 
-// Loss, right answers and gradient of each image; the gradient is that of the mean or sum over the batch.
+// The class with the largest share, the first of several.
+int64_t label_of(const float* shares, int64_t classes) { return std::max_element(shares, shares + classes) - shares; }
+
+// Loss, right answers and gradient of each image; the gradient is that of the mean or sum over the batch. The targets
+// are labels, or shares of the classes.
 void forward(Builder& b, int i) {
   const ValueId logits = b.input_of(i).y;
   if (b.shape(logits).size() != 1)
@@ -33,13 +39,25 @@ void forward(Builder& b, int i) {
       [=](const Frame& f, const Block& block) {
         int64_t* label = reinterpret_cast<int64_t*>(f.buffer(labels, block.thread));
         float *hit = f.at(right, block), *y = f.at(logits, block);
+        const cpu::CrossEntropyKernels& kernels = cpu::kernels().cross_entropy;
+        if (f.input.targets) {
+          for (int64_t k = 0; k < block.count(); k++) {
+            const int64_t n = block.begin + k;
+            const float* share = f.input.targets + (f.input.order ? f.input.order[n] : n) * classes;
+            const float* row = y + k * classes;
+            hit[k] = is_right(row, classes, label_of(share, classes)) ? 1.f : 0.f;
+            kernels.forward_shares({1, classes, 1}, params, f.input.loss_scale, row, share, f.at(losses, block) + k,
+                                   f.at(gradient, block) + k * classes);
+          }
+          return;
+        }
         for (int64_t k = 0; k < block.count(); k++) {
           const int64_t n = block.begin + k;
           label[k] = f.input.labels[f.input.order ? f.input.order[n] : n];
           hit[k] = label[k] != params.ignore_index && is_right(y + k * classes, classes, label[k]) ? 1.f : 0.f;
         }
-        cpu::kernels().cross_entropy.forward({block.count(), classes, 1}, params, f.input.loss_scale, y, label,
-                                             f.at(losses, block), f.at(gradient, block));
+        kernels.forward({block.count(), classes, 1}, params, f.input.loss_scale, y, label, f.at(losses, block),
+                        f.at(gradient, block));
       });
   b.program.serial("sum of the losses", {losses, right}, phase + 1, [=](const Frame& f) {
     const float *loss = f.whole(losses), *hit = f.whole(right);

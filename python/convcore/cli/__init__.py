@@ -18,6 +18,7 @@ from convcore.cli import (
     bench,
     check,
     explain,
+    filter,
     info,
     insight,
     predict,
@@ -30,7 +31,7 @@ from convcore.cli import (
 from convcore.cli._parser import Args, Parser, UsageError, nearest
 from convcore.cli._result import Interrupted, Result, describe, to_json
 
-_VERBS = (train, test, predict, insight, summary, explain, check, time, tune, bench, info)
+_VERBS = (train, test, predict, insight, summary, explain, check, time, tune, bench, filter, info)
 
 _EXAMPLES = """\
 examples:
@@ -46,6 +47,7 @@ examples:
   convcore tune lenet5 --output lenet5.json   the fastest algorithms on this machine
   convcore bench                              the layers of known networks, beside torch
   convcore bench --train                      whole networks, beside torch
+  convcore filter sharpen photo.png           a kernel of the lectures on a picture
   convcore info                               what this installation uses
 
 convcore VERB --help says more. Every verb has --json: one JSON document on stdout.

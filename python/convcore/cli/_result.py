@@ -49,7 +49,8 @@ def _finite(value: Any) -> Any:
 _OWNER = re.compile(
     r"(load|load_extra|load_checkpoint|read_image|save|fit|predict|summary|explain|check|activations|"
     r"activation_statistics|adversarial_curve|concepts|confusion_matrix|dissect|error_table|"
-    r"feature_maps|fgsm|filters|grad_cam|learning_curves|receptive_field|saliency|top_patches): "
+    r"feature_maps|fgsm|filters|filters.apply|grad_cam|learning_curves|receptive_field|saliency|"
+    r"top_patches): "
 )
 
 

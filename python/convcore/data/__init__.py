@@ -1,7 +1,8 @@
 """Data sets: the embedded digits, MNIST, Fashion-MNIST, CIFAR-10, and pictures from files.
 
 `load` gives a data set by its name, `load_folder` your own pictures. `Images` keeps images as uint8
-and makes float32 of them batch by batch; `Augment` says what `Model.fit` does to them at random.
+and makes float32 of them batch by batch; `Augment`, as all of `convcore.transforms`, says what
+`Model.fit` does to them at random.
 
 The digits come with the package. The others are read from the standard files, which are looked
 for in the folder given as `data_dir`, in ``$CONVCORE_DATA`` and in the cache folder
@@ -20,14 +21,15 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from convcore._images import Augment, Images
+from convcore._images import Images
 from convcore.data import _cifar10, _digits, _folder, _idx
 from convcore.data._catalogue import CATALOGUE, CIFAR10, DIGITS, find_entry
 from convcore.data._download import DownloadError, by_hand
 from convcore.data._download import download as _download
-from convcore.data._image import read_image, read_images
+from convcore.data._image import read_image, read_images, read_picture
 from convcore.data._locate import cache_dir, locate
 from convcore.data._resize import resize
+from convcore.transforms import Augment
 
 __all__ = [
     "NAMES",
@@ -41,6 +43,7 @@ __all__ = [
     "load_uint8",
     "read_image",
     "read_images",
+    "read_picture",
 ]
 
 #: The names that `load` knows.

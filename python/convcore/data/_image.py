@@ -192,6 +192,30 @@ def _to_channels(image: FloatArray, channels: int) -> FloatArray:
     return np.repeat(image, 3, axis=0)
 
 
+def read_picture(path: str | os.PathLike[str]) -> FloatArray:
+    """Read a picture as it is: in its own size, grey or in colour.
+
+    Parameters
+    ----------
+    path : path
+        A picture, or a ``.npy`` file with an array, as for `read_image`.
+
+    Returns
+    -------
+    ndarray, shape (1 or 3, H, W), float32
+        In [0, 1]: one channel for a grey picture, red, green and blue for any other.
+
+    Raises
+    ------
+    ValueError, ImportError, OSError
+        As `read_image`.
+    """
+    path = Path(path)
+    if path.suffix.lower() == ".npy":
+        return _read_array(path, batch=False)
+    return _read_picture(path)
+
+
 # ---- .npy ----------------------------------------------------------------------------------------
 
 
@@ -243,7 +267,7 @@ def _to_unit(path: Path, array: npt.NDArray[Any]) -> FloatArray:
 
 
 def _read_picture(path: Path) -> FloatArray:
-    """Return (3 or 1, H, W) in [0, 1]."""
+    """Return (3 or 1, H, W) in [0, 1] of what Pillow reads."""
     try:
         from PIL import Image, ImageOps, UnidentifiedImageError
     except ImportError as error:

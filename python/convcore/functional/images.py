@@ -59,7 +59,7 @@ def gather_images(
 
     See Also
     --------
-    convcore.data.Augment : The same in `convcore.Model.fit`.
+    convcore.transforms : The same, and more, in `convcore.Model.fit`.
 
     Notes
     -----

@@ -29,7 +29,7 @@ def _loss_gradient(dy: object) -> object:
 @overload
 def cross_entropy(
     x: FloatArray,
-    target: LabelArray | int,
+    target: LabelArray | FloatArray | int,
     *,
     ignore_index: int = -100,
     reduction: str = "mean",
@@ -39,7 +39,7 @@ def cross_entropy(
 @overload
 def cross_entropy(
     x: FloatArray,
-    target: LabelArray | int,
+    target: LabelArray | FloatArray | int,
     *,
     ignore_index: int = -100,
     reduction: str = "mean",
@@ -50,7 +50,7 @@ def cross_entropy(
 
 def cross_entropy(
     x: FloatArray,
-    target: LabelArray | int,
+    target: LabelArray | FloatArray | int,
     *,
     ignore_index: int = -100,
     reduction: str = "mean",
@@ -63,8 +63,9 @@ def cross_entropy(
     ----------
     x : ndarray, shape (N, C), (N, C, d1, ...) or (C,), float32
         Logits: numbers of any size, one per class.
-    target : ndarray, shape (N,), (N, d1, ...) or (), integers
-        Labels from 0 to C - 1, or `ignore_index`. For `x` of shape (C,) an int will do.
+    target : ndarray, shape (N,), (N, d1, ...) or (), integers; or shape of `x`, float32
+        Labels from 0 to C - 1, or `ignore_index`. For `x` of shape (C,) an int will do. Or, for
+        `x` of shape (N, C) or (C,), the share of each class, as `transforms.MixUp` makes them.
     ignore_index : int, default -100
         Samples with this label have loss 0 and gradient 0 and do not count in the mean.
     reduction : 'mean', 'sum' or 'none', default 'mean'
@@ -98,9 +99,10 @@ def cross_entropy(
     -----
     With p the softmax of x over the classes, the loss of one sample is
     ``-sum_c q_c log(p_c)``, where ``q_c = (1 - label_smoothing) * [c == target] +
-    label_smoothing / C``, and its gradient is ``p - q``. The losses are added in order, in double:
-    the same bits at any number of threads. The mean over no label at all is NaN, as in torch, and
-    its gradient is zero. Costs one exp per logit.
+    label_smoothing / C`` (a given share stands for ``[c == target]``), and its gradient is
+    ``p - q`` (``p * sum_c q_c - q`` when the shares do not add up to 1). The losses are added in
+    order, in double: the same bits at any number of threads. The mean over no label at all is NaN,
+    as in torch, and its gradient is zero. Costs one exp per logit.
 
     Examples
     --------
@@ -129,7 +131,7 @@ def cross_entropy(
 def cross_entropy_backward(
     dy: float | np.float32 | FloatArray,
     x: FloatArray,
-    target: LabelArray | int,
+    target: LabelArray | FloatArray | int,
     *,
     ignore_index: int = -100,
     reduction: str = "mean",

@@ -27,6 +27,9 @@ class Loss:
     #: Whether the targets are class indices (then the engine can count the right ones).
     takes_labels = False
 
+    #: Whether they may also be shares of the classes, (N, classes) of float32 (what MixUp makes).
+    takes_shares = False
+
     def __init__(self, reduction: str = "mean") -> None:
         self.reduction = check.choice(type(self).__name__, "reduction", reduction, REDUCTIONS)
         self._gradient: FloatArray | None = None
@@ -104,6 +107,7 @@ class CrossEntropyLoss(Loss):
     """
 
     takes_labels = True
+    takes_shares = True
 
     def __init__(
         self, *, ignore_index: int = -100, reduction: str = "mean", label_smoothing: float = 0.0
@@ -115,7 +119,10 @@ class CrossEntropyLoss(Loss):
         )
 
     def forward(self, y: FloatArray, target: AnyArray) -> Any:
-        """Return the loss of the logits `y`, shape (N, C, ...), for the classes `target`."""
+        """Return the loss of the logits `y`, shape (N, C, ...), for the classes `target`.
+
+        Or for their shares: float32 of shape (N, C), as for `y` then.
+        """
         loss, self._gradient = F.cross_entropy(y, target, **self._arguments(), return_gradient=True)
         return _plain(loss)
 
@@ -132,14 +139,29 @@ class CrossEntropyLoss(Loss):
 
     def count(self, target: AnyArray) -> int:
         """Return the number of targets that are not ignored."""
+        if target.dtype == np.float32:
+            return len(target)
         return int(np.count_nonzero(target != self.ignore_index))
 
     def count_right(self, y: FloatArray, target: AnyArray) -> int:
-        """Return how many of the targets that are not ignored have the largest output."""
+        """Return how many of the targets that are not ignored have the largest output.
+
+        Of shares of the classes, the largest one is the target.
+        """
+        if target.dtype == np.float32:
+            return int(np.count_nonzero(y.argmax(axis=1) == target.argmax(axis=1)))
         return int(np.count_nonzero((y.argmax(axis=1) == target) & (target != self.ignore_index)))
 
     def expect_target(self, owner: str, y_shape: tuple[int, ...], target: AnyArray) -> None:
         """Raise when a label has no output of the network."""
+        if target.dtype == np.float32 and target.ndim == len(y_shape) == 2:  # shares of classes
+            shares = len(target), y_shape[1]
+            if target.shape != shares:
+                raise ValueError(
+                    f"{owner}: y has the wrong shape: expected {shares} (the share of each class, "
+                    f"or one class index each, as integers), got {target.shape}"
+                )
+            return
         _expect_labels(owner, "CrossEntropyLoss", y_shape, target, self.ignore_index)
 
     def __repr__(self) -> str:

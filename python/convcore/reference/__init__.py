@@ -36,6 +36,7 @@ from convcore.reference.dropout import (
     dropout_backward,
     keep_mask,
     philox,
+    substream,
 )
 from convcore.reference.images import (
     gather_images,
@@ -103,6 +104,10 @@ from convcore.reference.softmax import (
     softmax,
     softmax_backward,
 )
+from convcore.reference.transforms import (
+    mixup_pairs,
+    transform_images,
+)
 
 __all__ = [
     "adagrad_step",
@@ -154,6 +159,7 @@ __all__ = [
     "max_pool1d_backward",
     "max_pool2d",
     "max_pool2d_backward",
+    "mixup_pairs",
     "mse_loss",
     "mse_loss_backward",
     "multi_margin_loss",
@@ -179,6 +185,8 @@ __all__ = [
     "stochastic_pool2d_backward",
     "subsampling2d",
     "subsampling2d_backward",
+    "substream",
     "tanh",
     "tanh_backward",
+    "transform_images",
 ]

@@ -24,6 +24,12 @@ def philox(seed: int, stream: int, block: int) -> tuple[int, int, int, int]:
     return c0, c1, c2, c3
 
 
+def substream(key: tuple[int, int], item: int, use: int) -> tuple[int, int]:
+    """Return the stream for the `use`-th use of random numbers for one of many items."""
+    a, b, c, d = philox(*key, item + use * 2**48)
+    return a + b * 2**32, c + d * 2**32
+
+
 def keep_mask(count: int, p: float, key: tuple[int, int]) -> Array:
     """Return 0 where element i is dropped (its number in [0, 1) is less than `p`), else 1."""
     seed, stream = key

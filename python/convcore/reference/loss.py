@@ -10,43 +10,45 @@ from convcore.reference.softmax import log_softmax
 
 def cross_entropy(
     x: Array,
-    target: IntArray,
+    target: IntArray | Array,
     *,
     ignore_index: int = -100,
     reduction: str = "mean",
     label_smoothing: float = 0.0,
 ) -> Array:
-    """Return ``-sum_c q_c log(p_c)`` of each sample, its mean or its sum."""
-    loss = np.zeros(target.shape)
-    for sample in np.ndindex(target.shape):
-        if target[sample] != ignore_index:
-            log_p = log_softmax(_logits(x, sample))
-            q = _wanted(log_p.size, target[sample], label_smoothing)
+    """Return ``-sum_c q_c log(p_c)`` of each sample, its mean or its sum.
+
+    `target` holds labels, or the shares of the classes as floats.
+    """
+    wanted, counts = _wanted(x, target, ignore_index, label_smoothing)
+    loss = np.zeros(counts.shape)
+    for sample in np.ndindex(counts.shape):
+        if counts[sample]:
+            log_p, q = log_softmax(_logits(x, sample)), _logits(wanted, sample)
             loss[sample] = -(q[q > 0] * log_p[q > 0]).sum()
     if reduction == "mean":
-        counted = (target != ignore_index).sum()
-        return loss.sum() / counted if counted else np.array(np.nan)
+        return loss.sum() / counts.sum() if counts.any() else np.array(np.nan)
     return loss.sum() if reduction == "sum" else loss
 
 
 def cross_entropy_backward(
     dy: float | Array,
     x: Array,
-    target: IntArray,
+    target: IntArray | Array,
     *,
     ignore_index: int = -100,
     reduction: str = "mean",
     label_smoothing: float = 0.0,
 ) -> Array:
-    """Return ``dy * (p - q)`` of each sample, for the mean divided by the number that count."""
+    """Return ``dy * (p * sum q - q)`` of each sample; the mean divides by how many count."""
     dx = np.zeros(x.shape)
-    dy = np.broadcast_to(dy, target.shape)
-    divisor = (target != ignore_index).sum() if reduction == "mean" else 1
-    for sample in np.ndindex(target.shape):
-        if target[sample] != ignore_index:
-            p = np.exp(log_softmax(_logits(x, sample)))
-            q = _wanted(p.size, target[sample], label_smoothing)
-            _logits(dx, sample)[...] = dy[sample] * (p - q) / divisor
+    wanted, counts = _wanted(x, target, ignore_index, label_smoothing)
+    dy = np.broadcast_to(dy, counts.shape)
+    divisor = counts.sum() if reduction == "mean" else 1
+    for sample in np.ndindex(counts.shape):
+        if counts[sample]:
+            p, q = np.exp(log_softmax(_logits(x, sample))), _logits(wanted, sample)
+            _logits(dx, sample)[...] = dy[sample] * (p * q.sum() - q) / divisor
     return dx
 
 
@@ -56,11 +58,19 @@ def _logits(x: Array, sample: tuple[int, ...]) -> Array:
     return x[index] if sample else x
 
 
-def _wanted(classes: int, label: int, label_smoothing: float) -> Array:
-    """Return the distribution that the softmax should have."""
-    q = np.full(classes, label_smoothing / classes)
-    q[label] += 1 - label_smoothing
-    return q
+def _wanted(
+    x: Array, target: IntArray | Array, ignore_index: int, label_smoothing: float
+) -> tuple[Array, IntArray]:
+    """Return the distributions that the softmax should have, and which samples count."""
+    classes = x.shape[1 if x.ndim > 1 else 0]
+    if target.dtype.kind == "f":
+        shares, counts = target.astype(float), np.ones(x.shape[:-1], bool)
+    else:
+        shares, counts = np.zeros(x.shape), target != ignore_index
+        for sample in np.ndindex(target.shape):
+            if counts[sample]:
+                _logits(shares, sample)[target[sample]] = 1
+    return (1 - label_smoothing) * shares + label_smoothing / classes, counts
 
 
 def mse_loss(x: Array, target: Array, reduction: str = "mean") -> Array:
