@@ -67,8 +67,10 @@ def test_connections_are_what_is_counted():
     [
         lambda p: optim.SGD(p, lr=0.1, momentum=0.9, nesterov=True, weight_decay=0.1),
         lambda p: optim.AdamW(p, lr=0.01, weight_decay=0.1),
+        lambda p: optim.RMSprop(p, lr=0.01, weight_decay=0.1, momentum=0.9, centered=True),
+        lambda p: optim.Adagrad(p, lr=0.01, weight_decay=0.1, l1=0.01, max_norm=3.0),
     ],
-    ids=["sgd", "adamw"],
+    ids=["sgd", "adamw", "rmsprop", "adagrad"],
 )
 def test_nothing_moves_what_is_not_connected(planned, clip, make, rng, monkeypatch):
     monkeypatch.setattr(planning, "enabled", planned)

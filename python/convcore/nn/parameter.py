@@ -36,9 +36,9 @@ class Parameter:
     requires_grad : bool, default True
         Whether layers compute a gradient for it.
     mask : ndarray of the same shape, optional
-        The values where it is 0 are no parameters: they are 0, their gradients are, and so they
-        stay 0 in every optimizer (the table of `Conv2d(connections=...)`). Whoever writes into
-        `data` in place calls `keep_mask` afterwards.
+        The values where it is 0 are no parameters: they are set to 0 in `data`, their gradients
+        are 0, and so they stay 0 in every optimizer (the table of `Conv2d(connections=...)`).
+        Whoever writes into `data` in place calls `keep_mask` afterwards.
 
     Attributes
     ----------
