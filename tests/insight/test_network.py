@@ -70,7 +70,6 @@ def test_input_gradient_matches_finite_differences_in_evaluation_mode(rng):
 
 LAYERS = {
     "Linear": (lambda: nn.Linear(4, 3), (4,)),
-    "EuclideanRBF": (lambda: nn.EuclideanRBF([[1, -1, 1], [-1, 1, 1]]), (3,)),
     "Conv1d": (lambda: nn.Conv1d(2, 3, 3, padding=1), (2, 6)),
     "Conv2d": (lambda: nn.Conv2d(2, 3, 3, stride=2, bias=False), (2, 6, 7)),
     "MaxPool1d": (lambda: nn.MaxPool1d(2), (2, 6)),
