@@ -10,7 +10,7 @@ import pytest
 
 from convcore import cli as command_line
 from convcore import data
-from convcore.cli.insight import WHATS
+from convcore.cli.insight import TOPICS
 
 
 @pytest.fixture
@@ -50,7 +50,7 @@ def words_of(what, trained):
     return [{"FILE": trained.file, "HISTORY": history}.get(word, word) for word in ARGUMENTS[what]]
 
 
-@pytest.mark.parametrize("what", WHATS)
+@pytest.mark.parametrize("what", TOPICS)
 def test_insight_prints_and_draws(run, trained, tmp_path, what):
     np.save("digit.npy", data.load_uint8("digits", "test")[0][0] * 15)
     words = words_of(what, trained)

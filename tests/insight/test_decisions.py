@@ -57,6 +57,35 @@ def test_grad_cam_looks_behind_the_last_convolution(rng):
     assert (found.layer, found.coarse.shape) == ("layer3.2.activation", (2, 8, 8))
 
 
+@pytest.mark.parametrize(
+    ("name", "shape", "layer"),
+    [
+        ("lenet5_1998", (1, 32, 32), "c3_squash"),
+        ("lenet5_small", (1, 28, 28), None),
+        ("fashion_cnn", (1, 28, 28), None),
+        ("resnet18", (3, 64, 64), "layer4.1.activation"),
+        ("mlp", (1, 28, 28), "none"),
+    ],
+)
+def test_every_kind_of_network_can_be_looked_into(rng, name, shape, layer):
+    model, x = models.create(name), floats(rng, 2, *shape)
+    assert insight.saliency(model, x).maps.shape == (2, *shape[1:])
+    assert len(insight.activation_statistics(model, x).layers) == len(insight.activations(model, x))
+    if layer == "none":
+        with pytest.raises(ValueError, match="the network has no convolution"):
+            insight.grad_cam(model, x)
+        return
+    found = insight.grad_cam(model, x)
+    assert layer in (None, found.layer)
+    assert found.maps.shape == (2, *shape[1:])
+    field = insight.receptive_field(model, found.layer, shape)
+    assert field.output_shape[1:] == found.coarse.shape[1:]
+    assert insight.top_patches(model, x, found.layer, [0], 1).patches.shape[3:] in (
+        field.size,
+        shape[1:],
+    )
+
+
 def test_the_predicted_class_is_the_default(lenet, digits):
     x = digits.x[:6]
     predicted = lenet.predict(x).argmax(axis=1)

@@ -89,8 +89,8 @@ def test_groups_are_one_per_image():
 
 
 def test_normalized_names_the_nearest():
-    with pytest.raises(ValueError, match=r"got 'tru' \(did you mean 'true'\?\)"):
-        insight.confusion_matrix([0], [0]).normalized("tru")
+    with pytest.raises(ValueError, match=r"got 'truee' \(did you mean 'true'\?\)"):
+        insight.confusion_matrix([0], [0]).normalized("truee")
 
 
 # ---- learning curves -----------------------------------------------------------------------------

@@ -46,6 +46,16 @@ def block(channels, width, stride=1):
     )
 
 
+def named_block(channels, width, stride):
+    layers = {
+        "conv1": nn.Conv2d(channels, width, 3, stride, padding=1),
+        "relu1": nn.ReLU(),
+        "conv2": nn.Conv2d(width, width, 3, padding=1),
+    }
+    downsample = None if stride == 1 else nn.Sequential(nn.Conv2d(channels, width, 1, stride))
+    return nn.ResidualBlock(layers, downsample, nn.ReLU())
+
+
 NETWORKS = {
     "strides": lambda: nn.Sequential(
         nn.Conv2d(1, 2, 3, 2), nn.ReLU(), nn.Conv2d(2, 2, (3, 2), (1, 2))
@@ -64,6 +74,7 @@ NETWORKS = {
     "dilation": lambda: nn.Sequential(nn.Conv2d(1, 1, 3, dilation=2), nn.MaxPool2d(2, 2, 0, 2)),
     "leftover": lambda: nn.Sequential(nn.MaxPool2d(2, 3), nn.Conv2d(1, 1, 3, padding=1)),
     "residual": lambda: nn.Sequential(nn.Conv2d(1, 2, 3, padding=1), block(2, 2), block(2, 4, 2)),
+    "named": lambda: nn.Sequential(nn.Conv2d(1, 2, 3), named_block(2, 4, 2), named_block(4, 4, 1)),
     "inside": lambda: nn.Sequential(block(1, 1), nn.AdaptiveAvgPool2d(3)),
     "dense": lambda: nn.Sequential(
         nn.Conv2d(1, 1, 3, 2), nn.Flatten(), nn.Linear(20, 3), nn.ReLU()
@@ -132,7 +143,7 @@ class Own(nn.Module):
         (("0", (1, 8, 8), (1,)), "expected 2 indices below (6, 6), got (1,)"),
         (
             ("2", (1, 8, 8)),
-            "a container of its own kind: expected Sequential and Residual, got Own",
+            "a container of its own kind: expected Sequential and residual blocks, got Own",
         ),
         (("0", (2, 8, 8)), "layer '0' (Conv2d) does not fit its input of shape (N, 2, 8, 8)"),
     ],

@@ -35,7 +35,7 @@ examples:
 """
 
 #: What there is, in the order of the help.
-WHATS = (
+TOPICS = (
     "confusion",
     "errors",
     "curves",
@@ -57,32 +57,32 @@ def add_parser(verbs: Verbs) -> None:
     parser = verbs.add_parser(
         "insight", help=what, description=what[0].upper() + what[1:] + ".", epilog=_EPILOG
     )
-    whats = parser.add_subparsers(
+    topics = parser.add_subparsers(
         dest="what", metavar="WHAT", required=True, title="what to look at"
     )
-    _add_errors(whats)
-    _add_units(whats)
-    _add_decisions(whats)
+    _add_errors(topics)
+    _add_units(topics)
+    _add_decisions(topics)
 
 
 def expect_known(parser: Parser, words: Sequence[str]) -> None:
     """Leave with an error when the first word is nothing to look at; names the nearest."""
-    if words and words[0] not in WHATS:
-        parser.error(f"{words[0]!r} is nothing to look at: {nearest(words[0], WHATS)}")
+    if words and words[0] not in TOPICS:
+        parser.error(f"{words[0]!r} is nothing to look at: {nearest(words[0], TOPICS)}")
 
 
 # ---- the arguments -------------------------------------------------------------------------------
 
 
-def _add_errors(whats: Verbs) -> None:
+def _add_errors(topics: Verbs) -> None:
     """Declare what looks at right and wrong answers."""
     parser = _add(
-        whats, looks.confusion, "confusion", "count which class is taken for which",
+        topics, looks.confusion, "confusion", "count which class is taken for which",
         "lenet5.safetensors -o confusion.png",
     )  # fmt: skip
     _take_test_images(parser)
     parser = _add(
-        whats, looks.errors, "errors", "list precision, recall and F1 of each class and group",
+        topics, looks.errors, "errors", "list precision, recall and F1 of each class and group",
         "lenet5.safetensors", "lenet5.safetensors --groups groups.npy -o errors.png",
     )  # fmt: skip
     _take_test_images(parser)
@@ -92,14 +92,14 @@ def _add_errors(whats: Verbs) -> None:
         help="array (.npy) with the group of each test image: numbers or names",
     )
     parser = _add(
-        whats, looks.curves, "curves", "compare trainings epoch by epoch",
+        topics, looks.curves, "curves", "compare trainings epoch by epoch",
         "lenet5.history.json -o curves.png", "first.history.json second.history.json",
     )  # fmt: skip
     parser.add_argument(
         "histories", metavar="HISTORY", nargs="+", help="written by convcore train, beside the file"
     )
     parser = _add(
-        whats, looks.adversarial, "adversarial", "attack with the fast gradient sign method",
+        topics, looks.adversarial, "adversarial", "attack with the fast gradient sign method",
         "lenet5.safetensors --epsilon 0.1 -o examples.png",
         "lenet5.safetensors --epsilon 0 0.05 0.1 0.2 -o curve.png",
     )  # fmt: skip
@@ -115,16 +115,16 @@ def _add_errors(whats: Verbs) -> None:
     )
 
 
-def _add_units(whats: Verbs) -> None:
+def _add_units(topics: Verbs) -> None:
     """Declare what looks at layers and their units."""
     parser = _add(
-        whats, looks.filters, "filters", "show the filters of a layer",
+        topics, looks.filters, "filters", "show the filters of a layer",
         "lenet5.safetensors -o filters.png", "lenet5.safetensors --layer 3",
     )  # fmt: skip
     parser.add_argument("file", metavar="FILE", help="written by convcore train")
     _take_layer(parser, "the first with filters")
     parser = _add(
-        whats, looks.features, "features", "show what every layer makes of a picture",
+        topics, looks.features, "features", "show what every layer makes of a picture",
         "lenet5.safetensors digit.png -o features.png", "lenet5.safetensors --index 3",
     )  # fmt: skip
     _take_pictures(parser, several=False)
@@ -132,7 +132,7 @@ def _add_units(whats: Verbs) -> None:
         "--layers", metavar="NAME", nargs="+", help="default: all, as convcore summary names them"
     )
     parser = _add(
-        whats, looks.patches, "patches", "find the patches that excite units most",
+        topics, looks.patches, "patches", "find the patches that excite units most",
         "lenet5.safetensors --layer 1 -o patches.png", "lenet5.safetensors --units 0 3 --top 5",
     )  # fmt: skip
     _take_test_images(parser, limit=True)
@@ -142,7 +142,7 @@ def _add_units(whats: Verbs) -> None:
         "--top", type=integer(1), default=9, metavar="T", help="patches of a unit (default 9)"
     )
     parser = _add(
-        whats, looks.dissect, "dissect", "compare where units are active with edges, strokes, ...",
+        topics, looks.dissect, "dissect", "compare where units are active with edges, strokes, ...",
         "lenet5.safetensors -o dissection.png", "lenet5.safetensors --layer 1 --share 0.1",
     )  # fmt: skip
     _take_test_images(parser, limit=True)
@@ -156,7 +156,7 @@ def _add_units(whats: Verbs) -> None:
         help="the share of a unit's activations that count as active (default 0.05)",
     )
     parser = _add(
-        whats, looks.receptive_field, "receptive-field", "compute which pixels a unit sees",
+        topics, looks.receptive_field, "receptive-field", "compute which pixels a unit sees",
         "lenet5 --layer 3", "resnet20 --layer layer1.2 --unit 0 0 -o field.png",
     )  # fmt: skip
     parser.add_argument("network", metavar="NAME|FILE", help="lenet5, ..., or a file of train")
@@ -177,23 +177,23 @@ def _add_units(whats: Verbs) -> None:
         help="size of one input (default: what the file says, else that of the network)",
     )
     parser = _add(
-        whats, looks.statistics, "statistics", "measure mean, spread and zeros of every layer",
+        topics, looks.statistics, "statistics", "measure mean, spread and zeros of every layer",
         "lenet5.safetensors -o statistics.png",
     )  # fmt: skip
     _take_test_images(parser, limit=True)
     parser.add_argument("--layers", metavar="NAME", nargs="+", help="default: all")
 
 
-def _add_decisions(whats: Verbs) -> None:
+def _add_decisions(topics: Verbs) -> None:
     """Declare what looks at single decisions."""
     parser = _add(
-        whats, looks.saliency, "saliency", "show how much each pixel moves the score of a class",
+        topics, looks.saliency, "saliency", "show how much each pixel moves the score of a class",
         "lenet5.safetensors digit.png -o saliency.png", "lenet5.safetensors --index 0 1 --class 3",
     )  # fmt: skip
     _take_pictures(parser, several=True)
     _take_class(parser)
     parser = _add(
-        whats, looks.gradcam, "gradcam", "show where a layer sees a class",
+        topics, looks.gradcam, "gradcam", "show where a layer sees a class",
         "lenet5.safetensors digit.png -o cam.png", "lenet5.safetensors --index 0 1 2 --layer 1",
     )  # fmt: skip
     _take_pictures(parser, several=True)
@@ -202,10 +202,10 @@ def _add_decisions(whats: Verbs) -> None:
 
 
 def _add(
-    whats: Verbs, run: Callable[[Args], Result], name: str, what: str, *examples: str
+    topics: Verbs, run: Callable[[Args], Result], name: str, what: str, *examples: str
 ) -> argparse.ArgumentParser:
     lines = "".join(f"  convcore insight {name} {example}\n" for example in examples)
-    parser = add_verb(whats, run, name, what, f"examples:\n{lines}")
+    parser = add_verb(topics, run, name, what, f"examples:\n{lines}")
     parser.add_argument(
         "-o", "--output", metavar="FILE", help="draw a picture: .png, .pdf or .svg (matplotlib)"
     )

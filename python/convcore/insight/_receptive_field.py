@@ -15,7 +15,7 @@ from convcore.functional._arguments import FloatArray, to_padding, to_tuple
 from convcore.insight import _draw
 from convcore.insight._network import Layers, Shapes
 from convcore.insight._report import Report, by, called
-from convcore.nn.containers import Residual, Sequential
+from convcore.nn.containers import Sequential, _Shortcut
 from convcore.nn.module import Module, observe
 from convcore.summary import in_mode
 
@@ -227,7 +227,7 @@ def receptive_field(
     Parameters
     ----------
     model : Module
-        `Sequential`, `Residual` and layers in them.
+        `Sequential`, `Residual`, `ResidualBlock` and layers in them.
     layer : str
         By its name.
     input_shape : (C, H, W)
@@ -368,8 +368,9 @@ class _Walker:
 
     def _see(self, module: Module, x: FloatArray) -> FloatArray:
         y = module.forward(x)
-        name = self.names.get(id(module), "")
-        self.inputs[name], self.outputs[name] = x.shape[1:], y.shape[1:]
+        if id(module) in self.names:
+            name = self.names[id(module)]
+            self.inputs[name], self.outputs[name] = x.shape[1:], y.shape[1:]
         return y
 
     def span(self, name: str, axis: int, index: int | None) -> Span:
@@ -403,14 +404,13 @@ class _Walker:
             for layer in reversed(list(module)):
                 span = self._through(layer, span, axis, cut)
             return span
-        if isinstance(module, Residual):
+        if isinstance(module, _Shortcut):
             span = self._through(module.activation, span, axis, cut)
-            branches = (module.body, module.shortcut)
-            return _union([self._through(branch, span, axis, cut) for branch in branches])
+            return _union([self._through(one, span, axis, cut) for one in module._branches()])
         if next(module.children(), None) is not None:
             raise UnknownContainer(
                 "receptive_field: the network has a container of its own kind: expected Sequential "
-                f"and Residual, got {type(module).__name__}"
+                f"and residual blocks, got {type(module).__name__}"
             )
         return self._through_layer(module, span, axis, cut)
 
@@ -468,11 +468,14 @@ def _stages(module: Module, name: str) -> Iterator[tuple[Module | None, ...]]:
         return
     child, _, rest = name.partition(".")
     inner = dict(module.named_children())[child]
-    if isinstance(module, Residual):
+    row: Module = module
+    if isinstance(module, _Shortcut):
+        body, shortcut = module._branches()
         if inner is module.activation:
-            yield module.body, module.shortcut
-    elif isinstance(module, Sequential):
-        for layer in module:
+            yield body, shortcut
+        row = body  # its layers may stand in the block itself
+    if isinstance(row, Sequential) and inner in row.children():
+        for layer in row:
             if layer is inner:
                 break
             yield (layer,)
