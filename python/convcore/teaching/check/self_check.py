@@ -317,6 +317,34 @@ def _optimizers(rng: np.random.Generator) -> Iterator[tuple[str, float]]:
     yield "max-norm", error_of([rows], [reference.limit_norms(param[:36].reshape(4, 9), 1.0)])
 
 
+def _transforms(rng: np.random.Generator) -> Iterator[tuple[str, float]]:
+    """Yield the errors of the transforms of images, each by itself."""
+    from convcore import transforms as T
+
+    x, indices, key = rng.random((4, 3, 17, 17), np.float32), np.array([2, 0, 3]), (7, 3)
+    for transform in (
+        T.RandomCrop(12, 3),
+        T.Resize((9, 23)),
+        T.RandomResizedCrop((11, 8)),
+        T.RandomHorizontalFlip(),
+        T.RandomVerticalFlip(),
+        T.RandomRotation(30),
+        T.RandomRotation90(),
+        T.RandomErasing(0.9),
+        T.Cutout(5),
+        T.GaussianNoise(),
+        T.GaussianBlur(5),
+        T.Sobel(),
+        T.Normalize(0.5, 0.25),
+        T.Grayscale(3),
+        T.ColorJitter(0.4, 0.4, 0.2, 0.1),
+    ):
+        stages = transform.stages
+        call = partial(_core.transform_images, x, indices, stages, *key, 1.0, None, None, False)
+        want = reference.transform_images(x.astype(np.float64), indices, stages, key)
+        yield type(transform).__name__, _worst(call, [want])
+
+
 def errors_here(seed: int) -> dict[str, float]:
     """Return the largest error of each kernel with the instruction set of this process."""
     rng = np.random.default_rng(seed)
@@ -324,8 +352,8 @@ def errors_here(seed: int) -> dict[str, float]:
     for call in CALLS:
         for name, error in _passes(call, rng):
             errors[name] = max(error, errors.get(name, 0.0))
-    for name, error in _optimizers(rng):
-        errors[name] = error
+    errors.update(_optimizers(rng))
+    errors.update(_transforms(rng))
     return errors
 
 
