@@ -1355,8 +1355,10 @@ def test_plan_says_what_runs():
     model.compile()
     text = model.plan((1, 14, 14), batch_size=8)
     assert text.startswith("8 images in ")
-    for part in ("conv2d + relu + max_pool2d", "cross-entropy", "update parameter 0", "phase 2"):
+    for part in ("conv2d + relu + max_pool2d", "cross-entropy", "update and pack", "phase 2"):
         assert part in text
+    model.compile(clip_grad_norm=1)
+    assert "clip and update parameter 0" in model.plan((1, 14, 14), batch_size=8)
     assert "update" not in model.plan((1, 14, 14), batch_size=8, training=False)
 
 

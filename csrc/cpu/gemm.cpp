@@ -229,14 +229,23 @@ void multiply(const Product& q) {
 
 int64_t gemm_packed_floats(int64_t k, int64_t n) { return ceil_div(n, kLanes) * kLanes * k; }
 
+void gemm_pack_part(int64_t k, int64_t n, const Matrix& b, int64_t k0, int64_t k1, int64_t j0, int64_t j1,
+                    float* packed) {
+  const Panels panels(n, kTileVecs);
+  for (int64_t p = 0; p < panels.count; p++) {
+    const int64_t first = panels.first(p), width = panels.vecs_of(p) * kLanes;
+    const int64_t from = max_of(j0, first), to = min_of(j1, panels.end(p));
+    if (from < to) pack_block(b, k0, from, k1 - k0, to - from, width, packed + first * k + k0 * width + from - first);
+  }
+}
+
 void gemm_pack(int64_t k, int64_t n, const Matrix& b, float* packed) {
   const Panels panels(n, kTileVecs);
   const int64_t blocks = ceil_div(k, kDepth);
   parallel_for(panels.count * blocks, min_of(kDepth, k) * kPanel / 8, [&](int64_t begin, int64_t end) {
     for (int64_t task = begin; task < end; task++) {
       const int64_t p = task / blocks, k0 = task % blocks * kDepth;
-      const int64_t j0 = panels.first(p), width = panels.vecs_of(p) * kLanes;
-      pack_block(b, k0, j0, min_of(kDepth, k - k0), panels.end(p) - j0, width, packed + j0 * k + k0 * width);
+      gemm_pack_part(k, n, b, k0, min_of(k, k0 + kDepth), panels.first(p), panels.end(p), packed);
     }
   });
 }

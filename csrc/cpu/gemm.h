@@ -27,6 +27,10 @@ void gemm(const GemmShape&, const Matrix& a, const Matrix& b, float* c, int64_t 
 // be cut into blocks of rows at will. Both may be called inside a parallel region and then run on the calling thread.
 int64_t gemm_packed_floats(int64_t k, int64_t n);
 void gemm_pack(int64_t k, int64_t n, const Matrix& b, float* packed);  // b.transposed() packs B^T
+// Packs anew the rows [k0, k1) and columns [j0, j1) of B, on the calling thread. j0 is a multiple of kLanes, j1 too or
+// n.
+void gemm_pack_part(int64_t k, int64_t n, const Matrix& b, int64_t k0, int64_t k1, int64_t j0, int64_t j1,
+                    float* packed);
 void gemm_with_packed(const GemmShape&, const Matrix& a, const float* packed, float* c, int64_t c_stride,
                       const float* bias);
 

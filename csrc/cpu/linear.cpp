@@ -54,6 +54,15 @@ static void linear_pack(const LinearShape& s, bool backward, const float* w, flo
     gemm_pack(s.in, s.out, rows.transposed(), packed);
 }
 
+static void linear_pack_rows(const LinearShape& s, bool backward, int64_t begin, int64_t end, const float* w,
+                             float* packed) {
+  const Matrix rows{w, s.in, 1};
+  if (backward)
+    gemm_pack_part(s.out, s.in, rows, begin, end, 0, s.in, packed);
+  else
+    gemm_pack_part(s.in, s.out, rows.transposed(), 0, s.in, begin, end, packed);
+}
+
 static void linear_forward_packed(const LinearShape& s, const float* x, const float* packed, const float* b, float* y) {
   gemm_with_packed({s.n, s.out, s.in}, {x, s.in, 1}, packed, y, s.out, b);
 }
@@ -71,6 +80,7 @@ LinearKernels linear_kernels() {
           linear_backward_bias,
           linear_packed_floats,
           linear_pack,
+          linear_pack_rows,
           linear_forward_packed,
           linear_backward_input_packed};
 }

@@ -38,6 +38,8 @@ struct LinearKernels {
   // weight is aligned to kAlignment.
   int64_t (*packed_floats)(const LinearShape&, bool backward);
   void (*pack)(const LinearShape&, bool backward, const float* w, float* packed);
+  // Rows [begin, end) of w anew, on the calling thread; begin is a multiple of 16, end too or the last.
+  void (*pack_rows)(const LinearShape&, bool backward, int64_t begin, int64_t end, const float* w, float* packed);
   void (*forward_packed)(const LinearShape&, const float* x, const float* packed, const float* b, float* y);
   void (*backward_input_packed)(const LinearShape&, const float* dy, const float* packed, float* dx);
 };

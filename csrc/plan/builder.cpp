@@ -125,8 +125,9 @@ bool Builder::trains(int index, size_t number) const {
   return options.training && p >= 0 && graph.parameters[size_t(p)].trainable;
 }
 
-void Builder::prepare(std::string text, double cost, std::function<void(const Frame&)> work) {
-  program.tasks(std::move(text), {}, 0, 1, cost, [work = std::move(work)](const Frame& f, int64_t, int) { work(f); });
+void Builder::prepare(std::string text, double cost, std::function<void(const Frame&)> work, bool once) {
+  program.tasks(
+      std::move(text), {}, 0, 1, cost, [work = std::move(work)](const Frame& f, int64_t, int) { work(f); }, once);
 }
 
 ValueId Builder::in_layout(ValueId value, Layout layout) {
@@ -209,6 +210,12 @@ void Builder::sum_gradients(std::string text, const std::vector<int>& parameters
         for (size_t i = 0; i < all.size(); i++) cpu::kernels().add.forward(all[i].count, totals[i], sums[i], totals[i]);
       });
   for (int p : parameters) gradients_[size_t(p)].phase = phase + 1;
+}
+
+bool Builder::updates_at_once(int index) const {
+  for (int p : node(index).parameters)
+    if (p >= 0 && (graph.parameters[size_t(p)].mask >= 0 || graph.parameters[size_t(p)].limited)) return false;
+  return graph.clip_grad_norm == 0;
 }
 
 void Builder::gradient_written(int parameter, int phase) { gradients_[size_t(parameter)].phase = phase; }

@@ -55,8 +55,9 @@ class Builder {
 
   // The first phase in which prepared weights are there.
   static constexpr int kFirstPhase = 1;
-  // A task of phase 0, which prepares weights; `cost` in multiply-adds.
-  void prepare(std::string text, double cost, std::function<void(const Frame&)> work);
+  // A task of phase 0, which prepares weights; `cost` in multiply-adds. `once`: the step that updates them, where one
+  // does, prepares them anew.
+  void prepare(std::string text, double cost, std::function<void(const Frame&)> work, bool once = false);
 
   // The value in `layout`, by a step that reorders it where that is needed.
   ValueId in_layout(ValueId value, Layout layout);
@@ -79,6 +80,10 @@ class Builder {
                      std::function<void(const Frame&, const Block&, float* const* sums)> work);
   // Says that a task of `phase` writes all of the parameter's gradient.
   void gradient_written(int parameter, int phase);
+  // Whether the task that completes a gradient of a node's parameters may update them, too (Frame::update). Then it
+  // does not call gradient_written. Not where update() has more to do: with masks and norms.
+  bool updates_at_once(int index) const;
+  int group_of(int parameter) const { return graph.parameters[size_t(parameter)].group; }
 
   // Multiply-adds of one image, all passes.
   void count_work(double multiply_adds) { work_ += multiply_adds; }

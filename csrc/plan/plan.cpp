@@ -161,8 +161,9 @@ std::vector<StepResult> Plan::train(const TrainingArguments& a) {
     std::vector<PassResult> sums(size_t(end - begin));
     team.run([&](int thread) {
       for (int64_t step = begin; step < end; step++)
-        p.pass(team, thread, 0, [&] {
+        p.pass(team, thread, p.program.first_phase(step > begin), [&] {
           start(step);
+          frame.again = step > begin;
           frame.result = &sums[size_t(step - begin)];
         });
     });

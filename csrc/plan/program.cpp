@@ -103,10 +103,10 @@ int Program::block(std::string text, const std::vector<ValueId>& reads, const st
 }
 
 int Program::tasks(std::string text, const std::vector<ValueId>& reads, int after, int64_t count, double cost,
-                   TaskWork work) {
+                   TaskWork work, bool once) {
   int index = after;
   for (ValueId id : reads) index = std::max(index, phase_of(id) + 1);
-  phase(index).tasks.push_back({std::move(text), std::move(work), steps_++, count, cost});
+  phase(index).tasks.push_back({std::move(text), std::move(work), steps_++, count, cost, once});
   for (ValueId id : reads) {
     touch(id, index, -1, false);
     Use& use = uses_[size_t(values_[size_t(id)].storage)];
@@ -119,6 +119,14 @@ int Program::serial(std::string text, const std::vector<ValueId>& reads, int ind
   for (ValueId id : reads) touch(id, index, -1, false);
   phase(index).before.push_back({std::move(text), std::move(work)});
   return index;
+}
+
+int Program::first_phase(bool again) const {
+  if (!again || phases_.empty()) return 0;
+  const Phase& phase = phases_.front();
+  const bool idle = phase.before.empty() && phase.blocks.empty() &&
+                    std::all_of(phase.tasks.begin(), phase.tasks.end(), [](const TaskStep& t) { return t.once; });
+  return idle ? 1 : 0;
 }
 
 // ---- placing ------------------------------------------------------------------------------------------------------
@@ -271,9 +279,10 @@ void Frame::run_phase(int phase, int thread, int threads) const {
     ahead().count = 0;
   }
   double total = 0, at = 0;
-  for (const auto& step : steps.tasks) total += step.cost * double(step.count);
   for (const auto& step : steps.tasks)
-    for (int64_t task = 0; task < step.count; task++, at += step.cost)
+    if (!again || !step.once) total += step.cost * double(step.count);
+  for (const auto& step : steps.tasks)
+    for (int64_t task = 0; task < step.count && !(again && step.once); task++, at += step.cost)
       if (std::min(int((at + step.cost / 2) / total * threads), threads - 1) == thread) {
         const Stopwatch watch(profiled ? &profile[size_t(step.number)] : nullptr);
         step.work(*this, task, thread);
@@ -338,7 +347,7 @@ std::string Program::describe(const std::vector<double>& profile) const {
     }
     for (const auto& step : phase.tasks)
       text << milliseconds(step.number) << "tasks  " << step.text << (step.count > 1 ? ", " : "")
-           << (step.count > 1 ? std::to_string(step.count) : "") << "\n";
+           << (step.count > 1 ? std::to_string(step.count) : "") << (step.once ? ", in the first pass" : "") << "\n";
   }
   return text.str();
 }

@@ -76,7 +76,9 @@ class Program {
   int block(std::string text, const std::vector<ValueId>& reads, const std::vector<ValueId>& writes, BlockWork work,
             int after = 0);
   // `reads` are read whole, so they must come from earlier phases. `cost` is that of one task, in multiply-adds.
-  int tasks(std::string text, const std::vector<ValueId>& reads, int after, int64_t count, double cost, TaskWork work);
+  // `once`: what they leave is kept up to date by other steps, so they run in the first pass of several alone.
+  int tasks(std::string text, const std::vector<ValueId>& reads, int after, int64_t count, double cost, TaskWork work,
+            bool once = false);
   // Before the blocks and tasks of `phase`, which it returns.
   int serial(std::string text, const std::vector<ValueId>& reads, int phase, SerialWork work);
 
@@ -93,6 +95,7 @@ class Program {
   const Value& operator[](ValueId id) const { return values_[size_t(id)]; }
   int phase_of(ValueId id) const { return uses_[size_t(values_[size_t(id)].storage)].made; }
   int phases() const { return int(phases_.size()); }
+  int first_phase(bool again) const;  // `again`: of a pass that is not the first
   int64_t shards() const { return shards_; }
   int64_t shard_begin(int64_t shard) const { return images_ * std::min(shard, shards_) / shards_; }
   // What runs, as text; with the milliseconds of each step from a profile.
@@ -121,6 +124,7 @@ class Program {
     int number;
     int64_t count;
     double cost;  // of one task, in any unit that all of them share
+    bool once;    // in the first pass alone
   };
   struct SerialStep {
     std::string text;
@@ -237,6 +241,7 @@ class Frame {
   void limit_norms(int group, const ParameterMemory&, int64_t first_row, int64_t rows, int64_t columns) const;
 
   // Set by the caller before a pass.
+  bool again = false;  // the pass before this one ran on this frame, with the parameters as it left them
   std::vector<ParameterMemory> parameters;
   std::vector<GroupStep> groups;
   PassInput input;

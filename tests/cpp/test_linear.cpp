@@ -1,6 +1,7 @@
 // linear: by hand, against a naive loop at odd sizes, and the same bits at any number of threads.
 #include "ops/linear.h"
 
+#include "cpu/kernels.h"
 #include "helpers.h"
 
 namespace convcore {
@@ -90,6 +91,24 @@ TEST_CASE("linear gives the same bits at any number of threads") {
     check_same_bits(again.dw, grads.dw);
     check_same_bits(again.db, grads.db);
   }
+}
+
+TEST_CASE("a weight packed by rows is the one packed whole") {
+  const auto& kernels = cpu::kernels().linear;
+  for (const Case& c : kCases)
+    for (bool backward : {false, true}) {
+      CAPTURE(c.in);
+      CAPTURE(c.out);
+      const LinearShape s{c.n, c.in, c.out};
+      const Tensor before = random_tensor({c.out, c.in}, 1), w = random_tensor({c.out, c.in}, 2);
+      const Tensor whole = random_tensor({kernels.packed_floats(s, backward)}, 3);
+      const Tensor rows = random_tensor(whole.shape(), 3);
+      kernels.pack(s, backward, w.data(), whole.data());
+      kernels.pack(s, backward, before.data(), rows.data());
+      for (int64_t begin = 0; begin < c.out; begin += 16)
+        kernels.pack_rows(s, backward, begin, std::min(c.out, begin + 16), w.data(), rows.data());
+      check_same_bits(rows, whole);
+    }
 }
 
 TEST_CASE("linear_backward leaves out what is not needed") {

@@ -26,7 +26,7 @@ struct RandomProgram {
   Random random;
   Program program;
   std::atomic<int64_t> wrong{0}, block_steps{0}, task_steps{0};
-  int64_t blocks_in_a_pass = 0, tasks_in_a_pass = 0;
+  int64_t blocks_in_a_pass = 0, tasks_in_a_pass = 0, tasks_once = 0;
   std::vector<ValueId> readable;
 
   explicit RandomProgram(uint64_t seed) : random(seed), program(1 + Random(seed).below(45)) {
@@ -59,12 +59,16 @@ struct RandomProgram {
     }
     if (kind <= 2) {
       const int64_t count = 1 + random.below(5);
-      tasks_in_a_pass += count;
-      program.tasks("tasks", reads, after, count, 1 + random.below(100), [=](const Frame& f, int64_t, int) {
-        task_steps++;
-        for (ValueId id : reads)
-          for (int64_t n = 0; n < program.images(); n++) check(f.whole(id) + n * program[id].floats, id, n);
-      });
+      const bool once = random.below(2) == 0;
+      (once ? tasks_once : tasks_in_a_pass) += count;
+      program.tasks(
+          "tasks", reads, after, count, 1 + random.below(100),
+          [=](const Frame& f, int64_t, int) {
+            task_steps++;
+            for (ValueId id : reads)
+              for (int64_t n = 0; n < program.images(); n++) check(f.whole(id) + n * program[id].floats, id, n);
+          },
+          once);
       return;
     }
     std::vector<ValueId> writes;
@@ -92,11 +96,14 @@ struct RandomProgram {
 
   void run(int threads, int passes) {
     Team team(threads);
-    const Frame frame(program, threads);
+    Frame frame(program, threads);
     team.run([&](int thread) {
       for (int pass = 0; pass < passes; pass++)
-        for (int phase = 0; phase < program.phases(); phase++) {
-          team.meet([&] { frame.run_before(phase); });
+        for (int phase = program.first_phase(pass > 0); phase < program.phases(); phase++) {
+          team.meet([&] {
+            frame.again = pass > 0;
+            frame.run_before(phase);
+          });
           team.attempt([&] { frame.run_phase(phase, thread, team.threads()); });
         }
     });
@@ -112,7 +119,7 @@ TEST_CASE("every step of a program finds what the steps before it left") {
       p.run(threads, 2);
       CHECK(p.wrong == 0);
       CHECK(p.block_steps == 2 * p.blocks_in_a_pass * p.program.images());  // each image once
-      CHECK(p.task_steps == 2 * p.tasks_in_a_pass);                         // and each task
+      CHECK(p.task_steps == 2 * p.tasks_in_a_pass + p.tasks_once);          // and each task
     }
   }
 }

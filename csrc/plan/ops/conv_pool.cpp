@@ -42,6 +42,11 @@ const cpu::ConvPoolKernels& kernels() { return cpu::kernels().conv_pool; }
 
 enum Buffers { kPacked, kWorkspace };
 
+void pack(const Frame& f, const ConvPoolShape& s, int weight, int bias, BufferId packed) {
+  kernels().pack(s, f.parameters[size_t(weight)].data, bias < 0 ? nullptr : f.parameters[size_t(bias)].data,
+                 f.buffer(packed));
+}
+
 void forward(Builder& b, int i) {
   const ConvPoolShape s = shape_of(b, i);
   const int weight = b.parameter(i, 0), bias = b.parameter(i, 1);
@@ -49,10 +54,10 @@ void forward(Builder& b, int i) {
   const BufferId workspace = b.program.buffer(Per::thread, kernels().workspace_floats(s));
   b.made(i).buffers = {packed, workspace};
   b.count_work(double(s.c_in * s.kh * s.kw) * double(s.c_out * s.h_conv * s.w_conv) * (b.options.training ? 3 : 1));
-  b.prepare("pack " + b.node(i).name, double(s.c_out * s.c_in * s.kh * s.kw) / 4, [=](const Frame& f) {
-    kernels().pack(s, f.parameters[size_t(weight)].data, bias < 0 ? nullptr : f.parameters[size_t(bias)].data,
-                   f.buffer(packed));
-  });
+  b.prepare(
+      "pack " + b.node(i).name, double(s.c_out * s.c_in * s.kh * s.kw) / 4,
+      [=](const Frame& f) { pack(f, s, weight, bias, packed); },
+      b.updates_at_once(i) || !(b.trains(i, 0) || b.trains(i, 1)));
   const ValueId x = b.in_layout(b.input_of(i).y, conv_pool_x_layout(s));
   const ValueId y = b.program.value(b.node(i).name, {s.c_out, s.h_out, s.w_out}, s.y_layout);
   constexpr int64_t kLine = int64_t(kAlignment);  // the mask of each image begins a cache line
@@ -65,9 +70,36 @@ void forward(Builder& b, int i) {
   });
 }
 
+// Adds up the shards and, where that may be done at once, brings the parameters up to date and packs them for the next
+// step.
+void train(Builder& b, int i, const ConvPoolShape& s, BufferId gradients, int after) {
+  const int weight = b.parameter(i, 0), bias = b.parameter(i, 1);
+  const BufferId packed = b.made(i).buffers[kPacked];
+  const int64_t weights = s.c_out * s.c_in * s.kh * s.kw;
+  const BufferId unused = b.program.buffer(Per::program, weights + s.c_out);  // for what is not trained
+  const bool trains_weight = b.trains(i, 0), trains_bias = b.trains(i, 1), update = b.updates_at_once(i);
+  const int weight_group = b.group_of(weight), bias_group = bias < 0 ? -1 : b.group_of(bias);
+  const int phase =
+      b.program.tasks("sum the gradients of " + b.node(i).name + (update ? ", update and pack" : ""), {}, after, 1,
+                      double(4 * kernels().gradient_floats(s)), [=](const Frame& f, int64_t, int) {
+                        constexpr int64_t kMost = 64;  // shards
+                        const float* shards[kMost];
+                        const int64_t count = f.program().shards();
+                        for (int64_t k = 0; k < count; k++) shards[k] = f.buffer(gradients, k);
+                        float* dw = trains_weight ? f.parameters[size_t(weight)].grad : f.buffer(unused);
+                        float* db = trains_bias ? f.parameters[size_t(bias)].grad : f.buffer(unused) + weights;
+                        kernels().sum_gradients(of_block(s, {}), shards, count, dw, db);
+                        if (!update) return;
+                        if (trains_weight) f.update(weight_group, f.parameters[size_t(weight)], 0, weights);
+                        if (trains_bias) f.update(bias_group, f.parameters[size_t(bias)], 0, s.c_out);
+                        pack(f, s, weight, bias, packed);
+                      });
+  if (!update && trains_weight) b.gradient_written(weight, phase + 1);
+  if (!update && trains_bias) b.gradient_written(bias, phase + 1);
+}
+
 void backward(Builder& b, int i) {
   const ConvPoolShape s = shape_of(b, i);
-  const int weight = b.parameter(i, 0), bias = b.parameter(i, 1);
   const BufferId packed = b.made(i).buffers[kPacked], workspace = b.made(i).buffers[kWorkspace];
   const ValueId dy = b.gradient(i, s.y_layout), mask = b.made(i).values[0];
   const ValueId x = b.in_layout(b.recalled(b.node(i).inputs[0], dy), conv_pool_x_layout(s));
@@ -86,22 +118,7 @@ void backward(Builder& b, int i) {
         kernels().backward(of_block(s, block), f.at(dy, block), f.at(mask, block), f.at(x, block), f.buffer(packed),
                            needs_dx ? f.at(dx, block) : nullptr, gradient, f.buffer(workspace, block.thread));
       });
-  const BufferId unused = b.program.buffer(Per::program, s.c_out * (s.c_in * s.kh * s.kw + 1));
-  const bool trains_weight = b.trains(i, 0), trains_bias = b.trains(i, 1);
-  const int next = b.program.tasks("sum the gradients of " + b.node(i).name, {}, phase + 1, 1, double(floats) / 2,
-                                   [=](const Frame& f, int64_t, int) {
-                                     constexpr int64_t kMost = 64;  // shards
-                                     const float* shards[kMost];
-                                     const int64_t count = f.program().shards();
-                                     for (int64_t k = 0; k < count; k++) shards[k] = f.buffer(gradients, k);
-                                     float* rest = f.buffer(unused);  // what is not trained goes here
-                                     float* dw = trains_weight ? f.parameters[size_t(weight)].grad : rest;
-                                     float* db = trains_bias ? f.parameters[size_t(bias)].grad
-                                                             : rest + s.c_out * s.c_in * s.kh * s.kw;
-                                     kernels().sum_gradients(of_block(s, {}), shards, count, dw, db);
-                                   });
-  if (trains_weight) b.gradient_written(weight, next + 1);
-  if (trains_bias) b.gradient_written(bias, next + 1);
+  if (b.trains(i, 0) || b.trains(i, 1)) train(b, i, s, gradients, phase + 1);
   if (needs_dx) b.add_gradient(b.node(i).inputs[0], dx, true);
 }
 

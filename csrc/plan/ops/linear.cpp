@@ -6,7 +6,8 @@
 namespace convcore::plan {
 namespace {
 
-constexpr int64_t kGradientRows = 16;  // of the weight, in a task of its gradient: enough tasks for an even split
+// Of the weight, in a task of its gradient: enough tasks for an even split, in the multiples that pack_rows takes.
+constexpr int64_t kGradientRows = 16;
 
 LinearShape shape_of(Builder& b, int i) {
   const Shape &x = b.shape(b.input_of(i).y), &w = b.parameter_shape(i, 0);
@@ -20,14 +21,20 @@ LinearShape of_block(LinearShape s, const Block& block) {
   return s;
 }
 
-// The weight as the product reads it, packed once per step for all blocks.
+// Whether the packed weight stays valid from step to step: when it is trained, its update packs what it has changed.
+bool stays_packed(Builder& b, int i) { return b.updates_at_once(i) || !b.trains(i, 0); }
+
+// The weight as the product reads it, packed once for all blocks.
 BufferId pack(Builder& b, int i, const LinearShape& s, bool backward) {
   const int weight = b.parameter(i, 0);
   const BufferId packed = b.program.buffer(Per::program, cpu::kernels().linear.packed_floats(s, backward));
-  b.prepare("pack " + b.node(i).name + (backward ? " for backward" : ""), double(s.in * s.out) / (backward ? 8 : 4),
-            [=](const Frame& f) {
-              cpu::kernels().linear.pack(s, backward, f.parameters[size_t(weight)].data, f.buffer(packed));
-            });
+  b.prepare(
+      "pack " + b.node(i).name + (backward ? " for backward" : ""), double(s.in * s.out) / (backward ? 8 : 4),
+      [=](const Frame& f) {
+        cpu::kernels().linear.pack(s, backward, f.parameters[size_t(weight)].data, f.buffer(packed));
+      },
+      stays_packed(b, i));
+  b.made(i).buffers.push_back(packed);
   return packed;
 }
 
@@ -44,36 +51,59 @@ void forward(Builder& b, int i) {
   });
 }
 
-// The gradients of weight and bias are sums over the whole batch, cut by rows of the weight: no partial sums.
+// The gradient of the weight is one sum over the whole batch, cut by rows: no partial sums. A task brings its rows from
+// the gradient to the packed weight of the next step while they are in the cache. `after`: no step reads the packed
+// weight from this phase on.
+void train_weight(Builder& b, int i, ValueId dy, int after) {
+  const LinearShape s = shape_of(b, i);
+  const int weight = b.parameter(i, 0), group = b.group_of(weight);
+  const ValueId x = b.recalled(b.node(i).inputs[0], dy);
+  const std::vector<BufferId> packed = b.made(i).buffers;  // forward, backward
+  const bool update = b.updates_at_once(i);
+  const int64_t tasks = (s.out + kGradientRows - 1) / kGradientRows;
+  const double cost = double(s.in * std::min(s.out, kGradientRows)) * (double(s.n) / 16 + 1);
+  const int phase =
+      b.program.tasks(update ? "linear backward weight, update and pack" : "linear backward weight", {dy, x}, after,
+                      tasks, cost, [=](const Frame& f, int64_t task, int) {
+                        const int64_t begin = task * kGradientRows, end = std::min(s.out, begin + kGradientRows);
+                        const ParameterMemory& w = f.parameters[size_t(weight)];
+                        cpu::kernels().linear.backward_weight_rows(s, begin, end, f.whole(dy), f.whole(x), w.grad);
+                        if (!update) return;
+                        f.update(group, w, begin * s.in, (end - begin) * s.in);
+                        for (size_t k = 0; k < packed.size(); k++)
+                          cpu::kernels().linear.pack_rows(s, k == 1, begin, end, w.data, f.buffer(packed[k]));
+                      });
+  if (!update) b.gradient_written(weight, phase + 1);
+}
+
+void train_bias(Builder& b, int i, ValueId dy) {
+  const LinearShape s = shape_of(b, i);
+  const int bias = b.parameter(i, 1), group = b.group_of(bias);
+  const bool update = b.updates_at_once(i);
+  const int phase = b.program.tasks(update ? "linear backward bias and update" : "linear backward bias", {dy}, 0, 1,
+                                    double(s.n * s.out) / 16, [=](const Frame& f, int64_t, int) {
+                                      const ParameterMemory& memory = f.parameters[size_t(bias)];
+                                      cpu::kernels().linear.backward_bias(s, f.whole(dy), memory.grad);
+                                      if (update) f.update(group, memory, 0, s.out);
+                                    });
+  if (!update) b.gradient_written(bias, phase + 1);
+}
+
 void backward(Builder& b, int i) {
   const LinearShape s = shape_of(b, i);
-  const int weight = b.parameter(i, 0), bias = b.parameter(i, 1);
   const ValueId dy = b.made(i).dy;
-  if (b.trains(i, 0)) {
-    const ValueId x = b.recalled(b.node(i).inputs[0], dy);
-    const int64_t tasks = (s.out + kGradientRows - 1) / kGradientRows;
-    const int phase = b.program.tasks(
-        "linear backward weight", {dy, x}, 0, tasks, double(s.n * s.in) * double(s.out) / double(tasks) / 16,
-        [=](const Frame& f, int64_t task, int) {
-          cpu::kernels().linear.backward_weight_rows(s, s.out * task / tasks, s.out * (task + 1) / tasks, f.whole(dy),
-                                                     f.whole(x), f.parameters[size_t(weight)].grad);
-        });
-    b.gradient_written(weight, phase + 1);
+  int after = 0;
+  if (b.input_of(i).needs_gradient) {
+    const ValueId dx = b.program.value("d" + b.program[b.input_of(i).y].name, {s.in});
+    const BufferId packed = pack(b, i, s, true);
+    after = 1 + b.program.block("linear backward input", {dy}, {dx}, [=](const Frame& f, const Block& block) {
+      cpu::kernels().linear.backward_input_packed(of_block(s, block), f.at(dy, block), f.buffer(packed),
+                                                  f.at(dx, block));
+    });
+    b.add_gradient(b.node(i).inputs[0], dx, true);
   }
-  if (b.trains(i, 1)) {
-    const int phase = b.program.tasks(
-        "linear backward bias", {dy}, 0, 1, double(s.n * s.out) / 16, [=](const Frame& f, int64_t, int) {
-          cpu::kernels().linear.backward_bias(s, f.whole(dy), f.parameters[size_t(bias)].grad);
-        });
-    b.gradient_written(bias, phase + 1);
-  }
-  if (!b.input_of(i).needs_gradient) return;
-  const ValueId dx = b.program.value("d" + b.program[b.input_of(i).y].name, {s.in});
-  const BufferId packed = pack(b, i, s, true);
-  b.program.block("linear backward input", {dy}, {dx}, [=](const Frame& f, const Block& block) {
-    cpu::kernels().linear.backward_input_packed(of_block(s, block), f.at(dy, block), f.buffer(packed), f.at(dx, block));
-  });
-  b.add_gradient(b.node(i).inputs[0], dx, true);
+  if (b.trains(i, 0)) train_weight(b, i, dy, after);
+  if (b.trains(i, 1)) train_bias(b, i, dy);
 }
 
 }  // namespace
