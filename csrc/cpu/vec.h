@@ -40,6 +40,17 @@ CONVCORE_INLINE void store_int(int32_t* p, IntVec v) { *reinterpret_cast<IntVecU
 CONVCORE_INLINE Vec splat(float s) { return s - Vec{}; }
 CONVCORE_INLINE IntVec splat_int(int32_t s) { return s - IntVec{}; }
 
+// Holds v in a register: a value that is used twice would otherwise be loaded for each use.
+CONVCORE_INLINE void keep(Vec& v) {
+#if defined(__AVX512F__)
+  asm("" : "+v"(v));
+#elif defined(__SSE2__)
+  asm("" : "+x"(v));
+#elif defined(__aarch64__)
+  asm("" : "+w"(v));
+#endif
+}
+
 // The first `count` lanes (0 <= count <= kLanes); lanes past them load as zero and are not stored. AddressSanitizer
 // does not see masked instructions, so it gets the loops.
 #if defined(__AVX512F__) && !defined(__SANITIZE_ADDRESS__)

@@ -9,8 +9,9 @@
 // the four results of a window lie in the same lane of four registers: pooling needs no shuffle. One broadcast weight
 // serves four FMAs; 6 filters x 4 sums + 4 inputs + 1 weight = 29 registers (2 x 4 + 5 = 13 of 16).
 //
-// Gradient of the weights: lane by lane, the pixel under the winner is selected from the two columns and the two rows;
-// then one FMA per tap does what four would do on the separate operations.
+// Gradient of the weights: lane by lane, the pixel in the winner's column is selected, and the gradient is split into
+// one for windows that the upper row won and one for the others. A selection and two FMAs per tap do what four FMAs
+// would do on the separate operations, and all 25 taps of a 5x5 filter are summed in one pass.
 #include "cpu/conv2d/pooled.h"
 #include "cpu/tile.h"
 
@@ -18,8 +19,10 @@ namespace convcore::cpu::CONVCORE_ISA {
 namespace {
 
 constexpr int kFilters = kRegisters >= 32 ? 6 : 2;
-// Taps of the weight gradient that are summed in registers: 15 sums, 3 + 3 selected inputs and the gradient.
-constexpr int kTapRows = kRegisters >= 32 ? 5 : 3, kTapColumns = kRegisters >= 32 ? 3 : 2;
+// Taps of the weight gradient that are summed in registers: 25 sums, two gradients, two inputs and the selected one are
+// 30, masks have registers of their own; 15 + 8 of 32 without those, 6 + 8 of 16.
+constexpr int kTapRows = kRegisters >= 32 ? 5 : 3;
+constexpr int kTapColumns = kLanes == 16 ? 5 : kRegisters >= 32 ? 3 : 2;
 
 int64_t taps(const ConvPoolShape& s) { return s.c_in * s.kh * s.kw; }
 int64_t blocks(const ConvPoolShape& s) { return ceil_div(s.w_out, kLanes); }
@@ -314,27 +317,30 @@ void add_taps(const ConvPoolShape& s, const float* x, const float* dy, const Poo
   Vec sums[R][K];
 #pragma GCC unroll 8
   for (int r = 0; r < R; r++)
-#pragma GCC unroll 4
+#pragma GCC unroll 8
     for (int k = 0; k < K; k++) sums[r][k] = load(dw + (r * s.kw + k) * kLanes);
   const int64_t pitch = spread_pitch(s), mask_step = blocks(s) * s.c_out;
   for (int64_t i = 0; i < s.h_out; i++, dy += s.c_out * kLanes, mask += mask_step, x += 2 * pitch) {
-    const Vec d = load(dy);
-    const LaneMask second_row = mask_of_bits(mask->second), second_column = mask_of_bits(mask->right);
-    Vec above[K], here[K];
+    const LaneMask second_row = mask_of_bits(mask->second), right = mask_of_bits(mask->right);
+    const Vec d = load(dy), above = select(second_row, Vec{}, d), below = select(second_row, d, Vec{});
     const float* from = x;
 #pragma GCC unroll 8
     for (int r = 0; r <= R; r++, from += pitch) {
-#pragma GCC unroll 4
+      Vec left = load(from);
+#pragma GCC unroll 8
       for (int k = 0; k < K; k++) {
-        here[k] = select(second_column, load(from + (k + 1) * kLanes), load(from + k * kLanes));
-        if (r > 0) sums[r - 1][k] += d * select(second_row, here[k], above[k]);
-        above[k] = here[k];
+        Vec next = load(from + (k + 1) * kLanes);
+        keep(next);
+        const Vec pixel = select(right, next, left);
+        if (r < R) sums[r][k] += above * pixel;
+        if (r > 0) sums[r - 1][k] += below * pixel;
+        left = next;
       }
     }
   }
 #pragma GCC unroll 8
   for (int r = 0; r < R; r++)
-#pragma GCC unroll 4
+#pragma GCC unroll 8
     for (int k = 0; k < K; k++) store(dw + (r * s.kw + k) * kLanes, sums[r][k]);
 }
 
