@@ -1,13 +1,20 @@
-// conv2d_relu_max_pool2d: the choice between its two kernels (conv2d/pooled.h), by the number of output channels.
+// conv2d_relu_max_pool2d: the choice between its two kernels (conv2d/pooled.h).
 #include "ops/conv_pool.h"
 
 #include "cpu/conv2d/pooled.h"
 
 namespace convcore::cpu::CONVCORE_ISA {
 
+// A kernel row of one input channel would leave half the lanes of the other kernel's gradients empty, and pooled pixels
+// fill three quarters of them. (Both orders of memory of one channel are the same.)
+static bool one_wide_channel(const ConvPoolShape& s) {
+  const int64_t lanes = (s.w_out + kLanes - 1) / kLanes * kLanes;
+  return s.c_in == 1 && 2 * s.kw <= kLanes && 4 * s.w_out >= 3 * lanes;
+}
+
 static const ConvPoolKernels& kernels_for(const ConvPoolShape& s) {
   static const ConvPoolKernels pixels = pooled_pixels_kernels(), channels = pooled_channels_kernels();
-  return conv_pool_x_layout(s) == Layout::row_major ? pixels : channels;
+  return conv_pool_x_layout(s) == Layout::row_major || one_wide_channel(s) ? pixels : channels;
 }
 
 static int64_t packed_floats(const ConvPoolShape& s) { return kernels_for(s).packed_floats(s); }

@@ -77,15 +77,16 @@ bool is_2x2_max_pool(const Node& node) {
 }
 
 // Convolutions of many channels by 3x3 filters are faster by Winograd's algorithm, which has no pooling; and where
-// there are many channels, each of few terms, the separate kernels are faster than a walk over the winners.
+// there are many channels, each of few terms, the separate kernels are faster than a walk over the winners, unless the
+// lanes are pixels (cpu/conv_pool.cpp).
 bool conv_can_pool(const Graph& graph, const Node& node) {
   if (node.op != "conv2d" || node.integer("groups") != 1 || !all_are(node, "stride", 1) ||
       !all_are(node, "dilation", 1))
     return false;
   const Shape& w = graph.parameters[size_t(node.parameters[0])].shape;
-  constexpr int64_t kManyChannels = 12, kManyTerms = 64;
+  constexpr int64_t kManyChannels = 12, kManyTerms = 64, kNarrowFilter = 8;
   if (w[2] == 3 && w[3] == 3 && w[0] >= kManyChannels && w[1] >= kManyChannels) return false;
-  return w[0] < kManyChannels || w[1] * w[2] * w[3] >= kManyTerms;
+  return w[0] < kManyChannels || w[1] * w[2] * w[3] >= kManyTerms || (w[1] == 1 && w[3] <= kNarrowFilter);
 }
 
 }  // namespace

@@ -28,6 +28,8 @@ const Case kCases[] = {
     {"channels beyond a vector", {1, 19, 6, 7}, {13, 19, 3, 2}, {0, 0, 1, 1}},
     {"a large kernel", {1, 3, 14, 15}, {17, 3, 9, 7}, {3, 3, 3, 3}},
     {"more outputs than a word has bits", {1, 2, 20, 22}, {12, 2, 3, 3}, {1, 1, 1, 1}},
+    {"one channel in, a vector of filters", {2, 1, 28, 28}, {16, 1, 3, 3}, {1, 1, 1, 1}},
+    {"one channel in, many filters, wide rows", {1, 1, 7, 62}, {35, 1, 4, 2}, {0, 1, 1, 0}},
     {"padding wider than the kernel", {1, 2, 3, 3}, {12, 2, 2, 2}, {3, 3, 3, 3}},
 };
 

@@ -1,7 +1,7 @@
 // Convolution + ReLU + 2x2 max pooling in one kernel: what its two forms share.
 //
-//   pooled_pixels.cpp     few output channels: the lanes of a vector are pooled pixels of a row
-//   pooled_channels.cpp   many: the lanes are output channels
+//   pooled_pixels.cpp     few output channels, or one input channel: the lanes of a vector are pooled pixels of a row
+//   pooled_channels.cpp   others: the lanes are output channels
 //
 // Both compute the four results of a pooling window in four registers, so that pooling costs a few instructions per
 // output, and keep three bits of each output for the gradients. `conv_pool.cpp` chooses.

@@ -1,4 +1,4 @@
-// Convolution + ReLU + 2x2 max pooling for few output channels, on row-major images.
+// Convolution + ReLU + 2x2 max pooling for few output channels, or one input channel, on row-major images.
 //
 // Lanes are kLanes neighbouring pooled pixels of a row. The input is spread once per image: for each row and each of
 // the kw + 1 columns that a pooling window sees, one vector with every second pixel,
@@ -14,6 +14,7 @@
 // would do on the separate operations, and all 25 taps of a 5x5 filter are summed in one pass.
 #include "cpu/conv2d/pooled.h"
 #include "cpu/tile.h"
+#include "cpu/transpose.h"
 
 namespace convcore::cpu::CONVCORE_ISA {
 namespace {
@@ -33,7 +34,7 @@ int64_t pixels_in(const ConvPoolShape& s, int64_t block) { return min_of<int64_t
 // ---- pixels and vectors --------------------------------------------------------------------------------------------
 
 // kLanes pixels of c channels are c vectors in either order, (channel, pixel) or (pixel, channel). Each vector of one
-// order is put together from those of the other, two at a time.
+// order is put together from those of the other, two at a time; of many channels, the matrix is transposed.
 struct Interleaving {
   int32_t* lanes;  // (vector of the result, pair of vectors, lane): the lane of the pair
   int32_t* masks;  // (vector of the result, pair of vectors): bits of the lanes that come from the pair
@@ -73,6 +74,9 @@ struct Interleaving {
   }
 };
 
+bool interleaves(const ConvPoolShape& s) { return s.c_out < kConvPoolFewChannels; }
+int64_t interleaving_floats(const ConvPoolShape& s) { return interleaves(s) ? Interleaving::floats(s.c_out) : 0; }
+
 // Fills the tables of both directions.
 void fill(int64_t c, const Interleaving& to_pixels, const Interleaving& to_vectors) {
   memset(to_pixels.lanes, 0, size_t(Interleaving::floats(c)) * sizeof(float));
@@ -103,8 +107,8 @@ struct PackedPixels {
     forward = parts.take(s.c_out * taps(s));
     bias = parts.take(s.c_out);
     backward = parts.take(s.c_out * s.c_in * s.kh * whole_vectors(s.kw));
-    to_pixels = parts.take(Interleaving::floats(s.c_out));
-    to_vectors = parts.take(Interleaving::floats(s.c_out));
+    to_pixels = parts.take(interleaving_floats(s));
+    to_vectors = parts.take(interleaving_floats(s));
     floats = parts.used;
   }
   int64_t floats;
@@ -126,7 +130,7 @@ void pack(const ConvPoolShape& s, const float* w, const float* b, float* packed)
   const int64_t width = whole_vectors(s.kw);
   for (int64_t row = 0; row < s.c_out * s.c_in * s.kh; row++)
     for (int64_t v = 0; v < width; v++) to.backward[row * width + v] = v < s.kw ? w[row * s.kw + v] : 0;
-  fill(s.c_out, {s.c_out, to.to_pixels}, {s.c_out, to.to_vectors});
+  if (interleaves(s)) fill(s.c_out, {s.c_out, to.to_pixels}, {s.c_out, to.to_vectors});
 }
 
 // ---- input --------------------------------------------------------------------------------------------------------
@@ -187,7 +191,9 @@ void store_pixels(const ConvPoolShape& s, const Interleaving& to_pixels, const f
       store_partial(y + (o * s.h_out + i) * s.w_out + j, load(vectors + o * kLanes), count);
     return;
   }
-  to_pixels.apply(s.c_out, vectors, count * s.c_out, y + (i * s.w_out + j) * s.c_out);
+  y += (i * s.w_out + j) * s.c_out;
+  if (!interleaves(s)) return transpose_matrix(s.c_out, count, vectors, kLanes, y, s.c_out);
+  to_pixels.apply(s.c_out, vectors, count * s.c_out, y);
 }
 
 void load_pixels(const ConvPoolShape& s, const Interleaving& to_vectors, const float* dy, int64_t i, int64_t j,
@@ -197,7 +203,9 @@ void load_pixels(const ConvPoolShape& s, const Interleaving& to_vectors, const f
       store(vectors + o * kLanes, load_partial(dy + (o * s.h_out + i) * s.w_out + j, count));
     return;
   }
-  copy_floats(dy + (i * s.w_out + j) * s.c_out, count * s.c_out, scratch);
+  dy += (i * s.w_out + j) * s.c_out;
+  if (!interleaves(s)) return transpose_matrix(count, s.c_out, dy, s.c_out, vectors, kLanes);
+  copy_floats(dy, count * s.c_out, scratch);
   to_vectors.apply(s.c_out, scratch, s.c_out * kLanes, vectors);
 }
 
