@@ -73,11 +73,13 @@ struct Conv2dKernels {  // contracts: cpu/conv2d/kernels.h
   void (*winograd_transform_filters)(const Conv2dShape&, int tile, bool backward, const float* w, float* u);
   void (*winograd_convolve)(const Conv2dShape&, int tile, bool backward, const float* in, const float* u,
                             const ConvEpilogue&, float* out);
-  // The gradient of the weight as partial sums in the kernel's own order: `part` is overwritten by the sum over these
-  // images, or has it added; sum_weight_parts adds `count` of them, `stride` floats apart, in order. On the calling
-  // thread.
+  // The gradient of the weight as partial sums in the kernel's own order: `part` is that of the images of all calls
+  // from the `first` to the `last`, complete after the last; sum_weight_parts adds `count` of them, `stride` floats
+  // apart, in order. `sums` keeps weight_sum_floats between these calls (0: none, null). On the calling thread.
   int64_t (*weight_part_floats)(const Conv2dShape&);
-  void (*winograd_weight_part)(const Conv2dShape&, const float* dy, const float* x, float* part, bool overwrite);
+  int64_t (*weight_sum_floats)(const Conv2dShape&);
+  void (*winograd_weight_part)(const Conv2dShape&, const float* dy, const float* x, float* sums, bool first, bool last,
+                               float* part);
   void (*sum_weight_parts)(const Conv2dShape&, const float* parts, int64_t stride, int64_t count, float* dw);
 };
 }  // namespace cpu

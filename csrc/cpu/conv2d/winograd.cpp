@@ -14,6 +14,7 @@
 
 #include "core/allocator.h"
 #include "core/threads.h"
+#include "cpu/conv2d/winograd_strip.h"
 #include "cpu/prefetch.h"
 #include "cpu/transpose.h"
 
@@ -100,77 +101,10 @@ struct Block {
 
 // ---- input --------------------------------------------------------------------------------------------------------
 
-// The input of tiles that are neighbours in a row: the rows of pixels, of which the columns `begin` to `end` exist.
-// Rows outside the image point to zeros. Column 0 is the first that the first tile sees.
-template <int kIn>
-struct Strip {
-  const float* row[kIn];  // at column `begin`
-  int64_t begin, end, pixel;
-  int64_t tiles;
-};
-
-template <bool whole>
-CONVCORE_INLINE Vec load_lanes(const float* p, int64_t lanes) {
-  if constexpr (whole) return load(p);
-  return load_partial(p, lanes);
-}
-
-// The 1-D transform down the rows, at one column: two of the values.
-template <int pair, bool whole, int kIn>
-CONVCORE_INLINE VecPair transform_column(const float* const (&row)[kIn], int64_t at, int64_t lanes) {
-  Vec d[kIn];
-#pragma GCC unroll 6
-  for (int i = 0; i < kIn; i++) {
-    const bool used = pair == 0 || (i > 0 && i < kIn - 1);
-    d[i] = used ? load_lanes<whole>(row[i] + at, lanes) : Vec{};
-  }
-  return winograd_input_pair<pair>(d);
-}
-
-// The 1-D transform along a row, which completes one row of V.
-template <int kIn, int pair = 0>
-CONVCORE_INLINE void store_row(float* v, int64_t point, const Vec (&d)[kIn]) {
-  const VecPair values = winograd_input_pair<pair>(d);
-  store(v + first_point(pair) * point, values.first), store(v + second_point(kIn, pair) * point, values.second);
-  if constexpr (pair + 1 < kIn / 2) store_row<kIn, pair + 1>(v, point, d);
-}
-
-// Two rows of V for every tile of a strip. The last two columns of a tile are the first two of the next; twice as many
-// registers as points hold the columns of one tile.
-template <int pair, bool whole, int kIn>
-__attribute__((noinline)) void transform_strip(const Strip<kIn>& s, int64_t channel, int64_t lanes, float* v,
-                                               int64_t point) {
-  constexpr int kTile = kIn - 2;
-  const float* row[kIn];
-  for (int i = 0; i < kIn; i++) row[i] = s.row[i] + channel;
-  const int64_t begin = s.begin, end = s.end, pixel = s.pixel;
-  const auto column = [&](int64_t j) {
-    if (j < begin || j >= end) return VecPair{};
-    return transform_column<pair, whole>(row, (j - begin) * pixel, lanes);
-  };
-  Vec a[kIn], b[kIn];  // the columns of the first and the second row
-  const auto set = [&](int j, const VecPair& values)
-                       __attribute__((always_inline)) { a[j] = values.first, b[j] = values.second; };
-  set(0, column(0)), set(1, column(1));
-  float *first = v + first_point(pair) * kIn * point, *second = v + second_point(kIn, pair) * kIn * point;
-  for (int64_t t = 0, j = 2; t < s.tiles; t++, j += kTile, first += kLanes, second += kLanes) {
-    if (j >= begin && j + kTile <= end) {
-      const int64_t at = (j - begin) * pixel;
-#pragma GCC unroll 4
-      for (int i = 0; i < kTile; i++) set(2 + i, transform_column<pair, whole>(row, at + i * pixel, lanes));
-    } else {
-#pragma GCC unroll 4
-      for (int i = 0; i < kTile; i++) set(2 + i, column(j + i));
-    }
-    store_row(first, point, a);
-    store_row(second, point, b);
-    a[0] = a[kTile], a[1] = a[kTile + 1], b[0] = b[kTile], b[1] = b[kTile + 1];
-  }
-}
-
 template <bool whole, int kIn, int pair = 0>
 void transform_channels(const Strip<kIn>& s, int64_t channel, int64_t lanes, float* v, int64_t point) {
-  transform_strip<pair, whole>(s, channel, lanes, v, point);
+  transform_strip<pair, whole>(s, channel, lanes, v + first_point(pair) * kIn * point,
+                               v + second_point(kIn, pair) * kIn * point, point);
   if constexpr (pair + 1 < kIn / 2) transform_channels<whole, kIn, pair + 1>(s, channel, lanes, v, point);
 }
 
@@ -186,14 +120,9 @@ void transform_input(const WinogradShape& s, const Layout& layout, const Block& 
   for (int64_t t = 0, run; t < block.count; t += run) {
     const Place& place = block.at[t];
     run = min_of(block.count - t, layout.columns - place.column);
-    const int64_t h = kTile * place.row - s.pad_top, w = kTile * place.column - s.pad_left;
-    Strip<input_of(kTile)> strip;
-    strip.tiles = run, strip.pixel = s.c_in;
-    strip.begin = max_of<int64_t>(0, -w), strip.end = s.w_in - w;
-    for (int64_t i = 0; i < input_of(kTile); i++) {
-      const bool inside = 0 <= h + i && h + i < s.h_in;
-      strip.row[i] = inside ? in + ((place.n * s.h_in + h + i) * s.w_in + w + strip.begin) * s.c_in : zeros;
-    }
+    const auto strip =
+        strip_at<input_of(kTile)>(in + place.n * s.h_in * s.w_in * s.c_in, s.h_in, s.w_in, s.c_in,
+                                  kTile * place.row - s.pad_top, kTile * place.column - s.pad_left, run, zeros);
     for (int64_t c = 0; c < layout.c_vectors; c++) {
       const int64_t lanes = s.c_in - c * kLanes;
       float* to = v + c * layout.vector + t * kLanes;

@@ -122,11 +122,15 @@ void forward(Builder& b, int i) {
 // Partial gradients per shard in the kernel's own order; a task adds them up.
 void sum_winograd_parts(Builder& b, int i, const Conv2dShape& s, ValueId dy, ValueId x) {
   const int weight = b.parameter(i, 0);
-  const BufferId parts = b.program.buffer(Per::shard, cpu::kernels().conv2d.weight_part_floats(s));
+  const auto& kernels = cpu::kernels().conv2d;
+  const int64_t kept = kernels.weight_sum_floats(s);
+  const BufferId parts = b.program.buffer(Per::shard, kernels.weight_part_floats(s));
+  const BufferId sums = b.program.buffer(Per::thread, kept);
   const int phase =
       b.program.block("conv2d backward weight winograd", {dy, x}, {}, [=](const Frame& f, const Block& block) {
         cpu::kernels().conv2d.winograd_weight_part(of_block(s, block), f.at(dy, block), f.at(x, block),
-                                                   f.buffer(parts, block.shard), block.first);
+                                                   kept ? f.buffer(sums, block.thread) : nullptr, block.first,
+                                                   block.last, f.buffer(parts, block.shard));
       });
   const int next =
       b.program.tasks("sum the gradients of " + b.node(i).name, {}, phase + 1, 1, double(s.c_in * s.c_out) * 9,
