@@ -6,7 +6,8 @@
 //   transform and scatter the output
 //
 // V and M of a block stay in the caches nearest to the core; for the whole batch they would be 2.25 or 4 times the
-// images, read and written twice. M[p] is written where V[p - 1] was, so that one buffer holds both.
+// images, read and written twice. M[p] is written where V[p - 1] (going backwards V[p + 1]) was, so that one buffer
+// holds both.
 //
 // While a core computes the products, which need no memory beyond its caches, it prefetches the input of the next block
 // and the lines of the output that this block will write.
@@ -32,9 +33,9 @@ constexpr int64_t kPad = kAlignment / sizeof(float);  // between points: 36 stre
 // larger blocks. With 16 registers 12 sums, two vectors of U and a broadcast fill them.
 constexpr int kRows = kRegisters >= 32 ? 8 : 6;
 
-// Tiles of a block. Where U fits half of an L2 cache, few, for the sake of L1: V and M of 16 channels take 21 KiB.
+// Tiles of a block. Where U fits half of an L2 cache, few, for the sake of L1: V and M of 16 channels take 40 KiB.
 // Where it does not, many, to read U from further away less often.
-constexpr int64_t kSmallBlock = kRows;
+constexpr int64_t kSmallBlock = 2 * kRows;
 constexpr int64_t kLargeBlock = 8 * kRows;
 constexpr int64_t kCachedFloats = 1 << 18;
 
@@ -253,12 +254,11 @@ template <int kTile>
 struct Prefetch {
   static constexpr int kPoints = points_of(kTile);
   static constexpr int64_t kMostRows = (kTile * kLargeBlock + kPoints - 1) / kPoints * kPoints;
-  const float* rows[kMostRows];
+  int64_t rows[kMostRows];         // where they begin, in floats
   int64_t rows_per_point, floats;  // floats of a row
 
   // The images are (n, h, w, channels), and tile (0, 0) begins at pixel (h0, w0).
-  void set(const Block& block, const float* images, int64_t n, int64_t h, int64_t w, int64_t channels, int64_t h0,
-           int64_t w0) {
+  void set(const Block& block, int64_t n, int64_t h, int64_t w, int64_t channels, int64_t h0, int64_t w0) {
     rows_per_point = (kTile * block.count + kPoints - 1) / kPoints;
     floats = kTile * channels;
     const int64_t end = max_of<int64_t>(0, n * h * w - kTile);
@@ -267,15 +267,15 @@ struct Prefetch {
       for (int64_t r = 0; r < kTile; r++) {
         const Place& at = block.at[t];
         const int64_t pixel = (at.n * h + kTile * at.row + h0 + r) * w + kTile * at.column + w0;
-        rows[i++] = images + min_of(max_of<int64_t>(0, pixel), end) * channels;
+        rows[i++] = min_of(max_of<int64_t>(0, pixel), end) * channels;
       }
-    for (; i < rows_per_point * kPoints; i++) rows[i] = images;
+    for (; i < rows_per_point * kPoints; i++) rows[i] = 0;
   }
   template <bool write>
-  inline __attribute__((always_inline)) void fetch(int64_t point) const {
-    const float* const* row = rows + point * rows_per_point;
-    fetch_row<write>(row[0]);  // small blocks have one row per point
-    for (int64_t i = 1; i < rows_per_point; i++) fetch_row<write>(row[i]);
+  inline __attribute__((always_inline)) void fetch(const float* images, int64_t point) const {
+    const int64_t* row = rows + point * rows_per_point;
+    fetch_row<write>(images + row[0]);  // small blocks have few rows per point
+    for (int64_t i = 1; i < rows_per_point; i++) fetch_row<write>(images + row[i]);
   }
 
  private:
@@ -301,9 +301,9 @@ void convolve(const WinogradShape& s, const float* in, const float* u, const Con
     const int64_t zeros_size = zero_floats(s, layout);
     float* zeros =
         static_cast<float*>(thread_workspace(0, size_t(zeros_size + (kPoints + 1) * layout.point) * sizeof(float)));
-    float *m = zeros + zeros_size, *v = m + layout.point;
+    float *low = zeros + zeros_size, *high = low + layout.point;
     memset(zeros, 0, size_t(zeros_size) * sizeof(float));
-    Prefetch<kTile> next_input, next_output;
+    Prefetch<kTile> next_input, output_rows;
     Ahead& next_images = ahead();
     const int64_t lines = lines_beside(layout.block * s.c_in * min_of(layout.share, layout.k_vectors));
     Block blocks[2];
@@ -317,15 +317,21 @@ void convolve(const WinogradShape& s, const float* in, const float* u, const Con
         const Block& block = blocks[i % 2];
         Block& next = blocks[(i + 1) % 2];
         next.set(layout, s.n, place);
-        next_input.set(next, in, s.n, s.h_in, s.w_in, s.c_in, 2 - s.pad_top, 2 - s.pad_left);
-        next_output.set(block, out, s.n, s.h_out, s.w_out, s.c_out, 0, 0);
+        const bool announced = next_images.count > 0;  // by a plan: this input is in the cache already
+        if (!announced) next_input.set(next, s.n, s.h_in, s.w_in, s.c_in, 2 - s.pad_top, 2 - s.pad_left);
+        output_rows.set(block, s.n, s.h_out, s.w_out, s.c_out, 0, 0);
+        // Every other block goes through the points backwards: the filters used last are still in L1.
+        const bool backwards = i % 2 != 0;
+        float *v = backwards ? low : high, *m = backwards ? high : low;
         transform_input<kTile>(s, layout, block, in, zeros, v);
-        for (int64_t p = 0; p < kPoints; p++) {
-          if (next_images.count > 0)
-            fetch_ahead(next_images, lines);  // a plan is running: this input is in the cache already
+        for (int64_t number = 0; number < kPoints; number++) {
+          const int64_t p = backwards ? kPoints - 1 - number : number;
+          if (announced)
+            fetch_ahead(next_images, lines);
           else
-            next_input.template fetch<false>(p);
-          next_output.template fetch<true>(p);
+            next_input.template fetch<false>(in, number);
+          output_rows.template fetch<true>(out, number);
+          if (e.add) output_rows.template fetch<false>(e.add, number);
           const float *vp = v + p * layout.point, *up = u + p * u_point + k * kLanes * s.c_in;
           float* mp = m + p * layout.point;
           product<false>(vp, up, 0, min_of(kDepth, s.c_in), s.c_in, k_end - k, mp, layout.vector);
