@@ -44,11 +44,21 @@ Conv2dGrads conv2d_backward(const char* op, const Tensor& dy, const Tensor& x, c
                             const Conv2dParams& params, bool need_dx, bool need_dw, bool need_db);
 
 namespace cpu {
-// What happens to a result before it is stored: out = relu(result + bias + add).
+// When the result is the gradient of what a batch norm (with ReLU) left, the first half of its backward pass: with
+// dz = result where y > 0 and 0 elsewhere, dz is stored, sum_dz[c] += sum dz and sum_dz_x[c] += sum dz * (x - mean[c]).
+struct ConvGradientSums {
+  const float* x = nullptr;  // what was normalised, an array like the result; null: no sums
+  const float* y = nullptr;  // what the batch norm left, or null: dz = result
+  const float* mean = nullptr;
+  double *sum_dz = nullptr, *sum_dz_x = nullptr;
+};
+
+// What happens to a result before it is stored: out = relu(result + bias + add), or the sums.
 struct ConvEpilogue {
   const float* bias = nullptr;  // (c_out) or null
   const float* add = nullptr;   // an array like the result, or null; may be the result's own memory
   bool relu = false;            // NaN passes
+  ConvGradientSums sums = {};   // on the calling thread; not with relu
 };
 
 struct Conv2dKernels {  // contracts: cpu/conv2d/kernels.h

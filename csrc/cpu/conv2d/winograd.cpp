@@ -10,12 +10,13 @@
 // holds both.
 //
 // While a core computes the products, which need no memory beyond its caches, it prefetches the input of the next block
-// and the lines of the output that this block will write.
+// and the lines that the transform of the output will read and write.
 #include "cpu/conv2d/winograd.h"
 
 #include "core/allocator.h"
 #include "core/threads.h"
 #include "cpu/conv2d/winograd_strip.h"
+#include "cpu/doubles.h"
 #include "cpu/prefetch.h"
 #include "cpu/transpose.h"
 
@@ -180,10 +181,35 @@ __attribute__((noinline)) void product(const float* v, const float* u, int64_t c
 
 // ---- output -------------------------------------------------------------------------------------------------------
 
-// One output tile, of which `rows` x `columns` lie inside the image; with `whole` all of it and every lane. `add`: what
-// is added to it, at the same place as `out`.
-template <int kTile, bool whole, bool adds, bool relu>
-CONVCORE_INLINE void transform_tile(const float* m, int64_t point, Vec bias, const float* add, float* out,
+// What is done with a vector of results after the bias, at the same place in `add`, `x`, `y` and `out`.
+enum class After { nothing, relu, sums, masked_sums };
+
+struct Finish {
+  Vec bias;
+  const float *add, *x, *y;
+  Vec mean, sum_dz, sum_dz_x;  // the sums of a block: of some hundred values at most
+};
+
+// The sums of a tile first, so that a float is no sum of more than some tens of values.
+struct TileSums {
+  Vec dz = {}, dz_x = {};
+};
+
+template <bool whole, bool adds, After after>
+CONVCORE_INLINE Vec finished(Vec y, const Finish& f, int64_t at, int64_t lanes, TileSums& sums) {
+  if (adds) y += load_lanes<whole>(f.add + at, lanes);
+  if (after == After::relu) y = select(at_most(y, Vec{}), Vec{}, y);
+  if (after == After::masked_sums) y = select(at_most(load_lanes<whole>(f.y + at, lanes), Vec{}), Vec{}, y);
+  if (after == After::sums || after == After::masked_sums) {
+    sums.dz += y;
+    sums.dz_x += y * (load_lanes<whole>(f.x + at, lanes) - f.mean);
+  }
+  return y;
+}
+
+// One output tile, of which `rows` x `columns` lie inside the image; with `whole` all of it and every lane.
+template <int kTile, bool whole, bool adds, After after>
+CONVCORE_INLINE void transform_tile(const float* m, int64_t point, Finish& finish, float* out, int64_t offset,
                                     int64_t row_stride, int64_t pixel, int64_t rows, int64_t columns, int64_t lanes) {
   constexpr int kIn = input_of(kTile);
   Vec t[kTile][kIn];
@@ -196,23 +222,24 @@ CONVCORE_INLINE void transform_tile(const float* m, int64_t point, Vec bias, con
 #pragma GCC unroll 4
     for (int i = 0; i < kTile; i++) t[i][j] = values[i];
   }
+  TileSums sums;
 #pragma GCC unroll 4
   for (int i = 0; i < kTile; i++) {
-    if (!whole && i >= rows) return;
+    if (!whole && i >= rows) break;
     Vec y[kTile];
-    winograd_output(t[i], bias, y);
+    winograd_output(t[i], finish.bias, y);
 #pragma GCC unroll 4
     for (int j = 0; j < kTile; j++) {
-      const int64_t at = i * row_stride + j * pixel;
+      const int64_t at = offset + i * row_stride + j * pixel;
       if (!whole && j >= columns) continue;
-      if (adds) y[j] += load_lanes<whole>(add + at, lanes);
-      if (relu) y[j] = select(at_most(y[j], Vec{}), Vec{}, y[j]);
+      const Vec result = finished<whole, adds, after>(y[j], finish, at, lanes, sums);
       if constexpr (whole)
-        store(out + at, y[j]);
+        store(out + at, result);
       else
-        store_partial(out + at, y[j], lanes);
+        store_partial(out + at, result, lanes);
     }
   }
+  finish.sum_dz += sums.dz, finish.sum_dz_x += sums.dz_x;
 }
 
 template <int kTile>
@@ -220,27 +247,44 @@ int64_t output_at(const WinogradShape& s, const Place& at) {
   return ((at.n * s.h_out + kTile * at.row) * s.w_out + kTile * at.column) * s.c_out;
 }
 
-template <int kTile, bool adds, bool relu>
+CONVCORE_INLINE void add_sums(Vec v, double* to, int64_t lanes) {
+  const Wide wide = widen(v);
+  add_doubles(to, wide.low, wide.high, lanes);
+}
+
+template <int kTile, bool adds, After after>
 __attribute__((noinline)) void transform_output(const WinogradShape& s, const Layout& layout, const Block& block,
-                                                const float* m, int64_t k_begin, int64_t k_end, const float* bias,
-                                                const float* add, float* out) {
+                                                const float* m, int64_t k_begin, int64_t k_end, const ConvEpilogue& e,
+                                                float* out) {
+  constexpr bool kSums = after == After::sums || after == After::masked_sums;
   for (int64_t k = k_begin; k < k_end; k++) {
     const int64_t lanes = min_of<int64_t>(kLanes, s.c_out - k * kLanes);
-    const Vec b = bias ? load_partial(bias + k * kLanes, lanes) : Vec{};
+    Finish finish{e.bias ? load_partial(e.bias + k * kLanes, lanes) : Vec{}, e.add, e.sums.x, e.sums.y, {}, {}, {}};
+    if (kSums) finish.mean = load_partial(e.sums.mean + k * kLanes, lanes);
     for (int64_t t = 0; t < block.count; t++) {
       const Place& at = block.at[t];
       const int64_t rows = s.h_out - kTile * at.row, columns = s.w_out - kTile * at.column;
       const float* from = m + (k - k_begin) * layout.vector + t * kLanes;
       const int64_t offset = output_at<kTile>(s, at) + k * kLanes, row = s.w_out * s.c_out;
-      const float* added = adds ? add + offset : nullptr;
       if (rows >= kTile && columns >= kTile && lanes == kLanes)
-        transform_tile<kTile, true, adds, relu>(from, layout.point, b, added, out + offset, row, s.c_out, kTile, kTile,
-                                                kLanes);
+        transform_tile<kTile, true, adds, after>(from, layout.point, finish, out, offset, row, s.c_out, kTile, kTile,
+                                                 kLanes);
       else
-        transform_tile<kTile, false, adds, relu>(from, layout.point, b, added, out + offset, row, s.c_out, rows,
-                                                 columns, lanes);
+        transform_tile<kTile, false, adds, after>(from, layout.point, finish, out, offset, row, s.c_out, rows, columns,
+                                                  lanes);
+    }
+    if (kSums) {
+      add_sums(finish.sum_dz, e.sums.sum_dz + k * kLanes, lanes);
+      add_sums(finish.sum_dz_x, e.sums.sum_dz_x + k * kLanes, lanes);
     }
   }
+}
+
+template <int kTile, bool adds>
+auto output_transform(const ConvEpilogue& e) {
+  if (e.sums.x)
+    return e.sums.y ? transform_output<kTile, adds, After::masked_sums> : transform_output<kTile, adds, After::sums>;
+  return e.relu ? transform_output<kTile, adds, After::relu> : transform_output<kTile, adds, After::nothing>;
 }
 
 // ---- prefetch -----------------------------------------------------------------------------------------------------
@@ -293,11 +337,10 @@ template <int kTile>
 void convolve(const WinogradShape& s, const float* in, const float* u, const ConvEpilogue& e, float* out) {
   constexpr int kPoints = points_of(kTile);
   const Layout layout(s);
-  const auto output = e.add ? (e.relu ? transform_output<kTile, true, true> : transform_output<kTile, true, false>)
-                            : (e.relu ? transform_output<kTile, false, true> : transform_output<kTile, false, false>);
+  const auto output = e.add ? output_transform<kTile, true>(e) : output_transform<kTile, false>(e);
   const int64_t u_point = filter_point(s);
   const int64_t work = layout.block * kPoints * layout.share * (s.c_in + 16);
-  parallel_for(layout.shares * layout.blocks, work, [&](int64_t begin, int64_t end) {
+  const auto run = [&](int64_t begin, int64_t end) {
     const int64_t zeros_size = zero_floats(s, layout);
     float* zeros =
         static_cast<float*>(thread_workspace(0, size_t(zeros_size + (kPoints + 1) * layout.point) * sizeof(float)));
@@ -332,17 +375,20 @@ void convolve(const WinogradShape& s, const float* in, const float* u, const Con
             next_input.template fetch<false>(in, number);
           output_rows.template fetch<true>(out, number);
           if (e.add) output_rows.template fetch<false>(e.add, number);
+          if (e.sums.x) output_rows.template fetch<false>(e.sums.x, number);
           const float *vp = v + p * layout.point, *up = u + p * u_point + k * kLanes * s.c_in;
           float* mp = m + p * layout.point;
           product<false>(vp, up, 0, min_of(kDepth, s.c_in), s.c_in, k_end - k, mp, layout.vector);
           for (int64_t c = kDepth; c < s.c_in; c += kDepth)
             product<true>(vp, up, c, min_of(c + kDepth, s.c_in), s.c_in, k_end - k, mp, layout.vector);
         }
-        output(s, layout, block, m, k, k_end, e.bias, e.add, out);
+        output(s, layout, block, m, k, k_end, e, out);
       }
       task += block_end - block_begin;
     }
-  });
+  };
+  const int64_t tasks = layout.shares * layout.blocks;
+  e.sums.x ? run(0, tasks) : parallel_for(tasks, work, run);  // one thread sums, in the order of the tiles
 }
 
 }  // namespace

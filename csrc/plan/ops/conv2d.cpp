@@ -172,15 +172,23 @@ void backward_input(Builder& b, int i, const Conv2dShape& s) {
   const std::string text = std::string("conv2d backward input ") + algorithm_name(algorithm);
   if (const int tile = winograd_tile(algorithm)) {
     const BufferId u = winograd_filters(b, s, tile, true, weights_of(b, i, s).weight);
-    const ValueId known = b.take_gradient(b.node(i).inputs[0], layouts.dx);  // of the other branch, added on the way
+    const int input = b.node(i).inputs[0];
+    const ValueId known = b.take_gradient(input, layouts.dx);  // of the other branch, added on the way
+    Builder::GradientSums sums;
+    if (b.node(i).attributes.count("sums_gradient") && b.program[b.made(input).y].layout == layouts.dx)
+      sums = b.made(input).gradient_sums(dy);
     std::vector<ValueId> reads{dy};
     if (known >= 0) reads.push_back(known);
-    b.program.block(text + (known >= 0 ? " + gradient of the other branch" : ""), reads, {dx},
-                    [=](const Frame& f, const Block& block) {
-                      const cpu::ConvEpilogue epilogue{nullptr, known < 0 ? nullptr : f.at(known, block), false};
-                      cpu::kernels().conv2d.winograd_convolve(of_block(s, block), tile, true, f.at(dy, block),
-                                                              f.buffer(u), epilogue, f.at(dx, block));
-                    });
+    reads.insert(reads.end(), sums.reads.begin(), sums.reads.end());
+    const int phase = b.program.block(
+        text + (known >= 0 ? " + gradient of the other branch" : "") + (sums.at ? " + batch_norm sums" : ""), reads,
+        {dx}, [=](const Frame& f, const Block& block) {
+          const cpu::ConvEpilogue epilogue{nullptr, known < 0 ? nullptr : f.at(known, block), false,
+                                           sums.at ? sums.at(f, block) : cpu::ConvGradientSums{}};
+          cpu::kernels().conv2d.winograd_convolve(of_block(s, block), tile, true, f.at(dy, block), f.buffer(u),
+                                                  epilogue, f.at(dx, block));
+        });
+    if (sums.at) b.made(input).summed = phase;
   } else {
     b.program.block(text, {dy}, {dx}, [=](const Frame& f, const Block& block) {
       conv_backward_input(algorithm, of_block(s, block), f.at(dy, block), dy_layout, f.parameters[size_t(weight)].data,
