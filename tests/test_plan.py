@@ -896,6 +896,7 @@ RULES = {
     "batch_norm + relu": "vgg-like",
     "conv + batch_norm": "residual with batch norm on both sides",
     "conv + relu": "nested",
+    "batch_norm sums in conv backward": "resnet20",
 }
 
 

@@ -101,6 +101,7 @@ Conv2dKernels conv2d_kernels() {
                            const ConvEpilogue& epilogue,
                            float* out) { winograd_convolve(winograd_shape(s, tile, backward), in, u, epilogue, out); };
   k.weight_part_floats = [](const Conv2dShape& s) { return weight_parts(s, nullptr, 0, 1).part(); };
+  k.weight_sum_floats = winograd_weight_sum_floats;
   k.winograd_weight_part = winograd_weight_part;
   k.sum_weight_parts = [](const Conv2dShape& s, const float* parts, int64_t stride, int64_t count, float* dw) {
     sum_weight_parts(weight_parts(s, const_cast<float*>(parts), stride, count), dw);

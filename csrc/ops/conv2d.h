@@ -44,11 +44,21 @@ Conv2dGrads conv2d_backward(const char* op, const Tensor& dy, const Tensor& x, c
                             const Conv2dParams& params, bool need_dx, bool need_dw, bool need_db);
 
 namespace cpu {
-// What happens to a result before it is stored: out = relu(result + bias + add).
+// When the result is the gradient of what a batch norm (with ReLU) left, the first half of its backward pass: with
+// dz = result where y > 0 and 0 elsewhere, dz is stored, sum_dz[c] += sum dz and sum_dz_x[c] += sum dz * (x - mean[c]).
+struct ConvGradientSums {
+  const float* x = nullptr;  // what was normalised, an array like the result; null: no sums
+  const float* y = nullptr;  // what the batch norm left, or null: dz = result
+  const float* mean = nullptr;
+  double *sum_dz = nullptr, *sum_dz_x = nullptr;
+};
+
+// What happens to a result before it is stored: out = relu(result + bias + add), or the sums.
 struct ConvEpilogue {
   const float* bias = nullptr;  // (c_out) or null
   const float* add = nullptr;   // an array like the result, or null; may be the result's own memory
   bool relu = false;            // NaN passes
+  ConvGradientSums sums = {};   // on the calling thread; not with relu
 };
 
 struct Conv2dKernels {  // contracts: cpu/conv2d/kernels.h
@@ -73,11 +83,13 @@ struct Conv2dKernels {  // contracts: cpu/conv2d/kernels.h
   void (*winograd_transform_filters)(const Conv2dShape&, int tile, bool backward, const float* w, float* u);
   void (*winograd_convolve)(const Conv2dShape&, int tile, bool backward, const float* in, const float* u,
                             const ConvEpilogue&, float* out);
-  // The gradient of the weight as partial sums in the kernel's own order: `part` is overwritten by the sum over these
-  // images, or has it added; sum_weight_parts adds `count` of them, `stride` floats apart, in order. On the calling
-  // thread.
+  // The gradient of the weight as partial sums in the kernel's own order: `part` is that of the images of all calls
+  // from the `first` to the `last`, complete after the last; sum_weight_parts adds `count` of them, `stride` floats
+  // apart, in order. `sums` keeps weight_sum_floats between these calls (0: none, null). On the calling thread.
   int64_t (*weight_part_floats)(const Conv2dShape&);
-  void (*winograd_weight_part)(const Conv2dShape&, const float* dy, const float* x, float* part, bool overwrite);
+  int64_t (*weight_sum_floats)(const Conv2dShape&);
+  void (*winograd_weight_part)(const Conv2dShape&, const float* dy, const float* x, float* sums, bool first, bool last,
+                               float* part);
   void (*sum_weight_parts)(const Conv2dShape&, const float* parts, int64_t stride, int64_t count, float* dw);
 };
 }  // namespace cpu

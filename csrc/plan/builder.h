@@ -26,6 +26,12 @@ class Builder {
 
   // ---- what the ops use ----
 
+  // What a step that makes the whole gradient of a node's output does for it on the way.
+  struct GradientSums {
+    std::vector<ValueId> reads;
+    std::function<cpu::ConvGradientSums(const Frame&, const Block&)> at;
+  };
+
   // What the steps of a node left, for the nodes after it and for its own backward.
   struct Made {
     ValueId y = -1;                               // the output
@@ -37,6 +43,8 @@ class Builder {
     int phase = 0;                                // the first in which its statistics are complete
     std::function<ValueId(ValueId with)> recall;  // makes y again; see recalled
     std::pair<int, ValueId> recalled{-1, -1};     // the last answer, and its phase
+    std::function<GradientSums(ValueId with)> gradient_sums;  // for a batch norm
+    int summed = -1;                                          // the phase of the step that used them
   };
 
   const Graph& graph;

@@ -192,12 +192,13 @@ Tensor Plan::forward(const ImageSource& x, int64_t batch, std::vector<ParameterM
     }
     if (size <= 0) break;
     const int64_t threads = std::min<int64_t>(num_threads(), p.program.shards());
+    // The weights are prepared once per call. A program without a frame is new: it may lie where `last` was.
+    const int from = &p == last && p.frame ? Builder::kFirstPhase : 0;
     Frame& frame = p.frame_for(int(threads));
     frame.parameters = parameters;
     frame.input.order = nullptr;
     set_images(frame.input, x, begin);
     frame.input.y = y.data() + begin * (y.count() / images);
-    const int from = &p == last ? Builder::kFirstPhase : 0;  // the weights are prepared once per call
     last = &p;
     if (p.program.shards() == 1) {  // one block: the loops of its kernels are shared out instead
       for (int phase = from; phase < p.program.phases(); phase++) {

@@ -18,6 +18,10 @@ int64_t whole_lines(int64_t floats) { return (floats + kLine - 1) / kLine * kLin
 constexpr int64_t kBlockFloats = 1 << 18;  // 1 MiB
 constexpr int64_t kBlockImages = 32;
 
+// Every other phase goes backwards through the blocks, as what the phase before touched last is still in the cache, if
+// all that it touches is at most this: otherwise that is a small part of it.
+constexpr int64_t kTurnFloats = 1 << 22;  // 16 MiB
+
 struct Piece {  // of memory, taken from `first` to `last` (phases, or steps)
   int64_t floats;
   int first, last;
@@ -162,6 +166,9 @@ void Program::cut_blocks(int64_t shards) {
     int64_t floats = pack_local(int(p), 1);  // that one image takes in the cache
     for (ValueId id : phase.whole) floats += values_[size_t(id)].floats;
     phase.block_images = std::clamp<int64_t>(kBlockFloats / std::max<int64_t>(1, floats), 1, kBlockImages);
+    int64_t whole = 0;
+    for (ValueId id : phase.whole) whole += values_[size_t(id)].floats * images_;
+    phase.backwards = p % 2 != 0 && whole <= kTurnFloats;
     if (!phase.blocks.empty()) most = std::max(most, (images_ + phase.block_images - 1) / phase.block_images);
   }
   shards_ = std::clamp<int64_t>(shards == 0 ? most : shards, 1, std::max<int64_t>(1, images_));
@@ -237,19 +244,25 @@ void Frame::run_before(int phase) const {
   for (const auto& step : program_.phases_[size_t(phase)].before) step.work(*this);
 }
 
-Block Frame::first_block(int64_t shard, int64_t most, int thread) const {
+Block Frame::block(int64_t shard, int64_t number, const Order& order) const {
   const int64_t begin = program_.shard_begin(shard), images = program_.shard_begin(shard + 1) - begin;
-  const int64_t blocks = (images + most - 1) / most;
-  return {begin, begin + (blocks ? images / blocks : 0), shard, true, thread};
+  const int64_t blocks = blocks_of(shard, order), i = order.backwards ? blocks - 1 - number : number;
+  return {begin + images * i / blocks,
+          begin + images * (i + 1) / blocks,
+          shard,
+          number == 0,
+          number + 1 == blocks,
+          order.thread};
 }
 
-Block Frame::block_after(const Block& block, int64_t most) const {
-  const int64_t begin = program_.shard_begin(block.shard), images = program_.shard_begin(block.shard + 1) - begin;
-  if (block.end == begin + images) return first_block(block.shard + 1, most, block.thread);
-  const int64_t blocks = (images + most - 1) / most;
-  int64_t i = 1;  // the number of the block that begins where this one ends
-  while (begin + images * i / blocks != block.end) i++;
-  return {block.end, begin + images * (i + 1) / blocks, block.shard, false, block.thread};
+Frame::Order Frame::order_of(int phase, int thread) const {
+  const Program::Phase& steps = program_.phases_[size_t(phase)];
+  return {steps.backwards, steps.block_images, thread};
+}
+
+int64_t Frame::blocks_of(int64_t shard, const Order& order) const {
+  const int64_t images = program_.shard_begin(shard + 1) - program_.shard_begin(shard);
+  return std::max<int64_t>(1, (images + order.most - 1) / order.most);
 }
 
 // What the next block touches is fetched last-listed first (core/ahead.h), so the list is handed over backwards.
@@ -260,20 +273,32 @@ void Frame::announce(const Program::Phase& phase, const Block& next) const {
     list.add(at(*id, next), next.count() * program_[*id].floats);
 }
 
+void Frame::announce_first(int phase, int thread, int64_t first_shard, int64_t end_shard) const {
+  const Order order = order_of(phase, thread);
+  announce(program_.phases_[size_t(phase)], block(order.backwards ? end_shard - 1 : first_shard, 0, order));
+}
+
 void Frame::run_phase(int phase, int thread, int threads) const {
   const Program::Phase& steps = program_.phases_[size_t(phase)];
   const int64_t shards = program_.shards_;
   const bool profiled = thread == 0 && !profile.empty();
   if (!steps.blocks.empty()) {
-    const int64_t last = shards * (thread + 1) / threads;
-    Block block{}, next = first_block(shards * thread / threads, steps.block_images, thread);
-    while (next.shard < last) {
-      block = next;
-      next = block_after(block, steps.block_images);
-      if (next.shard < last) announce(steps, next);
-      for (const auto& step : steps.blocks) {
-        const Stopwatch watch(profiled ? &profile[size_t(step.number)] : nullptr);
-        step.work(*this, block);
+    const Order order = order_of(phase, thread);
+    const int64_t begin = shards * thread / threads, end = shards * (thread + 1) / threads;
+    for (int64_t i = begin; i < end; i++) {
+      const int64_t shard = order.backwards ? begin + end - 1 - i : i, blocks = blocks_of(shard, order);
+      for (int64_t number = 0; number < blocks; number++) {
+        const Block now = block(shard, number, order);
+        if (number + 1 < blocks)
+          announce(steps, block(shard, number + 1, order));
+        else if (i + 1 < end)
+          announce(steps, block(order.backwards ? shard - 1 : shard + 1, 0, order));
+        else if (phase + 1 < program_.phases())
+          announce_first(phase + 1, thread, begin, end);
+        for (const auto& step : steps.blocks) {
+          const Stopwatch watch(profiled ? &profile[size_t(step.number)] : nullptr);
+          step.work(*this, now);
+        }
       }
     }
     ahead().count = 0;

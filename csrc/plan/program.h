@@ -37,7 +37,7 @@ namespace convcore::plan {
 struct Block {
   int64_t begin, end;  // images of the batch
   int64_t shard;
-  bool first;  // block of its shard: sums begin here
+  bool first, last;  // block of its shard that comes: sums begin and end here
   int thread;
   int64_t count() const { return end - begin; }
 };
@@ -135,6 +135,7 @@ class Program {
     std::vector<BlockStep> blocks;
     std::vector<TaskStep> tasks;
     int64_t block_images = 1;    // at most, of a block
+    bool backwards = false;      // through the blocks
     std::vector<ValueId> whole;  // values of the whole batch that its block steps touch, in the order they do
   };
   struct BufferPlace {
@@ -251,9 +252,16 @@ class Frame {
   void start_profile() { profile.assign(size_t(program_.steps_) + 1, 0.0); }
 
  private:
-  Block first_block(int64_t shard, int64_t most, int thread) const;
-  Block block_after(const Block&, int64_t most) const;
+  struct Order {  // in which a thread takes the blocks of a phase
+    bool backwards;
+    int64_t most;  // images of a block
+    int thread;
+  };
+  Order order_of(int phase, int thread) const;
+  Block block(int64_t shard, int64_t number, const Order&) const;  // the one that comes as `number` in its shard
+  int64_t blocks_of(int64_t shard, const Order&) const;
   void announce(const Program::Phase&, const Block& next) const;
+  void announce_first(int phase, int thread, int64_t first_shard, int64_t end_shard) const;
 
   const Program& program_;
   const int threads_;

@@ -116,6 +116,19 @@ void fuse_conv_relu(Graph& graph) {
   }
 }
 
+// The first reader of the batch norm is the last to add to its gradient.
+void fuse_batch_norm_sums(Graph& graph) {
+  for (int i = 0; i < int(graph.nodes.size()); i++) {
+    Node& conv = graph.nodes[size_t(i)];
+    if (conv.op != "conv2d") continue;
+    const int norm = conv.inputs[0];
+    bool first = true;
+    for (int k = 0; k < i; k++)
+      for (int input : graph.nodes[size_t(k)].inputs) first = first && input != norm;
+    if (graph.nodes[size_t(norm)].op == "batch_norm" && first) conv.attributes["sums_gradient"] = {1};
+  }
+}
+
 void fold_batch_norm(Graph& graph) {
   for (int i = 0; i < int(graph.nodes.size()); i++) {
     const Node& norm = graph.nodes[size_t(i)];
@@ -143,6 +156,7 @@ const std::vector<Rule>& rules() {
       {"batch_norm + relu", fuse_batch_norm_relu, true},
       {"conv + batch_norm", fold_batch_norm, false},
       {"conv + relu", fuse_conv_relu, true},
+      {"batch_norm sums in conv backward", fuse_batch_norm_sums, true},
   };
   return all;
 }

@@ -13,6 +13,8 @@ void fuse_conv_relu_pool(Graph&);
 
 // relu(conv2d(x)) -> conv2d with relu
 void fuse_conv_relu(Graph&);
+// conv2d(batch_norm(x)): the gradient of the convolution's input is summed for the batch norm on the way
+void fuse_batch_norm_sums(Graph&);
 // batch_norm(conv2d(x)), with its relu and residual -> conv2d with other weights; for inference only
 void fold_batch_norm(Graph&);
 

@@ -121,6 +121,42 @@ TEST_CASE("winograd gives the same bits at any number of threads") {
   }
 }
 
+// The first half of a batch norm's backward pass in the transform of the output: against the pass by itself.
+TEST_CASE("winograd sums its result for a batch norm") {
+  const cpu::Conv2dKernels& kernels = cpu::kernels().conv2d;
+  for (const Case& c : kCases)
+    for (int tile : {4, 2})
+      for (bool masked : {false, true}) {
+        CAPTURE(c.name);
+        CAPTURE(tile);
+        const Conv2dShape s = shape_of(c);
+        const Tensor dy = random_tensor({s.n, s.h_out, s.w_out, s.c_out}, 1),
+                     w = random_tensor({s.c_out, s.c_in, 3, 3}, 2);
+        const Tensor other = random_tensor({s.n, s.h_in, s.w_in, s.c_in}, 3), x = random_tensor(other.shape(), 4);
+        const Tensor y = random_tensor(other.shape(), 5), mean = random_tensor({s.c_in}, 6);
+        Tensor u = Tensor::empty("test", "u", {kernels.winograd_filter_floats(s, tile, true)});
+        kernels.winograd_transform_filters(s, tile, true, w.data(), u.data());
+        Tensor want = Tensor::empty("test", "dz", other.shape()), got = Tensor::empty("test", "dz", other.shape());
+        const size_t channels = size_t(s.c_in);
+        std::vector<double> want_dz(channels), want_dz_x(channels), got_dz(channels), got_dz_x(channels);
+        const float* mask = masked ? y.data() : nullptr;
+        kernels.winograd_convolve(s, tile, true, dy.data(), u.data(), {nullptr, other.data(), false, {}}, want.data());
+        const BatchNormShape norm{s.n, s.c_in, s.h_in * s.w_in, Layout::channels_last};
+        cpu::kernels().batch_norm.backward_partial(norm, 0, s.n, want.data(), x.data(), mean.data(), mask, want.data(),
+                                                   want_dz.data(), want_dz_x.data());
+        kernels.winograd_convolve(
+            s, tile, true, dy.data(), u.data(),
+            {nullptr, other.data(), false, {x.data(), mask, mean.data(), got_dz.data(), got_dz_x.data()}}, got.data());
+        test::check_same_bits(got, want);
+        const double values = double(std::max<int64_t>(1, s.n * s.h_in * s.w_in));
+        const double bound = 1e-5 * std::sqrt(double(s.c_out)) * values;
+        for (size_t k = 0; k < channels; k++) {
+          CHECK(std::fabs(got_dz[k] - want_dz[k]) <= bound);
+          CHECK(std::fabs(got_dz_x[k] - want_dz_x[k]) <= bound);
+        }
+      }
+}
+
 // A tile mixes its pixels: a NaN reaches its tile, and no other.
 TEST_CASE("winograd passes NaN on, to one tile") {
   const Conv2dShape s = shape_of({"", 1, 3, 12, 12, 5, {1, 1, 1, 1}});

@@ -6,14 +6,17 @@
 //   transform and scatter the output
 //
 // V and M of a block stay in the caches nearest to the core; for the whole batch they would be 2.25 or 4 times the
-// images, read and written twice. M[p] is written where V[p - 1] was, so that one buffer holds both.
+// images, read and written twice. M[p] is written where V[p - 1] (going backwards V[p + 1]) was, so that one buffer
+// holds both.
 //
 // While a core computes the products, which need no memory beyond its caches, it prefetches the input of the next block
-// and the lines of the output that this block will write.
+// and the lines that the transform of the output will read and write.
 #include "cpu/conv2d/winograd.h"
 
 #include "core/allocator.h"
 #include "core/threads.h"
+#include "cpu/conv2d/winograd_strip.h"
+#include "cpu/doubles.h"
 #include "cpu/prefetch.h"
 #include "cpu/transpose.h"
 
@@ -31,9 +34,9 @@ constexpr int64_t kPad = kAlignment / sizeof(float);  // between points: 36 stre
 // larger blocks. With 16 registers 12 sums, two vectors of U and a broadcast fill them.
 constexpr int kRows = kRegisters >= 32 ? 8 : 6;
 
-// Tiles of a block. Where U fits half of an L2 cache, few, for the sake of L1: V and M of 16 channels take 21 KiB.
+// Tiles of a block. Where U fits half of an L2 cache, few, for the sake of L1: V and M of 16 channels take 40 KiB.
 // Where it does not, many, to read U from further away less often.
-constexpr int64_t kSmallBlock = kRows;
+constexpr int64_t kSmallBlock = 2 * kRows;
 constexpr int64_t kLargeBlock = 8 * kRows;
 constexpr int64_t kCachedFloats = 1 << 18;
 
@@ -100,77 +103,10 @@ struct Block {
 
 // ---- input --------------------------------------------------------------------------------------------------------
 
-// The input of tiles that are neighbours in a row: the rows of pixels, of which the columns `begin` to `end` exist.
-// Rows outside the image point to zeros. Column 0 is the first that the first tile sees.
-template <int kIn>
-struct Strip {
-  const float* row[kIn];  // at column `begin`
-  int64_t begin, end, pixel;
-  int64_t tiles;
-};
-
-template <bool whole>
-CONVCORE_INLINE Vec load_lanes(const float* p, int64_t lanes) {
-  if constexpr (whole) return load(p);
-  return load_partial(p, lanes);
-}
-
-// The 1-D transform down the rows, at one column: two of the values.
-template <int pair, bool whole, int kIn>
-CONVCORE_INLINE VecPair transform_column(const float* const (&row)[kIn], int64_t at, int64_t lanes) {
-  Vec d[kIn];
-#pragma GCC unroll 6
-  for (int i = 0; i < kIn; i++) {
-    const bool used = pair == 0 || (i > 0 && i < kIn - 1);
-    d[i] = used ? load_lanes<whole>(row[i] + at, lanes) : Vec{};
-  }
-  return winograd_input_pair<pair>(d);
-}
-
-// The 1-D transform along a row, which completes one row of V.
-template <int kIn, int pair = 0>
-CONVCORE_INLINE void store_row(float* v, int64_t point, const Vec (&d)[kIn]) {
-  const VecPair values = winograd_input_pair<pair>(d);
-  store(v + first_point(pair) * point, values.first), store(v + second_point(kIn, pair) * point, values.second);
-  if constexpr (pair + 1 < kIn / 2) store_row<kIn, pair + 1>(v, point, d);
-}
-
-// Two rows of V for every tile of a strip. The last two columns of a tile are the first two of the next; twice as many
-// registers as points hold the columns of one tile.
-template <int pair, bool whole, int kIn>
-__attribute__((noinline)) void transform_strip(const Strip<kIn>& s, int64_t channel, int64_t lanes, float* v,
-                                               int64_t point) {
-  constexpr int kTile = kIn - 2;
-  const float* row[kIn];
-  for (int i = 0; i < kIn; i++) row[i] = s.row[i] + channel;
-  const int64_t begin = s.begin, end = s.end, pixel = s.pixel;
-  const auto column = [&](int64_t j) {
-    if (j < begin || j >= end) return VecPair{};
-    return transform_column<pair, whole>(row, (j - begin) * pixel, lanes);
-  };
-  Vec a[kIn], b[kIn];  // the columns of the first and the second row
-  const auto set = [&](int j, const VecPair& values)
-                       __attribute__((always_inline)) { a[j] = values.first, b[j] = values.second; };
-  set(0, column(0)), set(1, column(1));
-  float *first = v + first_point(pair) * kIn * point, *second = v + second_point(kIn, pair) * kIn * point;
-  for (int64_t t = 0, j = 2; t < s.tiles; t++, j += kTile, first += kLanes, second += kLanes) {
-    if (j >= begin && j + kTile <= end) {
-      const int64_t at = (j - begin) * pixel;
-#pragma GCC unroll 4
-      for (int i = 0; i < kTile; i++) set(2 + i, transform_column<pair, whole>(row, at + i * pixel, lanes));
-    } else {
-#pragma GCC unroll 4
-      for (int i = 0; i < kTile; i++) set(2 + i, column(j + i));
-    }
-    store_row(first, point, a);
-    store_row(second, point, b);
-    a[0] = a[kTile], a[1] = a[kTile + 1], b[0] = b[kTile], b[1] = b[kTile + 1];
-  }
-}
-
 template <bool whole, int kIn, int pair = 0>
 void transform_channels(const Strip<kIn>& s, int64_t channel, int64_t lanes, float* v, int64_t point) {
-  transform_strip<pair, whole>(s, channel, lanes, v, point);
+  transform_strip<pair, whole>(s, channel, lanes, v + first_point(pair) * kIn * point,
+                               v + second_point(kIn, pair) * kIn * point, point);
   if constexpr (pair + 1 < kIn / 2) transform_channels<whole, kIn, pair + 1>(s, channel, lanes, v, point);
 }
 
@@ -186,14 +122,9 @@ void transform_input(const WinogradShape& s, const Layout& layout, const Block& 
   for (int64_t t = 0, run; t < block.count; t += run) {
     const Place& place = block.at[t];
     run = min_of(block.count - t, layout.columns - place.column);
-    const int64_t h = kTile * place.row - s.pad_top, w = kTile * place.column - s.pad_left;
-    Strip<input_of(kTile)> strip;
-    strip.tiles = run, strip.pixel = s.c_in;
-    strip.begin = max_of<int64_t>(0, -w), strip.end = s.w_in - w;
-    for (int64_t i = 0; i < input_of(kTile); i++) {
-      const bool inside = 0 <= h + i && h + i < s.h_in;
-      strip.row[i] = inside ? in + ((place.n * s.h_in + h + i) * s.w_in + w + strip.begin) * s.c_in : zeros;
-    }
+    const auto strip =
+        strip_at<input_of(kTile)>(in + place.n * s.h_in * s.w_in * s.c_in, s.h_in, s.w_in, s.c_in,
+                                  kTile * place.row - s.pad_top, kTile * place.column - s.pad_left, run, zeros);
     for (int64_t c = 0; c < layout.c_vectors; c++) {
       const int64_t lanes = s.c_in - c * kLanes;
       float* to = v + c * layout.vector + t * kLanes;
@@ -250,10 +181,35 @@ __attribute__((noinline)) void product(const float* v, const float* u, int64_t c
 
 // ---- output -------------------------------------------------------------------------------------------------------
 
-// One output tile, of which `rows` x `columns` lie inside the image; with `whole` all of it and every lane. `add`: what
-// is added to it, at the same place as `out`.
-template <int kTile, bool whole, bool adds, bool relu>
-CONVCORE_INLINE void transform_tile(const float* m, int64_t point, Vec bias, const float* add, float* out,
+// What is done with a vector of results after the bias, at the same place in `add`, `x`, `y` and `out`.
+enum class After { nothing, relu, sums, masked_sums };
+
+struct Finish {
+  Vec bias;
+  const float *add, *x, *y;
+  Vec mean, sum_dz, sum_dz_x;  // the sums of a block: of some hundred values at most
+};
+
+// The sums of a tile first, so that a float is no sum of more than some tens of values.
+struct TileSums {
+  Vec dz = {}, dz_x = {};
+};
+
+template <bool whole, bool adds, After after>
+CONVCORE_INLINE Vec finished(Vec y, const Finish& f, int64_t at, int64_t lanes, TileSums& sums) {
+  if (adds) y += load_lanes<whole>(f.add + at, lanes);
+  if (after == After::relu) y = select(at_most(y, Vec{}), Vec{}, y);
+  if (after == After::masked_sums) y = select(at_most(load_lanes<whole>(f.y + at, lanes), Vec{}), Vec{}, y);
+  if (after == After::sums || after == After::masked_sums) {
+    sums.dz += y;
+    sums.dz_x += y * (load_lanes<whole>(f.x + at, lanes) - f.mean);
+  }
+  return y;
+}
+
+// One output tile, of which `rows` x `columns` lie inside the image; with `whole` all of it and every lane.
+template <int kTile, bool whole, bool adds, After after>
+CONVCORE_INLINE void transform_tile(const float* m, int64_t point, Finish& finish, float* out, int64_t offset,
                                     int64_t row_stride, int64_t pixel, int64_t rows, int64_t columns, int64_t lanes) {
   constexpr int kIn = input_of(kTile);
   Vec t[kTile][kIn];
@@ -266,23 +222,24 @@ CONVCORE_INLINE void transform_tile(const float* m, int64_t point, Vec bias, con
 #pragma GCC unroll 4
     for (int i = 0; i < kTile; i++) t[i][j] = values[i];
   }
+  TileSums sums;
 #pragma GCC unroll 4
   for (int i = 0; i < kTile; i++) {
-    if (!whole && i >= rows) return;
+    if (!whole && i >= rows) break;
     Vec y[kTile];
-    winograd_output(t[i], bias, y);
+    winograd_output(t[i], finish.bias, y);
 #pragma GCC unroll 4
     for (int j = 0; j < kTile; j++) {
-      const int64_t at = i * row_stride + j * pixel;
+      const int64_t at = offset + i * row_stride + j * pixel;
       if (!whole && j >= columns) continue;
-      if (adds) y[j] += load_lanes<whole>(add + at, lanes);
-      if (relu) y[j] = select(at_most(y[j], Vec{}), Vec{}, y[j]);
+      const Vec result = finished<whole, adds, after>(y[j], finish, at, lanes, sums);
       if constexpr (whole)
-        store(out + at, y[j]);
+        store(out + at, result);
       else
-        store_partial(out + at, y[j], lanes);
+        store_partial(out + at, result, lanes);
     }
   }
+  finish.sum_dz += sums.dz, finish.sum_dz_x += sums.dz_x;
 }
 
 template <int kTile>
@@ -290,27 +247,44 @@ int64_t output_at(const WinogradShape& s, const Place& at) {
   return ((at.n * s.h_out + kTile * at.row) * s.w_out + kTile * at.column) * s.c_out;
 }
 
-template <int kTile, bool adds, bool relu>
+CONVCORE_INLINE void add_sums(Vec v, double* to, int64_t lanes) {
+  const Wide wide = widen(v);
+  add_doubles(to, wide.low, wide.high, lanes);
+}
+
+template <int kTile, bool adds, After after>
 __attribute__((noinline)) void transform_output(const WinogradShape& s, const Layout& layout, const Block& block,
-                                                const float* m, int64_t k_begin, int64_t k_end, const float* bias,
-                                                const float* add, float* out) {
+                                                const float* m, int64_t k_begin, int64_t k_end, const ConvEpilogue& e,
+                                                float* out) {
+  constexpr bool kSums = after == After::sums || after == After::masked_sums;
   for (int64_t k = k_begin; k < k_end; k++) {
     const int64_t lanes = min_of<int64_t>(kLanes, s.c_out - k * kLanes);
-    const Vec b = bias ? load_partial(bias + k * kLanes, lanes) : Vec{};
+    Finish finish{e.bias ? load_partial(e.bias + k * kLanes, lanes) : Vec{}, e.add, e.sums.x, e.sums.y, {}, {}, {}};
+    if (kSums) finish.mean = load_partial(e.sums.mean + k * kLanes, lanes);
     for (int64_t t = 0; t < block.count; t++) {
       const Place& at = block.at[t];
       const int64_t rows = s.h_out - kTile * at.row, columns = s.w_out - kTile * at.column;
       const float* from = m + (k - k_begin) * layout.vector + t * kLanes;
       const int64_t offset = output_at<kTile>(s, at) + k * kLanes, row = s.w_out * s.c_out;
-      const float* added = adds ? add + offset : nullptr;
       if (rows >= kTile && columns >= kTile && lanes == kLanes)
-        transform_tile<kTile, true, adds, relu>(from, layout.point, b, added, out + offset, row, s.c_out, kTile, kTile,
-                                                kLanes);
+        transform_tile<kTile, true, adds, after>(from, layout.point, finish, out, offset, row, s.c_out, kTile, kTile,
+                                                 kLanes);
       else
-        transform_tile<kTile, false, adds, relu>(from, layout.point, b, added, out + offset, row, s.c_out, rows,
-                                                 columns, lanes);
+        transform_tile<kTile, false, adds, after>(from, layout.point, finish, out, offset, row, s.c_out, rows, columns,
+                                                  lanes);
+    }
+    if (kSums) {
+      add_sums(finish.sum_dz, e.sums.sum_dz + k * kLanes, lanes);
+      add_sums(finish.sum_dz_x, e.sums.sum_dz_x + k * kLanes, lanes);
     }
   }
+}
+
+template <int kTile, bool adds>
+auto output_transform(const ConvEpilogue& e) {
+  if (e.sums.x)
+    return e.sums.y ? transform_output<kTile, adds, After::masked_sums> : transform_output<kTile, adds, After::sums>;
+  return e.relu ? transform_output<kTile, adds, After::relu> : transform_output<kTile, adds, After::nothing>;
 }
 
 // ---- prefetch -----------------------------------------------------------------------------------------------------
@@ -324,12 +298,11 @@ template <int kTile>
 struct Prefetch {
   static constexpr int kPoints = points_of(kTile);
   static constexpr int64_t kMostRows = (kTile * kLargeBlock + kPoints - 1) / kPoints * kPoints;
-  const float* rows[kMostRows];
+  int64_t rows[kMostRows];         // where they begin, in floats
   int64_t rows_per_point, floats;  // floats of a row
 
   // The images are (n, h, w, channels), and tile (0, 0) begins at pixel (h0, w0).
-  void set(const Block& block, const float* images, int64_t n, int64_t h, int64_t w, int64_t channels, int64_t h0,
-           int64_t w0) {
+  void set(const Block& block, int64_t n, int64_t h, int64_t w, int64_t channels, int64_t h0, int64_t w0) {
     rows_per_point = (kTile * block.count + kPoints - 1) / kPoints;
     floats = kTile * channels;
     const int64_t end = max_of<int64_t>(0, n * h * w - kTile);
@@ -338,15 +311,15 @@ struct Prefetch {
       for (int64_t r = 0; r < kTile; r++) {
         const Place& at = block.at[t];
         const int64_t pixel = (at.n * h + kTile * at.row + h0 + r) * w + kTile * at.column + w0;
-        rows[i++] = images + min_of(max_of<int64_t>(0, pixel), end) * channels;
+        rows[i++] = min_of(max_of<int64_t>(0, pixel), end) * channels;
       }
-    for (; i < rows_per_point * kPoints; i++) rows[i] = images;
+    for (; i < rows_per_point * kPoints; i++) rows[i] = 0;
   }
   template <bool write>
-  inline __attribute__((always_inline)) void fetch(int64_t point) const {
-    const float* const* row = rows + point * rows_per_point;
-    fetch_row<write>(row[0]);  // small blocks have one row per point
-    for (int64_t i = 1; i < rows_per_point; i++) fetch_row<write>(row[i]);
+  inline __attribute__((always_inline)) void fetch(const float* images, int64_t point) const {
+    const int64_t* row = rows + point * rows_per_point;
+    fetch_row<write>(images + row[0]);  // small blocks have few rows per point
+    for (int64_t i = 1; i < rows_per_point; i++) fetch_row<write>(images + row[i]);
   }
 
  private:
@@ -364,17 +337,16 @@ template <int kTile>
 void convolve(const WinogradShape& s, const float* in, const float* u, const ConvEpilogue& e, float* out) {
   constexpr int kPoints = points_of(kTile);
   const Layout layout(s);
-  const auto output = e.add ? (e.relu ? transform_output<kTile, true, true> : transform_output<kTile, true, false>)
-                            : (e.relu ? transform_output<kTile, false, true> : transform_output<kTile, false, false>);
+  const auto output = e.add ? output_transform<kTile, true>(e) : output_transform<kTile, false>(e);
   const int64_t u_point = filter_point(s);
   const int64_t work = layout.block * kPoints * layout.share * (s.c_in + 16);
-  parallel_for(layout.shares * layout.blocks, work, [&](int64_t begin, int64_t end) {
+  const auto run = [&](int64_t begin, int64_t end) {
     const int64_t zeros_size = zero_floats(s, layout);
     float* zeros =
         static_cast<float*>(thread_workspace(0, size_t(zeros_size + (kPoints + 1) * layout.point) * sizeof(float)));
-    float *m = zeros + zeros_size, *v = m + layout.point;
+    float *low = zeros + zeros_size, *high = low + layout.point;
     memset(zeros, 0, size_t(zeros_size) * sizeof(float));
-    Prefetch<kTile> next_input, next_output;
+    Prefetch<kTile> next_input, output_rows;
     Ahead& next_images = ahead();
     const int64_t lines = lines_beside(layout.block * s.c_in * min_of(layout.share, layout.k_vectors));
     Block blocks[2];
@@ -388,26 +360,35 @@ void convolve(const WinogradShape& s, const float* in, const float* u, const Con
         const Block& block = blocks[i % 2];
         Block& next = blocks[(i + 1) % 2];
         next.set(layout, s.n, place);
-        next_input.set(next, in, s.n, s.h_in, s.w_in, s.c_in, 2 - s.pad_top, 2 - s.pad_left);
-        next_output.set(block, out, s.n, s.h_out, s.w_out, s.c_out, 0, 0);
+        const bool announced = next_images.count > 0;  // by a plan: this input is in the cache already
+        if (!announced) next_input.set(next, s.n, s.h_in, s.w_in, s.c_in, 2 - s.pad_top, 2 - s.pad_left);
+        output_rows.set(block, s.n, s.h_out, s.w_out, s.c_out, 0, 0);
+        // Every other block goes through the points backwards: the filters used last are still in L1.
+        const bool backwards = i % 2 != 0;
+        float *v = backwards ? low : high, *m = backwards ? high : low;
         transform_input<kTile>(s, layout, block, in, zeros, v);
-        for (int64_t p = 0; p < kPoints; p++) {
-          if (next_images.count > 0)
-            fetch_ahead(next_images, lines);  // a plan is running: this input is in the cache already
+        for (int64_t number = 0; number < kPoints; number++) {
+          const int64_t p = backwards ? kPoints - 1 - number : number;
+          if (announced)
+            fetch_ahead(next_images, lines);
           else
-            next_input.template fetch<false>(p);
-          next_output.template fetch<true>(p);
+            next_input.template fetch<false>(in, number);
+          output_rows.template fetch<true>(out, number);
+          if (e.add) output_rows.template fetch<false>(e.add, number);
+          if (e.sums.x) output_rows.template fetch<false>(e.sums.x, number);
           const float *vp = v + p * layout.point, *up = u + p * u_point + k * kLanes * s.c_in;
           float* mp = m + p * layout.point;
           product<false>(vp, up, 0, min_of(kDepth, s.c_in), s.c_in, k_end - k, mp, layout.vector);
           for (int64_t c = kDepth; c < s.c_in; c += kDepth)
             product<true>(vp, up, c, min_of(c + kDepth, s.c_in), s.c_in, k_end - k, mp, layout.vector);
         }
-        output(s, layout, block, m, k, k_end, e.bias, e.add, out);
+        output(s, layout, block, m, k, k_end, e, out);
       }
       task += block_end - block_begin;
     }
-  });
+  };
+  const int64_t tasks = layout.shares * layout.blocks;
+  e.sums.x ? run(0, tasks) : parallel_for(tasks, work, run);  // one thread sums, in the order of the tiles
 }
 
 }  // namespace

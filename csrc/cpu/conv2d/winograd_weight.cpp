@@ -3,16 +3,17 @@
 // S. Gray, "Fast Algorithms for Convolutional Neural Networks", 2016). The textbook's points 0, +-1, +-2 cost the same
 // and have three times the error.
 //
-// A task is a shard of the tiles, a range of input and a range of output channels. It walks through its tiles in
-// blocks: transforms the patches (V) and the tiles (Z), then for each of the 36 positions adds the product of V and Z,
-// summed over the block, to the task's sums. The inverse transform runs once, at the end of the task. V, Z and the sums
-// stay in L2.
+// A task is a shard of the tiles, a range of input and a range of output channels. The 36 positions are those of three
+// pairs of rows, and each pair is done by itself: a stretch of tiles is walked through three times, in blocks, whose
+// patches (V) and tiles (Z) are transformed to the 12 values of the pair, multiplied and added to the task's sums. So V
+// and Z are a third as large as with all positions at once, and so are the sums that are passed over for each block.
+// The inverse transform runs once, at the end of the task.
 #include "cpu/conv2d/winograd_weight.h"
 
 #include "core/allocator.h"
 #include "core/threads.h"
 #include "cpu/conv2d/weight_shards.h"
-#include "cpu/conv2d/winograd.h"
+#include "cpu/conv2d/winograd_strip.h"
 #include "cpu/prefetch.h"
 #include "cpu/tile.h"
 
@@ -21,10 +22,12 @@ namespace {
 
 constexpr int kOut = 4, kIn = 6, kTaps = 3;  // along an axis: of a tile of dy, of its patch of x, of the filter
 constexpr int kPositions = kIn * kIn;
+constexpr int64_t kPad = kAlignment / sizeof(float);
 
 constexpr int64_t kRange = 64;               // channels of a task, at most: 36 * 64 * 64 sums are 576 KiB
-constexpr int64_t kBlockTiles = 64;          // of a block, at most: the sums are read and written once per block
-constexpr int64_t kBlockFloats = 36 * 4096;  // V and Z of a block: 576 KiB, 32 tiles of 64 and 64 channels
+constexpr int64_t kBlockTiles = 64;          // of a block, at most
+constexpr int64_t kBlockFloats = 12 << 12;   // V and Z of a block, at most: 192 KiB, 32 tiles of 64 and 64 channels
+constexpr int64_t kStretchFloats = 1 << 17;  // pixels of x and dy that are walked through three times: 512 KiB of L2
 constexpr int64_t kTasks = 8;                // cut the tiles into shards until there are so many tasks,
 constexpr int64_t kShardTiles = 128;         // but not smaller: the inverse transform costs as much as 5 tiles
 constexpr int64_t kPartFloats = 4 << 20;     // all partial gradients together: 16 MiB
@@ -32,8 +35,7 @@ constexpr int64_t kPartFloats = 4 << 20;     // all partial gradients together: 
 // ---- transforms ---------------------------------------------------------------------------------------------------
 //
 // Along an axis, six values at the points 0, +-a, +-b, infinity (winograd.h), computed in pairs that share their parts.
-// Two rows of six fit in 16 registers, so a patch is transformed in three passes, one for each pair of its rows; the
-// positions are kept in the order of the pairs.
+// Two rows of six fit in 16 registers. The positions are kept in the order of the pairs of rows.
 
 constexpr int kGroup = 2 * kIn;  // positions of a pair of rows
 constexpr int row_position(int row) { return row == 0 ? 0 : row == kIn - 1 ? kIn : (row + 1) * kIn; }
@@ -47,40 +49,33 @@ CONVCORE_INLINE VecPair pair_of(const Vec (&d)[kOut]) {
   return {even + p * odd, even - p * odd};
 }
 
-// B^T d.
 template <int pair>
-CONVCORE_INLINE VecPair pair_of(const Vec (&d)[kIn]) {
-  return winograd_input_pair<pair>(d);
-}
-
-template <int S, int pair>
-CONVCORE_INLINE void store_pair(const Vec (&row)[S], float* to, int64_t position) {
+CONVCORE_INLINE void store_pair(const Vec (&row)[kOut], float* to, int64_t position) {
   const VecPair values = pair_of<pair>(row);
   store(to + first_point(pair) * position, values.first);
   store(to + second_point(kIn, pair) * position, values.second);
 }
 
-// S x S pixels of an image (6 x 6 of x, 4 x 4 of dy), which may reach past its edges.
-template <int S>
-struct Patch {
-  const float* row[S];    // column 0 of the image; rows outside of it point to zeros
-  int64_t columns, step;  // of the image; floats from column to column
-  int64_t column;         // of the patch's first pixel
+// 4x4 pixels of dy, which may reach past the edges of the image.
+struct Pixels {
+  const float* row[kOut];  // column 0 of the image; rows outside of it point to zeros
+  int64_t columns, step;   // of the image; floats from column to column
+  int64_t column;          // of the first pixel
 };
 
 // The values of a pair of rows: 12 positions, `position` floats apart, for `lanes` channels from c on.
-template <int S, int pair, bool whole>
-CONVCORE_INLINE void transform_pair(const Patch<S>& patch, int64_t c, int64_t lanes, float* to, int64_t position) {
-  Vec rows[2][S];
-#pragma GCC unroll 6
-  for (int j = 0; j < S; j++) {
-    const int64_t column = patch.column + j;
-    const bool inside = whole || (column >= 0 && column < patch.columns);
-    const int64_t at = (inside ? column : 0) * patch.step + c;
-    Vec d[S];
-#pragma GCC unroll 6
-    for (int i = 0; i < S; i++)
-      d[i] = whole ? load(patch.row[i] + at) : load_partial(patch.row[i] + at, inside ? lanes : 0);
+template <int pair, bool whole>
+CONVCORE_INLINE void transform_pixels(const Pixels& pixels, int64_t c, int64_t lanes, float* to, int64_t position) {
+  Vec rows[2][kOut];
+#pragma GCC unroll 4
+  for (int j = 0; j < kOut; j++) {
+    const int64_t column = pixels.column + j;
+    const bool inside = whole || column < pixels.columns;
+    const int64_t at = (inside ? column : 0) * pixels.step + c;
+    Vec d[kOut];
+#pragma GCC unroll 4
+    for (int i = 0; i < kOut; i++)
+      d[i] = whole ? load(pixels.row[i] + at) : load_partial(pixels.row[i] + at, inside ? lanes : 0);
     const VecPair values = pair_of<pair>(d);
     rows[0][j] = values.first;
     rows[1][j] = values.second;
@@ -88,29 +83,22 @@ CONVCORE_INLINE void transform_pair(const Patch<S>& patch, int64_t c, int64_t la
 #pragma GCC unroll 2
   for (int r = 0; r < 2; r++) {
     float* row = to + r * kIn * position;
-    store_pair<S, 0>(rows[r], row, position);
-    store_pair<S, 1>(rows[r], row, position);
-    store_pair<S, 2>(rows[r], row, position);
+    store_pair<0>(rows[r], row, position);
+    store_pair<1>(rows[r], row, position);
+    store_pair<2>(rows[r], row, position);
   }
 }
 
-template <int S, bool whole>
-__attribute__((noinline)) void transform_vector(const Patch<S>& patch, int64_t c, int64_t lanes, float* to,
+// For the channels c_begin .. c_end - 1 and zeros up to a whole vector.
+template <int pair>
+__attribute__((noinline)) void transform_pixels(const Pixels& pixels, int64_t c_begin, int64_t c_end, float* to,
                                                 int64_t position) {
-  transform_pair<S, 0, whole>(patch, c, lanes, to, position);
-  transform_pair<S, 1, whole>(patch, c, lanes, to + kGroup * position, position);
-  transform_pair<S, 2, whole>(patch, c, lanes, to + 2 * kGroup * position, position);
-}
-
-// All 36 positions, for the channels c_begin .. c_end - 1 and zeros up to a whole vector.
-template <int S>
-void transform(const Patch<S>& patch, int64_t c_begin, int64_t c_end, float* to, int64_t position) {
-  const bool inside = patch.column >= 0 && patch.column + S <= patch.columns;
+  const bool inside = pixels.column + kOut <= pixels.columns;
   for (int64_t c = c_begin; c < c_end; c += kLanes, to += kLanes) {
     if (inside && c + kLanes <= c_end)
-      transform_vector<S, true>(patch, c, kLanes, to, position);
+      transform_pixels<pair, true>(pixels, c, kLanes, to, position);
     else
-      transform_vector<S, false>(patch, c, min_of<int64_t>(kLanes, c_end - c), to, position);
+      transform_pixels<pair, false>(pixels, c, min_of<int64_t>(kLanes, c_end - c), to, position);
   }
 }
 
@@ -150,27 +138,27 @@ struct Streams {
   }
 };
 
-// For every position: sums[c][k] += sum over the tiles of v[tile][c] * z[tile][k].
+// For every position of a pair: sums[c][k] += sum over the tiles of v[c / kLanes][tile][c % kLanes] * z[tile][k].
 struct Products {
   const float *v, *z;
   float* sums;
-  int64_t v_position, z_position, sums_position;  // floats from position to position
-  int64_t tiles, c, k;                            // channels: multiples of kLanes
-  bool first;                                     // overwrite the sums
+  int64_t v_position, v_vector, z_position, sums_position;  // floats from position to position, vector to vector
+  int64_t tiles, c, k;                                      // channels: multiples of kLanes
+  bool first;                                               // overwrite the sums
 };
 
 template <int V>
 __attribute__((noinline)) void multiply(const Products& p, int64_t k, Streams& streams) {
   constexpr int R = weight_rows(V);
-  for (int64_t position = 0; position < kPositions; position++)
+  for (int64_t position = 0; position < kGroup; position++)
     for (int64_t c = 0; c < p.c; c += R) {
       streams.some(p.tiles * R * V);
-      const float* v = p.v + position * p.v_position + c;
+      const float* v = p.v + position * p.v_position + c / kLanes * p.v_vector + c % kLanes;
       const float* z = p.z + position * p.z_position + k;
       float* sums = p.sums + position * p.sums_position + c * p.k + k;
       Vec acc[R][V] = {};
 #pragma GCC unroll 4
-      for (int64_t t = 0; t < p.tiles; t++, v += p.c, z += p.k) {
+      for (int64_t t = 0; t < p.tiles; t++, v += kLanes, z += p.k) {
         Vec b[V];
 #pragma GCC unroll 4
         for (int i = 0; i < V; i++) b[i] = load(z + i * kLanes);
@@ -228,47 +216,61 @@ struct Task {
   const Cuts& cuts;
   const float *dy, *x;
   int64_t c_begin, c_end, k_begin, k_end;
-  // Channels of the task in whole vectors, tiles of a block; floats from position to position. Positions are a cache
-  // line further apart than they need be, so that they do not all fall into the same cache sets.
-  int64_t c, k, block, v_position, z_position, sums_position;
+  // Channels of the task in whole vectors, tiles of a block and of a stretch; floats from position to position.
+  // Positions are a cache line further apart than they need be, so that they do not all fall into the same cache sets.
+  int64_t c, k, block, stretch, v_position, z_position, sums_position;
   float *zeros, *v, *z, *sums;
 
-  Task(const Conv2dShape& s, const Cuts& cuts, const float* dy, const float* x, int64_t c_range, int64_t k_range)
+  // `kept`: memory for the sums that stays between calls, or null.
+  Task(const Conv2dShape& s, const Cuts& cuts, const float* dy, const float* x, int64_t c_range, int64_t k_range,
+       float* kept)
       : s(s), cuts(cuts), dy(dy), x(x) {
     c_begin = cuts.c.begin(c_range), c_end = cuts.c.end(c_range);
     k_begin = cuts.k.begin(k_range), k_end = cuts.k.end(k_range);
     c = whole_vectors(c_end - c_begin), k = whole_vectors(k_end - k_begin);
-    block = max_of<int64_t>(1, min_of(kBlockTiles, kBlockFloats / (kPositions * (c + k))));
-    v_position = block * c + 16, z_position = block * k + 16, sums_position = c * k + 16;
+    block = max_of<int64_t>(1, min_of(kBlockTiles, kBlockFloats / (kGroup * (c + k))));
+    stretch = max_of<int64_t>(1, kStretchFloats / (kOut * kOut * (c + k)) / block) * block;
+    v_position = block * c + kPad, z_position = block * k + kPad, sums_position = c * k + kPad;
     const int64_t zero_floats = whole_vectors(max_of(s.w_in * s.c_in, s.w_out * s.c_out));
-    zeros = static_cast<float*>(thread_workspace(
-        0, size_t(zero_floats + kPositions * (v_position + z_position + sums_position)) * sizeof(float)));
+    const int64_t own_sums = kept ? 0 : kPositions * sums_position;
+    zeros = static_cast<float*>(
+        thread_workspace(0, size_t(zero_floats + kGroup * (v_position + z_position) + own_sums) * sizeof(float)));
     memset(zeros, 0, size_t(zero_floats) * sizeof(float));
     v = zeros + zero_floats;
-    z = v + kPositions * v_position;
-    sums = z + kPositions * z_position;
+    z = v + kGroup * v_position;
+    sums = kept ? kept : z + kGroup * z_position;
   }
 
-  template <int S>
-  Patch<S> patch(const float* image, int64_t height, int64_t width, int64_t channels, int64_t h, int64_t w) const {
-    Patch<S> patch;
-    for (int i = 0; i < S; i++)
-      patch.row[i] = h + i >= 0 && h + i < height ? image + (h + i) * width * channels : zeros;
-    patch.columns = width, patch.step = channels, patch.column = w;
-    return patch;
+  Pixels pixels(const float* image, int64_t h, int64_t w) const {
+    Pixels pixels;
+    for (int i = 0; i < kOut; i++) pixels.row[i] = h + i < s.h_out ? image + (h + i) * s.w_out * s.c_out : zeros;
+    pixels.columns = s.w_out, pixels.step = s.c_out, pixels.column = w;
+    return pixels;
   }
 
+  template <int pair>
+  void transform_patches(const Strip<kIn>& strip, float* to) const {
+    for (int64_t at = c_begin; at < c_end; at += kLanes, to += block * kLanes) {
+      if (at + kLanes <= c_end)
+        transform_strip<pair, true>(strip, at, kLanes, to, to + kIn * v_position, v_position);
+      else
+        transform_strip<pair, false>(strip, at, c_end - at, to, to + kIn * v_position, v_position);
+    }
+  }
+
+  template <int pair>
   void transform_block(int64_t begin, int64_t tiles) const {
-    int64_t row = begin / cuts.tile_columns, j = begin % cuts.tile_columns;  // of tiles
-    int64_t n = row / cuts.tile_rows, i = row % cuts.tile_rows;
-    for (int64_t t = 0; t < tiles; t++) {
-      transform(patch<kIn>(x + n * s.h_in * s.w_in * s.c_in, s.h_in, s.w_in, s.c_in, i * kOut - s.window.h.pad_before,
-                           j * kOut - s.window.w.pad_before),
-                c_begin, c_end, v + t * c, v_position);
-      transform(patch<kOut>(dy + n * s.h_out * s.w_out * s.c_out, s.h_out, s.w_out, s.c_out, i * kOut, j * kOut),
-                k_begin, k_end, z + t * k, z_position);
-      if (++j == cuts.tile_columns) j = 0, i++;
-      if (i == cuts.tile_rows) i = 0, n++;
+    for (int64_t t = 0, run; t < tiles; t += run) {  // tiles of one row
+      const int64_t row = (begin + t) / cuts.tile_columns, j = (begin + t) % cuts.tile_columns;
+      const int64_t n = row / cuts.tile_rows, i = row % cuts.tile_rows;
+      run = min_of(tiles - t, cuts.tile_columns - j);
+      transform_patches<pair>(
+          strip_at<kIn>(x + n * s.h_in * s.w_in * s.c_in, s.h_in, s.w_in, s.c_in, i * kOut - s.window.h.pad_before,
+                        j * kOut - s.window.w.pad_before, run, zeros),
+          v + t * kLanes);
+      const float* image = dy + n * s.h_out * s.w_out * s.c_out;
+      for (int64_t r = 0; r < run; r++)
+        transform_pixels<pair>(pixels(image, i * kOut, (j + r) * kOut), k_begin, k_end, z + (t + r) * k, z_position);
     }
   }
 
@@ -286,15 +288,28 @@ struct Task {
     return {images + from * channels + c0, pixels, channels, c1 - c0, ceil_div(pixels, times)};
   }
 
-  void run(int64_t begin, int64_t end, const WeightParts& parts, int64_t shard, bool overwrite) const {
+  template <int pair>
+  void add_pair(int64_t begin, int64_t end, bool first, Streams& next) const {
+    float* to = sums + pair * kGroup * sums_position;
     for (int64_t tile = begin; tile < end; tile += block) {
-      const int64_t next = min_of(tile + block, end), next_end = min_of(next + block, end);
-      transform_block(tile, next - tile);
-      Streams next_block{prefetch(x, s.h_in, s.w_in, s.c_in, c_begin, c_end, next, next_end),
-                         prefetch(dy, s.h_out, s.w_out, s.c_out, k_begin, k_end, next, next_end), ahead()};
-      multiply({v, z, sums, v_position, z_position, sums_position, next - tile, c, k, tile == begin}, next_block);
+      const int64_t tiles = min_of(block, end - tile);
+      transform_block<pair>(tile, tiles);
+      multiply({v, z, to, v_position, block * kLanes, z_position, sums_position, tiles, c, k, first && tile == begin},
+               next);
     }
-    write(parts, shard, overwrite);
+  }
+
+  // Adds the tiles to the sums, or overwrites these.
+  void add(int64_t begin, int64_t end, bool overwrite) const {
+    for (int64_t from = begin; from < end; from += stretch) {
+      const int64_t to = min_of(from + stretch, end), next_end = min_of(to + stretch, end);
+      Streams next{prefetch(x, s.h_in, s.w_in, s.c_in, c_begin, c_end, to, next_end),
+                   prefetch(dy, s.h_out, s.w_out, s.c_out, k_begin, k_end, to, next_end), ahead()};
+      const bool first = overwrite && from == begin;
+      add_pair<0>(from, to, first, next);
+      add_pair<1>(from, to, first, next);
+      add_pair<2>(from, to, first, next);
+    }
   }
 
   // Transforms the sums back, along the columns in their own place (16 registers do not hold both directions), and puts
@@ -345,18 +360,29 @@ void winograd_backward_weight(const Conv2dShape& s, const float* dy, const float
   parallel_for(cuts.shards * ranges, work, [&](int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end; i++) {
       const int64_t shard = i / ranges, range = i % ranges;
-      const Task task(s, cuts, dy, x, range / cuts.k.count, range % cuts.k.count);
-      task.run(cuts.tiles * shard / cuts.shards, cuts.tiles * (shard + 1) / cuts.shards, parts, shard, true);
+      const Task task(s, cuts, dy, x, range / cuts.k.count, range % cuts.k.count, nullptr);
+      task.add(cuts.tiles * shard / cuts.shards, cuts.tiles * (shard + 1) / cuts.shards, true);
+      task.write(parts, shard, true);
     }
   });
   sum_weight_parts(parts, dw);
 }
 
-void winograd_weight_part(const Conv2dShape& s, const float* dy, const float* x, float* part, bool overwrite) {
+int64_t winograd_weight_sum_floats(const Conv2dShape& s) {
+  const Cuts cuts(s);
+  const bool one_task = cuts.c.count * cuts.k.count == 1;
+  return one_task ? kPositions * (whole_vectors(s.c_in) * whole_vectors(s.c_out) + kPad) : 0;
+}
+
+void winograd_weight_part(const Conv2dShape& s, const float* dy, const float* x, float* sums, bool first, bool last,
+                          float* part) {
   const Cuts cuts(s);
   const WeightParts parts{part, 1, kTaps * kTaps, s.c_in, s.c_out};
-  for (int64_t range = 0; range < cuts.c.count * cuts.k.count; range++)
-    Task(s, cuts, dy, x, range / cuts.k.count, range % cuts.k.count).run(0, cuts.tiles, parts, 0, overwrite);
+  for (int64_t range = 0; range < cuts.c.count * cuts.k.count; range++) {
+    const Task task(s, cuts, dy, x, range / cuts.k.count, range % cuts.k.count, sums);
+    task.add(0, cuts.tiles, first || !sums);
+    if (last || !sums) task.write(parts, 0, first || sums);
+  }
 }
 
 }  // namespace convcore::cpu::CONVCORE_ISA

@@ -13,8 +13,12 @@ namespace convcore::cpu::CONVCORE_ISA {
 // to 4x4. Pays from about 12 channels on either side.
 void winograd_backward_weight(const Conv2dShape&, const float* dy, const float* x, float* dw);
 
-// The sum over these images, at least one, on the calling thread, into a part of weight_shards.h: overwrites it or adds
-// to it.
-void winograd_weight_part(const Conv2dShape&, const float* dy, const float* x, float* part, bool overwrite);
+// The same for some images, at least one, of a shard at a time, on the calling thread, into a part of weight_shards.h.
+// `sums` (null where winograd_weight_sum_floats is 0: many channels) keeps the sums of the shard from call to call, in
+// the transformed space: only the `last` call transforms them back and writes the part. Without it every call does,
+// and the `first` overwrites the part.
+int64_t winograd_weight_sum_floats(const Conv2dShape&);
+void winograd_weight_part(const Conv2dShape&, const float* dy, const float* x, float* sums, bool first, bool last,
+                          float* part);
 
 }  // namespace convcore::cpu::CONVCORE_ISA

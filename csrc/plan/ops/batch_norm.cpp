@@ -18,7 +18,7 @@ namespace convcore::plan {
 namespace {
 
 enum Parameters { kWeight, kBias, kRunningMean, kRunningVar };
-enum Buffers { kMean, kRstd, kScale, kShift, kPivot };  // (C) each
+enum Buffers { kMean, kRstd, kScale, kShift, kPivot, kGradientSums };  // (C) each; the last a ShardSums
 
 BatchNormShape shape_of(Builder& b, int i) {
   const Value& x = b.program[b.input_of(i).y];
@@ -42,6 +42,7 @@ struct ShardSums {
   BufferId id;
   int64_t c;
   ShardSums(Builder& b, int64_t c) : id(b.program.buffer(Per::shard, 4 * c)), c(c) {}
+  ShardSums(BufferId id, int64_t c) : id(id), c(c) {}
   double* of(const Frame& f, int64_t shard) const { return reinterpret_cast<double*>(f.buffer(id, shard)); }
   double* begin(const Frame& f, const Block& block) const {
     double* sums = of(f, block.shard);
@@ -130,6 +131,21 @@ int running_statistics(Builder& b, int i) {
   });
 }
 
+// The same sums for a step that makes dy in the phase of `with`.
+Builder::GradientSums gradient_sums(Builder& b, int i, ValueId with) {
+  const int64_t c = shape_of(b, i).c;
+  const ValueId x = b.input_of(i).y, y = b.node(i).integer("relu") != 0 ? b.recalled(i, with) : -1;
+  const BufferId mean = b.made(i).buffers[kMean];
+  const ShardSums sums(b.made(i).buffers[kGradientSums], c);
+  std::vector<ValueId> reads{x};
+  if (y >= 0) reads.push_back(y);
+  return {std::move(reads), [=](const Frame& f, const Block& block) {
+            double* sum = sums.begin(f, block);
+            return cpu::ConvGradientSums{f.at(x, block), y < 0 ? nullptr : f.at(y, block), f.buffer(mean), sum,
+                                         sum + c};
+          }};
+}
+
 void forward(Builder& b, int i) {
   Builder::Made& made = b.made(i);
   const int64_t c = shape_of(b, i).c;
@@ -139,6 +155,29 @@ void forward(Builder& b, int i) {
   // Backwards y is made again from x, which is read there anyway, unless it has a residual part: then it is kept.
   if (b.node(i).inputs.size() == 1)
     b.made(i).recall = [&b, i](ValueId with) { return apply(b, i, b.program.phase_of(with)); };
+  if (!b.options.training) return;
+  b.made(i).buffers.push_back(ShardSums(b, c).id);
+  b.made(i).gradient_sums = [&b, i](ValueId with) { return gradient_sums(b, i, with); };
+}
+
+// Emits dz and its sums. The phase they are complete in is the next one.
+int sum_gradient(Builder& b, int i, ValueId dy, ValueId dz) {
+  const BatchNormShape s = shape_of(b, i);
+  const ValueId x = b.input_of(i).y;
+  const auto buffers = b.made(i).buffers;
+  const bool relu = b.node(i).integer("relu") != 0;
+  const ValueId y = relu ? b.recalled(i, dy) : -1;
+  const ShardSums sums(buffers[kGradientSums], s.c);
+  std::vector<ValueId> reads{dy, x}, writes;
+  if (relu) reads.push_back(y), writes.push_back(dz);
+  return b.program.block(relu ? "relu backward and batch_norm sums" : "batch_norm backward sums", reads, writes,
+                         [=](const Frame& f, const Block& block) {
+                           double* sum = sums.begin(f, block);
+                           cpu::kernels().batch_norm.backward_partial(
+                               of_block(s, block), 0, block.count(), f.at(dy, block), f.at(x, block),
+                               f.buffer(buffers[kMean]), relu ? f.at(y, block) : nullptr,
+                               relu ? f.at(dz, block) : nullptr, sum, sum + s.c);
+                         });
 }
 
 void backward(Builder& b, int i) {
@@ -150,19 +189,11 @@ void backward(Builder& b, int i) {
   const bool trains_weight = b.trains(i, kWeight), trains_bias = b.trains(i, kBias);
 
   const ValueId dy = b.gradient(i, s.layout);
-  const ValueId y = relu ? b.recalled(i, dy) : -1;
-  const ValueId dz = relu ? b.gradient_in_place(i, "dz of " + b.node(i).name) : dy;
-  const ShardSums sums(b, s.c);
-  std::vector<ValueId> reads{dy, x}, writes;
-  if (relu) reads.push_back(y), writes.push_back(dz);
-  const int phase = b.program.block(relu ? "relu backward and batch_norm sums" : "batch_norm backward sums", reads,
-                                    writes, [=](const Frame& f, const Block& block) {
-                                      double* sum = sums.begin(f, block);
-                                      cpu::kernels().batch_norm.backward_partial(
-                                          of_block(s, block), 0, block.count(), f.at(dy, block), f.at(x, block),
-                                          f.buffer(buffers[kMean]), relu ? f.at(y, block) : nullptr,
-                                          relu ? f.at(dz, block) : nullptr, sum, sum + s.c);
-                                    });
+  // The step that made dy may have summed it (and masked it) on the way.
+  const bool summed = b.made(i).summed >= 0;
+  const ValueId dz = relu && !summed ? b.gradient_in_place(i, "dz of " + b.node(i).name) : dy;
+  const int phase = summed ? b.made(i).summed : sum_gradient(b, i, dy, dz);
+  const ShardSums sums(buffers[kGradientSums], s.c);
 
   const BufferId scale = b.program.buffer(Per::program, s.c), center = b.program.buffer(Per::program, s.c),
                  slope = b.program.buffer(Per::program, s.c);

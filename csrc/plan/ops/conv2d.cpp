@@ -122,11 +122,15 @@ void forward(Builder& b, int i) {
 // Partial gradients per shard in the kernel's own order; a task adds them up.
 void sum_winograd_parts(Builder& b, int i, const Conv2dShape& s, ValueId dy, ValueId x) {
   const int weight = b.parameter(i, 0);
-  const BufferId parts = b.program.buffer(Per::shard, cpu::kernels().conv2d.weight_part_floats(s));
+  const auto& kernels = cpu::kernels().conv2d;
+  const int64_t kept = kernels.weight_sum_floats(s);
+  const BufferId parts = b.program.buffer(Per::shard, kernels.weight_part_floats(s));
+  const BufferId sums = b.program.buffer(Per::thread, kept);
   const int phase =
       b.program.block("conv2d backward weight winograd", {dy, x}, {}, [=](const Frame& f, const Block& block) {
         cpu::kernels().conv2d.winograd_weight_part(of_block(s, block), f.at(dy, block), f.at(x, block),
-                                                   f.buffer(parts, block.shard), block.first);
+                                                   kept ? f.buffer(sums, block.thread) : nullptr, block.first,
+                                                   block.last, f.buffer(parts, block.shard));
       });
   const int next =
       b.program.tasks("sum the gradients of " + b.node(i).name, {}, phase + 1, 1, double(s.c_in * s.c_out) * 9,
@@ -168,15 +172,23 @@ void backward_input(Builder& b, int i, const Conv2dShape& s) {
   const std::string text = std::string("conv2d backward input ") + algorithm_name(algorithm);
   if (const int tile = winograd_tile(algorithm)) {
     const BufferId u = winograd_filters(b, s, tile, true, weights_of(b, i, s).weight);
-    const ValueId known = b.take_gradient(b.node(i).inputs[0], layouts.dx);  // of the other branch, added on the way
+    const int input = b.node(i).inputs[0];
+    const ValueId known = b.take_gradient(input, layouts.dx);  // of the other branch, added on the way
+    Builder::GradientSums sums;
+    if (b.node(i).attributes.count("sums_gradient") && b.program[b.made(input).y].layout == layouts.dx)
+      sums = b.made(input).gradient_sums(dy);
     std::vector<ValueId> reads{dy};
     if (known >= 0) reads.push_back(known);
-    b.program.block(text + (known >= 0 ? " + gradient of the other branch" : ""), reads, {dx},
-                    [=](const Frame& f, const Block& block) {
-                      const cpu::ConvEpilogue epilogue{nullptr, known < 0 ? nullptr : f.at(known, block), false};
-                      cpu::kernels().conv2d.winograd_convolve(of_block(s, block), tile, true, f.at(dy, block),
-                                                              f.buffer(u), epilogue, f.at(dx, block));
-                    });
+    reads.insert(reads.end(), sums.reads.begin(), sums.reads.end());
+    const int phase = b.program.block(
+        text + (known >= 0 ? " + gradient of the other branch" : "") + (sums.at ? " + batch_norm sums" : ""), reads,
+        {dx}, [=](const Frame& f, const Block& block) {
+          const cpu::ConvEpilogue epilogue{nullptr, known < 0 ? nullptr : f.at(known, block), false,
+                                           sums.at ? sums.at(f, block) : cpu::ConvGradientSums{}};
+          cpu::kernels().conv2d.winograd_convolve(of_block(s, block), tile, true, f.at(dy, block), f.buffer(u),
+                                                  epilogue, f.at(dx, block));
+        });
+    if (sums.at) b.made(input).summed = phase;
   } else {
     b.program.block(text, {dy}, {dx}, [=](const Frame& f, const Block& block) {
       conv_backward_input(algorithm, of_block(s, block), f.at(dy, block), dy_layout, f.parameters[size_t(weight)].data,
