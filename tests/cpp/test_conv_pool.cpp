@@ -56,13 +56,13 @@ TEST_CASE("conv2d_relu_max_pool2d matches the separate operations") {
     Conv2dParams params{{1, 1}, c.padding, {1, 1}, 1};
     params.algorithm = ConvAlgorithm::planar;
     const Tensor conv = conv2d_forward(op, x, w, b, params);
-    const Tensor relu = activation_forward(Activation::relu, conv, 0);
+    const Tensor relu = activation_forward(Activation::relu, conv, {});
     const MaxPool2dResult pooled = max_pool2d_forward(op, relu, pairs, false, true);
     check_equal(conv_pool_forward(op, x, w, b, c.padding), pooled.y);
 
     const Tensor dy = whole_numbers(pooled.y.shape(), 4);
     const Tensor drelu = max_pool2d_backward(op, dy, relu.shape(), relu, pooled.indices, pairs, false);
-    const Tensor dconv = activation_backward(Activation::relu, drelu, conv, Tensor(), 0);
+    const Tensor dconv = activation_backward(Activation::relu, drelu, conv, Tensor(), {});
     const Conv2dGrads want = conv2d_backward(op, dconv, x, w, params, true, true, true);
     for (Layout layout : {Layout::row_major, Layout::channels_last}) {
       const Conv2dGrads got = conv_pool_backward(op, reorder(op, dy, layout), x, w, b, c.padding, true);

@@ -98,7 +98,7 @@ std::vector<Tensor> some_gradients(Layout layout) {
   }
   const BatchNormResult y = batch_norm_forward(x, {}, {}, {}, {}, {true, 0.1, 1e-5});
   all.push_back(batch_norm_backward(y.y, x, {}, {}, {}, {true, 0.1, 1e-5}, y.saved, true, true, true).dx);
-  all.push_back(activation_backward(Activation::relu, y.y, x, y.y, 0));
+  all.push_back(activation_backward(Activation::relu, y.y, x, y.y, {}));
   all.push_back(dropout_forward(x, {0.5, {1, 2}}));
   all.push_back(reorder("test", x, layout == Layout::row_major ? Layout::channels_last : Layout::row_major));
   return all;
