@@ -14,7 +14,7 @@ from convcore import data, models, serialization
 from data_files import mnist_files, write
 
 VERBS = (
-    "train", "test", "predict", "insight", "summary", "explain", "check", "time", "tune", "bench", "filter", "info",
+    "train", "test", "predict", "insight", "summary", "explain", "check", "lab", "time", "tune", "bench", "filter", "info",
 )  # fmt: skip
 
 

@@ -21,6 +21,7 @@ from convcore.cli import (
     filter,
     info,
     insight,
+    lab,
     predict,
     summary,
     test,
@@ -31,7 +32,9 @@ from convcore.cli import (
 from convcore.cli._parser import Args, Parser, UsageError, nearest
 from convcore.cli._result import Interrupted, Result, describe, to_json
 
-_VERBS = (train, test, predict, insight, summary, explain, check, time, tune, bench, filter, info)
+_VERBS = (
+    train, test, predict, insight, summary, explain, check, lab, time, tune, bench, filter, info,
+)  # fmt: skip
 
 _EXAMPLES = """\
 examples:
@@ -48,6 +51,7 @@ examples:
   convcore bench                              the layers of known networks, beside torch
   convcore bench --train                      whole networks, beside torch
   convcore filter sharpen photo.png           a kernel of the lectures on a picture
+  convcore lab fashion                        an experiment of the lectures, with a report
   convcore info                               what this installation uses
 
 convcore VERB --help says more. Every verb has --json: one JSON document on stdout.
