@@ -303,7 +303,7 @@ struct Prefetch {
 
   // The images are (n, h, w, channels), and tile (0, 0) begins at pixel (h0, w0).
   void set(const Block& block, int64_t n, int64_t h, int64_t w, int64_t channels, int64_t h0, int64_t w0) {
-    rows_per_point = (kTile * block.count + kPoints - 1) / kPoints;
+    rows_per_point = max_of<int64_t>(1, (kTile * block.count + kPoints - 1) / kPoints);  // behind the last block: row 0
     floats = kTile * channels;
     const int64_t end = max_of<int64_t>(0, n * h * w - kTile);
     int64_t i = 0;
