@@ -1,7 +1,7 @@
 // batch_norm on channels-last images: a matrix of n * plane rows and c columns. Formulas: ops/batch_norm.h.
 //
-// Sums: channel_sums.cuh, about a pivot: the first pixel, which keeps the digits that squares of large means would lose.
-// The rest is elementwise. Bytes: forward x twice and y once; backward dy and x twice, dx once.
+// Sums: channel_sums.cuh, about a pivot: the first pixel, which keeps the digits that squares of large means would
+// lose. The rest is elementwise. Bytes: forward x twice and y once; backward dy and x twice, dx once.
 #include "ops/batch_norm.h"
 
 #include "cuda/channel_sums.cuh"
@@ -22,9 +22,7 @@ struct AboutPivot {
 
 struct AddTo {
   double *first, *second;
-  __device__ void operator()(int64_t column, double a, double b) const {
-    first[column] += a, second[column] += b;
-  }
+  __device__ void operator()(int64_t column, double a, double b) const { first[column] += a, second[column] += b; }
 };
 
 struct Finish {
@@ -207,7 +205,7 @@ void backward(const BatchNormShape& s, bool training, const float* dy, const flo
 }  // namespace
 
 cpu::BatchNormKernels batch_norm_kernels() {
-  return {statistics, reciprocal_std, normalize,      backward, partial,
+  return {statistics, reciprocal_std,   normalize,      backward, partial,
           apply,      backward_partial, backward_apply, finish,   backward_finish};
 }
 

@@ -4,8 +4,8 @@
 // piece; the second adds the pieces up in order. So the bits are the same every time. A thread adds at most kFloatTerms
 // numbers as float and goes on in double.
 //
-// Grid: x over pieces, y over groups of 32 columns. Block: 32 columns x 8 rows at a time, so that a warp reads 128 bytes in
-// a row. Bytes: the matrix once.
+// Grid: x over pieces, y over groups of 32 columns. Block: 32 columns x 8 rows at a time, so that a warp reads 128
+// bytes in a row. Bytes: the matrix once.
 #pragma once
 #include "cuda/device.cuh"
 

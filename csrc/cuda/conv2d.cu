@@ -2,9 +2,11 @@
 //
 // One group and at most kMaxTaps taps: the products of product.h.
 //
-//   forward          the taps product over the output's pixels: pixel (i, j) meets (i * stride - pad + r * dilation, ...).
-//   backward input   pixels of dx whose place modulo the stride is the same see the same taps: one taps product for each
-//                    such phase, over exactly the taps that hit, on dy, with the filters turned. No product with a zero.
+//   forward          the taps product over the output's pixels: pixel (i, j) meets (i * stride - pad + r * dilation,
+//   ...). backward input   pixels of dx whose place modulo the stride is the same see the same taps: one taps product
+//   for each
+//                    such phase, over exactly the taps that hit, on dy, with the filters turned. No product with a
+//                    zero.
 //   backward weight  the pixels product.
 //
 // Filters are packed as (c_out, taps, c_in) before, or (c_in, taps, c_out) for backward.
@@ -134,7 +136,8 @@ void product_backward_weight(const Conv2dShape& s, const float* dy, const float*
   pixels_product("conv2d backward weight", p, false, dw);
 }
 
-// ---- anything else ----------------------------------------------------------------------------------------------------
+// ---- anything else
+// ----------------------------------------------------------------------------------------------------
 
 struct AnyForward {
   Conv2dShape s;
@@ -210,7 +213,8 @@ any_backward_weight(Conv2dShape s, const float* dy, const float* x, float* dw) {
   });
 }
 
-// ---- the table --------------------------------------------------------------------------------------------------------
+// ---- the table
+// --------------------------------------------------------------------------------------------------------
 
 void forward(const Conv2dShape& s, const float* x, Layout, const float* w, const float* b, float* y) {
   if (fits_products(s)) return product_forward(s, x, w, b, y);

@@ -109,8 +109,8 @@ using Stream = void*;
 using Stream = cudaStream_t;
 #endif
 
-// What multiplies in the products of convolutions and dense layers (product.h). fp32 is exact float32 arithmetic, tf32x3
-// nearly so; tf32 and bf16 round the operands to 10 and 7 bits of mantissa. Sums are float32 in all of them.
+// What multiplies in the products of convolutions and dense layers (product.h). fp32 is exact float32 arithmetic,
+// tf32x3 nearly so; tf32 and bf16 round the operands to 10 and 7 bits of mantissa. Sums are float32 in all of them.
 enum class Precision { fp32, tf32, tf32x3, bf16 };
 Precision precision();  // of this thread's next launches
 
@@ -127,14 +127,15 @@ void check_launch(const char* kernel);
 constexpr int64_t kMaxGridX = 0x7FFFFFFF;
 
 template <typename... Parameters, typename... Arguments>
-void launch(const char* name, void (*kernel)(Parameters...), dim3 grid, int threads, size_t shared, Arguments... arguments) {
+void launch(const char* name, void (*kernel)(Parameters...), dim3 grid, int threads, size_t shared,
+            Arguments... arguments) {
 #ifdef CONVCORE_CUDA_HOST
   (void)name;
   cuda_host::launch(kernel, grid, dim3(unsigned(threads)), shared, arguments...);
 #else
   // More than 48 KB has to be asked for, once per kernel; asking again costs little and is legal under capture.
   if (shared > 48 * 1024) cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, int(shared));
-  kernel<<<grid, unsigned(threads), shared, stream()>>>(Parameters(arguments)...);
+  kernel<<<grid, unsigned(threads), shared, stream()> > >(Parameters(arguments)...);
   check_launch(name);
 #endif
 }

@@ -1,6 +1,6 @@
-// Loops over elements. Grid: enough blocks for four elements per thread, at most kElementBlocks; a thread takes groups of
-// four neighbouring elements, a grid apart, as 16-byte accesses where all arrays are aligned to that.
-// Bytes: each array once. These run at the speed of the memory.
+// Loops over elements. Grid: enough blocks for four elements per thread, at most kElementBlocks; a thread takes groups
+// of four neighbouring elements, a grid apart, as 16-byte accesses where all arrays are aligned to that. Bytes: each
+// array once. These run at the speed of the memory.
 #pragma once
 #include "cuda/device.cuh"
 

@@ -13,7 +13,8 @@ template <typename T>
 struct Twice {
   T *even, *odd;
   template <typename Shared>
-  __device__ Twice(Shared& shared, int count) : even(shared.template array<T>(count)), odd(shared.template array<T>(count)) {}
+  __device__ Twice(Shared& shared, int count)
+      : even(shared.template array<T>(count)), odd(shared.template array<T>(count)) {}
   __device__ T* of(int64_t stage) const { return stage % 2 == 0 ? even : odd; }
 };
 
@@ -43,7 +44,8 @@ CONVCORE_DEVICE void copy_tap(float* to, const TapImages& in, const Row& row, in
   async_copy<4 * kVector>(to, in.data + at, valid);
 }
 
-// ---- the fragments of the tensor cores ---------------------------------------------------------------------------------
+// ---- the fragments of the tensor cores
+// ---------------------------------------------------------------------------------
 
 // An operand split for 3xTF32: x = large + small, up to 2^-22 of x.
 template <int kCount>
@@ -74,10 +76,10 @@ CONVCORE_DEVICE void multiply_tf32(float (&c)[4], const uint32_t (&a)[4], const 
 // Taps product
 //
 // Grid: x over tiles of kM pixels, y over tiles of kN output channels. Block: kThreads threads.
-// FFMA: thread (tm, tn) makes 8 pixels x 8 channels: pixels tm + i * kM / 8, so that neighbouring lanes read neighbouring
-// rows of the tile, and channels 8 * tn + j, which all lanes with the same tn read together. Rows of a tile have a pitch of
-// kK + 4 floats: eight lanes that read 16 bytes each in eight rows hit all 32 banks.
-// Tensor cores: each of the four warps makes kM / 4 pixels x kN channels.
+// FFMA: thread (tm, tn) makes 8 pixels x 8 channels: pixels tm + i * kM / 8, so that neighbouring lanes read
+// neighbouring rows of the tile, and channels 8 * tn + j, which all lanes with the same tn read together. Rows of a
+// tile have a pitch of kK + 4 floats: eight lanes that read 16 bytes each in eight rows hit all 32 banks. Tensor cores:
+// each of the four warps makes kM / 4 pixels x kN channels.
 // ====================================================================================================================
 
 template <int kM_, int kN_, int kK_, int kThreadM_, int kThreadN_>
@@ -113,7 +115,8 @@ CONVCORE_DEVICE void load_taps_stage(const TapsProduct& p, const Row* rows, int6
     copy_tap<kVector>(a + row * Size::kPitch + chunk * kVector, p.in, rows[row], shift_h, shift_w, channel, inside);
   for (int row = first; row < Tile::kN; row += Size::kThreads / kChunks) {
     const bool valid = inside && n0 + row < p.c_out;
-    async_copy<4 * kVector>(b + row * Size::kPitch + chunk * kVector, p.w + (valid ? (n0 + row) * depth + k : 0), valid);
+    async_copy<4 * kVector>(b + row * Size::kPitch + chunk * kVector, p.w + (valid ? (n0 + row) * depth + k : 0),
+                            valid);
   }
 }
 
@@ -247,14 +250,12 @@ taps_product(const __grid_constant__ TapsProduct p) {
     loop([&](const float* x, const float* y) { multiply_taps_tensor<Tile, kPrecision>(x, y, acc); });
     const int lane = int(threadIdx.x) % kWarp, warp = int(threadIdx.x) / kWarp;
     CONVCORE_UNROLL
-    for (int i = 0; i < Tile::kM / 64; i++)
-      CONVCORE_UNROLL
-      for (int j = 0; j < Tile::kN / 8; j++)
-        CONVCORE_UNROLL
-        for (int half = 0; half < 2; half++) {
-          const Row& row = rows[warp * (Tile::kM / 4) + 16 * i + 8 * half + lane / 4];
-          store_channels<2>(p, row.out_pixel, n0 + 8 * j + 2 * (lane % 4), &acc[i][j][2 * half]);
-        }
+    for (int i = 0; i < Tile::kM / 64; i++) CONVCORE_UNROLL
+    for (int j = 0; j < Tile::kN / 8; j++) CONVCORE_UNROLL
+    for (int half = 0; half < 2; half++) {
+      const Row& row = rows[warp * (Tile::kM / 4) + 16 * i + 8 * half + lane / 4];
+      store_channels<2>(p, row.out_pixel, n0 + 8 * j + 2 * (lane % 4), &acc[i][j][2 * half]);
+    }
   } else {
     float acc[Tile::kThreadM][Tile::kThreadN] = {};
     loop([&](const float* x, const float* y) { multiply_taps_ffma<Tile>(x, y, acc); });
@@ -271,9 +272,9 @@ taps_product(const __grid_constant__ TapsProduct p) {
 // Pixels product
 //
 // Grid: x over tiles of kN columns (tap, channel), y over tiles of kM output channels, z over splits of the pixels.
-// Block: kGroups groups of threads; each group takes its share of the pixels of a stage and makes the whole tile from it,
-// in 8x8 outputs per thread; at the end the groups' tiles are added up in shared memory, in order.
-// Tensor cores: a warp is a group.
+// Block: kGroups groups of threads; each group takes its share of the pixels of a stage and makes the whole tile from
+// it, in 8x8 outputs per thread; at the end the groups' tiles are added up in shared memory, in order. Tensor cores: a
+// warp is a group.
 // ====================================================================================================================
 
 template <int kM_, int kN_, int kPixels_>
@@ -288,12 +289,12 @@ struct PixelsSize {
   static constexpr int kThreads = 128;
   static constexpr int kGroupThreads = kTensor ? kWarp : kLanesM * kLanesN;
   static constexpr int kGroups = kThreads / kGroupThreads;
-  // The lanes of a warp read fragments at (pixel t, channel g): a pitch of 8 or 24 modulo 32 spreads them over all banks.
+  // The lanes of a warp read fragments at (pixel t, channel g): a pitch of 8 or 24 modulo 32 spreads them over all
+  // banks.
   static constexpr int kPitchA = Tile::kM + 8, kPitchB = Tile::kN + 8;
-  static constexpr size_t kShared = 2 * shared_bytes<float>(Tile::kPixels * kPitchA) +
-                                    2 * shared_bytes<float>(Tile::kPixels * kPitchB) +
-                                    2 * shared_bytes<detail::Row>(Tile::kPixels) +
-                                    shared_bytes<float>(Tile::kM * Tile::kN);
+  static constexpr size_t kShared =
+      2 * shared_bytes<float>(Tile::kPixels * kPitchA) + 2 * shared_bytes<float>(Tile::kPixels * kPitchB) +
+      2 * shared_bytes<detail::Row>(Tile::kPixels) + shared_bytes<float>(Tile::kM * Tile::kN);
 };
 
 namespace detail {
@@ -351,14 +352,14 @@ CONVCORE_DEVICE void multiply_pixels_ffma(const float* a, const float* b, float 
       y[4 * half] = v.x, y[4 * half + 1] = v.y, y[4 * half + 2] = v.z, y[4 * half + 3] = v.w;
     }
     CONVCORE_UNROLL
-    for (int i = 0; i < 8; i++)
-      CONVCORE_UNROLL
-      for (int j = 0; j < 8; j++) acc[i][j] = fmaf(x[i], y[j], acc[i][j]);
+    for (int i = 0; i < 8; i++) CONVCORE_UNROLL
+    for (int j = 0; j < 8; j++) acc[i][j] = fmaf(x[i], y[j], acc[i][j]);
   }
 }
 
 template <typename Tile, Precision kPrecision>
-CONVCORE_DEVICE void multiply_pixels_tensor(const float* a, const float* b, float (&acc)[Tile::kM / 16][Tile::kN / 8][4]) {
+CONVCORE_DEVICE void multiply_pixels_tensor(const float* a, const float* b,
+                                            float (&acc)[Tile::kM / 16][Tile::kN / 8][4]) {
   using Size = PixelsSize<Tile, kPrecision>;
   constexpr int kStep = kPrecision == Precision::bf16 ? 16 : 8;
   const int lane = int(threadIdx.x) % kWarp, g = lane / 4, t = lane % 4, warp = int(threadIdx.x) / kWarp;
@@ -475,14 +476,12 @@ pixels_product(const __grid_constant__ PixelsProduct p) {
     for (int turn = 0; turn < Size::kGroups; turn++) {
       if (turn == group) {
         CONVCORE_UNROLL
-        for (int i = 0; i < Tile::kM / 16; i++)
-          CONVCORE_UNROLL
-          for (int j = 0; j < Tile::kN / 8; j++)
-            CONVCORE_UNROLL
-            for (int q = 0; q < 4; q++) {
-              const int at = (16 * i + lane / 4 + 8 * (q / 2)) * Tile::kN + 8 * j + 2 * (lane % 4) + q % 2;
-              tile[at] = turn == 0 ? acc[i][j][q] : tile[at] + acc[i][j][q];
-            }
+        for (int i = 0; i < Tile::kM / 16; i++) CONVCORE_UNROLL
+        for (int j = 0; j < Tile::kN / 8; j++) CONVCORE_UNROLL
+        for (int q = 0; q < 4; q++) {
+          const int at = (16 * i + lane / 4 + 8 * (q / 2)) * Tile::kN + 8 * j + 2 * (lane % 4) + q % 2;
+          tile[at] = turn == 0 ? acc[i][j][q] : tile[at] + acc[i][j][q];
+        }
       }
       __syncthreads();
     }
@@ -494,12 +493,11 @@ pixels_product(const __grid_constant__ PixelsProduct p) {
     for (int turn = 0; turn < Size::kGroups; turn++) {
       if (turn == group) {
         CONVCORE_UNROLL
-        for (int i = 0; i < 8; i++)
-          CONVCORE_UNROLL
-          for (int j = 0; j < 8; j++) {
-            const int at = (i / 4 * (Tile::kM / 2) + 4 * tm + i % 4) * Tile::kN + j / 4 * (Tile::kN / 2) + 4 * tn + j % 4;
-            tile[at] = turn == 0 ? acc[i][j] : tile[at] + acc[i][j];
-          }
+        for (int i = 0; i < 8; i++) CONVCORE_UNROLL
+        for (int j = 0; j < 8; j++) {
+          const int at = (i / 4 * (Tile::kM / 2) + 4 * tm + i % 4) * Tile::kN + j / 4 * (Tile::kN / 2) + 4 * tn + j % 4;
+          tile[at] = turn == 0 ? acc[i][j] : tile[at] + acc[i][j];
+        }
       }
       __syncthreads();
     }
@@ -521,8 +519,8 @@ template <typename Tile, Precision kPrecision>
 void launch_taps(const char* name, const TapsProduct& p) {
   using Size = TapsSize<Tile, kPrecision>;
   const dim3 grid(blocks_for(p.grid.pixels, Tile::kM), blocks_for(p.c_out, Tile::kN));
-  const bool fours = p.in.c % 4 == 0 && reinterpret_cast<uintptr_t>(p.in.data) % 16 == 0 &&
-                     reinterpret_cast<uintptr_t>(p.w) % 16 == 0;
+  const bool fours =
+      p.in.c % 4 == 0 && reinterpret_cast<uintptr_t>(p.in.data) % 16 == 0 && reinterpret_cast<uintptr_t>(p.w) % 16 == 0;
   if (fours)
     launch(name, detail::taps_product<Tile, kPrecision, 4>, grid, Size::kThreads, Size::kShared, p);
   else
@@ -546,8 +544,8 @@ void launch_taps_fp32(const char* name, const TapsProduct& p) {
   launch_taps<TapsTile<128, 64, 16, 8, 8>, Precision::fp32>(name, p);
 }
 
-// Splits of the pixels: as many as give some blocks to every multiprocessor of a large GPU, with enough pixels each to be
-// worth a part. By the shape alone: the bits must not depend on the GPU.
+// Splits of the pixels: as many as give some blocks to every multiprocessor of a large GPU, with enough pixels each to
+// be worth a part. By the shape alone: the bits must not depend on the GPU.
 constexpr int64_t kWantedBlocks = 264, kLeastPixels = 256;
 
 template <typename Tile, Precision kPrecision>

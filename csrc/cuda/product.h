@@ -1,10 +1,11 @@
 // The two matrix products that everything with weights is made of: convolution (all three passes) and dense layers.
 //
 //   taps product     out[p][k] = epilogue(sum over taps t, channels c of in[pixel p shifted by t][c] * w[k][t][c])
-//                    Forward and backward-data of convolution: a pixel's row of the (never stored) im2col matrix is read
-//                    straight from the image. A dense layer is the case of one tap on images of one pixel.
+//                    Forward and backward-data of convolution: a pixel's row of the (never stored) im2col matrix is
+//                    read straight from the image. A dense layer is the case of one tap on images of one pixel.
 //   pixels product   part[k][t][c] = sum over pixels p of dy[p][k] * in[pixel p shifted by t][c]
-//                    The gradient of the weights. Pixels are split over blocks; the parts are summed afterwards, in order.
+//                    The gradient of the weights. Pixels are split over blocks; the parts are summed afterwards, in
+//                    order.
 //
 // Images are channels-last, so a pixel's channels are contiguous, and a tap is one shift of the pixel.
 //
@@ -12,13 +13,12 @@
 // the tiles is one of four (Precision): FFMA on 8x8 outputs per thread, or tensor cores with operands rounded to TF32,
 // to BF16, or split into two TF32 numbers each, whose three large products give almost the accuracy of float32.
 //
-// Bytes: every element of a tile is read once per tile of the other operand (from L2, mostly: taps overlap); operations:
-// 2 * pixels * c_out * taps * c_in.
+// Bytes: every element of a tile is read once per tile of the other operand (from L2, mostly: taps overlap);
+// operations: 2 * pixels * c_out * taps * c_in.
 #pragma once
 #include "cuda/device.cuh"
 
 namespace convcore::cuda {
-
 
 constexpr int kMaxTaps = 128;  // 11 x 11 filters and a few more
 

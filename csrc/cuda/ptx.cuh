@@ -4,15 +4,18 @@
 //
 //   m16n8k8 (TF32)    A 16x8:  a0 (g, t)  a1 (g + 8, t)  a2 (g, t + 4)  a3 (g + 8, t + 4)
 //                     B 8x8:   b0 (t, g)  b1 (t + 4, g)                                      (row k, column n)
-//   m16n8k16 (BF16)   A 16x16: a0 (g, 2t..)  a1 (g + 8, 2t..)  a2 (g, 2t + 8..)  a3 (g + 8, 2t + 8..)   two values each,
-//                     B 16x8:  b0 (2t.., g)  b1 (2t + 8.., g)                                the lower index in the lower half
+//   m16n8k16 (BF16)   A 16x16: a0 (g, 2t..)  a1 (g + 8, 2t..)  a2 (g, 2t + 8..)  a3 (g + 8, 2t + 8..)   two values
+//   each,
+//                     B 16x8:  b0 (2t.., g)  b1 (2t + 8.., g)                                the lower index in the
+//                     lower half
 //   both              C 16x8:  c0 (g, 2t)  c1 (g, 2t + 1)  c2 (g + 8, 2t)  c3 (g + 8, 2t + 1)
 #pragma once
 #include "cuda/device.cuh"
 
 namespace convcore::cuda {
 
-// ---- copies to shared memory that run beside the computation ----------------------------------------------------------
+// ---- copies to shared memory that run beside the computation
+// ----------------------------------------------------------
 
 // Starts the copy of kSize bytes (4, 8 or 16, aligned to that) to shared memory; zeros where `valid` is false. Then
 // `from` is not read, but must point to something.
@@ -49,7 +52,8 @@ CONVCORE_DEVICE void async_wait() {
 #endif
 }
 
-// ---- TF32: float32 with 10 bits of mantissa --------------------------------------------------------------------------
+// ---- TF32: float32 with 10 bits of mantissa
+// --------------------------------------------------------------------------
 
 // The nearest TF32 number, ties away from zero; its lower 13 bits are zero.
 CONVCORE_DEVICE uint32_t to_tf32(float x) {
@@ -101,7 +105,8 @@ CONVCORE_DEVICE void mma_tf32(float (&c)[4], const uint32_t (&a)[4], const uint3
 #endif
 }
 
-// ---- BF16 ---------------------------------------------------------------------------------------------------------------
+// ---- BF16
+// ---------------------------------------------------------------------------------------------------------------
 
 // Two floats as BF16, rounded to nearest even, `low` in the lower half.
 CONVCORE_DEVICE uint32_t to_bf16x2(float low, float high) {
@@ -135,7 +140,8 @@ CONVCORE_DEVICE void mma_bf16(float (&c)[4], const uint32_t (&a)[4], const uint3
 #endif
 }
 
-// ---- ldmatrix: four 8x8 matrices of 16-bit values (or 8x4 of 32-bit ones) from shared memory ------------------------------
+// ---- ldmatrix: four 8x8 matrices of 16-bit values (or 8x4 of 32-bit ones) from shared memory
+// ------------------------------
 
 // Lane l gives the address of a row of 16 bytes: row l % 8 of matrix l / 8. Lane l gets from matrix m, in out[m], the
 // 32 bits at row l / 4, bytes 4 * (l % 4).

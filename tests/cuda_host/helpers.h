@@ -23,7 +23,8 @@ namespace convcore::test {
 template <typename T>
 class Buffer {
  public:
-  explicit Buffer(int64_t count) : count_(count), data_(::operator new(size_t(count) * sizeof(T), std::align_val_t(16))) {
+  explicit Buffer(int64_t count)
+      : count_(count), data_(::operator new(size_t(count) * sizeof(T), std::align_val_t(16))) {
     std::memset(data_.get(), 0xFF, size_t(count) * sizeof(T));
   }
   Buffer(int64_t count, T value) : Buffer(count) {
@@ -84,7 +85,7 @@ inline void check_near(const Outputs& got, const Outputs& want, double bound) {
 
 // f(kernels, outputs) calls kernels and keeps what they wrote.
 template <typename F>
-void check_kernel(double bound, F f) {
+void check_kernel([[maybe_unused]] double bound, F f) {
   auto& settings = cuda_host::settings();
   const auto run = [&](cuda_host::Order order, uint64_t seed) {
     settings.order = order, settings.seed = seed;
@@ -99,7 +100,8 @@ void check_kernel(double bound, F f) {
   check_near(got, want, bound);
   const auto same = [&](const Outputs& other) {
     for (size_t o = 0; o < got.size(); o++)
-      if (std::memcmp(got[o].data(), other[o].data(), got[o].size() * sizeof(double)) != 0) return false;
+      if (!got[o].empty() && std::memcmp(got[o].data(), other[o].data(), got[o].size() * sizeof(double)) != 0)
+        return false;
     return true;
   };
   CHECK(same(run(cuda_host::Order::reverse, 0)));

@@ -22,6 +22,8 @@ void __tsan_destroy_fiber(void* fiber);
 void __tsan_switch_to_fiber(void* fiber, unsigned flags);
 void __tsan_acquire(void* address);
 void __tsan_release(void* address);
+void __tsan_ignore_thread_begin();
+void __tsan_ignore_thread_end();
 }
 #endif
 
@@ -132,6 +134,17 @@ size_t scheduler_size;
 #if defined(CONVCORE_CUDA_HOST_RACES)
 void* scheduler_race_fiber;
 #endif
+
+// The scheduler's own accesses on behalf of a fiber, through memcpy and the allocator, are none of the race detector's
+// business.
+struct Unseen {
+#if defined(CONVCORE_CUDA_HOST_RACES)
+  Unseen() { __tsan_ignore_thread_begin(); }
+  ~Unseen() { __tsan_ignore_thread_end(); }
+#else
+  Unseen() {}
+#endif
+};
 
 [[noreturn]] void rule_broken(const std::string& what) {
   const dim3 t = index_.thread, b = index_.block;
@@ -285,7 +298,7 @@ void run_block(std::mt19937_64& random) {
         if (fibers[f].state == State::done) continue;
         index_.thread = fibers[f].thread;
         rule_broken(fibers[f].state == State::at_barrier ? "it waits at a barrier that other threads never reach"
-                                                          : "it waits for lanes of its warp that never come");
+                                                         : "it waits for lanes of its warp that never come");
       }
     }
     for (Fiber& f : fibers) f.state = State::ready;
@@ -384,6 +397,7 @@ void run(dim3 grid, dim3 block, size_t shared_bytes, Entry kernel, void* argumen
 }
 
 void* shared_array(size_t bytes) {
+  const Unseen unseen;
   Fiber& me = fibers[size_t(current)];
   const size_t number = me.next_shared++;
   if (number == shared.size()) {
@@ -422,20 +436,25 @@ void warp_barrier() {
 
 void exchange(const void* in, size_t bytes, void* out) {
   Warp& warp = my_warp();
-  if (warp.lanes != kWarp) rule_broken("a warp of fewer than 32 threads takes part in a collective");
-  if (warp.arrived++ == 0) {
-    warp.bytes = bytes;
-    warp.left.resize(bytes * kWarp);
-  } else if (warp.bytes != bytes) {
-    rule_broken("the lanes of its warp are in different collectives");
+  {
+    const Unseen unseen;
+    if (warp.lanes != kWarp) rule_broken("a warp of fewer than 32 threads takes part in a collective");
+    if (warp.arrived++ == 0) {
+      warp.bytes = bytes;
+      warp.left.resize(bytes * kWarp);
+    } else if (warp.bytes != bytes) {
+      rule_broken("the lanes of its warp are in different collectives");
+    }
+    std::memcpy(&warp.left[size_t(current) % kWarp * bytes], in, bytes);
   }
-  std::memcpy(&warp.left[size_t(current) % kWarp * bytes], in, bytes);
   fibers[size_t(current)].state = State::in_exchange;
   switch_to_scheduler(false);
+  const Unseen unseen;
   std::memcpy(out, warp.given.data(), bytes * kWarp);
 }
 
 void async_copy(void* to, const void* from, int size, int bytes) {
+  const Unseen unseen;
   Fiber& me = fibers[size_t(current)];
   if (reinterpret_cast<uintptr_t>(to) % unsigned(size) != 0 ||
       (bytes > 0 && reinterpret_cast<uintptr_t>(from) % unsigned(size) != 0))
@@ -449,15 +468,14 @@ void async_commit() { fibers[size_t(current)].open_group++; }
 void async_wait(int groups_left, Copy copy_now) {
   Fiber& me = fibers[size_t(current)];
   const int complete = me.open_group - groups_left;  // groups before this one are
-  std::vector<PendingCopy> later;
-  for (const PendingCopy& copy : me.copies) {
-    if (copy.group >= complete) {
-      later.push_back(copy);
-      continue;
-    }
+  // Groups are complete in order, and so are the copies.
+  size_t done = 0;
+  for (; done < me.copies.size() && me.copies[done].group < complete; done++) {
+    const PendingCopy& copy = me.copies[done];
     copy_now(copy.shared, copy.global, copy.size, copy.bytes);
   }
-  me.copies = std::move(later);
+  const Unseen unseen;
+  me.copies.erase(me.copies.begin(), me.copies.begin() + std::ptrdiff_t(done));
 }
 
 void note_shared_access(const void* address, int bytes) {

@@ -101,8 +101,9 @@ void launch(void (*kernel)(Parameters...), dim3 grid, dim3 block, size_t shared_
     void (*kernel)(Parameters...);
     std::tuple<Parameters...> arguments;
   } call{kernel, std::tuple<Parameters...>(std::forward<Arguments>(arguments)...)};
-  run(grid, block, shared_bytes, [](void* c) { std::apply(static_cast<Call*>(c)->kernel, static_cast<Call*>(c)->arguments); },
-      &call);
+  run(
+      grid, block, shared_bytes,
+      [](void* c) { std::apply(static_cast<Call*>(c)->kernel, static_cast<Call*>(c)->arguments); }, &call);
 }
 
 }  // namespace convcore::cuda_host

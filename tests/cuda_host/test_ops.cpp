@@ -221,8 +221,9 @@ TEST_CASE("gather_images: the same crops and mirrors as on the CPU") {
   for (const Layout layout : {Layout::row_major, Layout::channels_last})
     for (const bool augment : {false, true})
       check_kernel(kRounding, [&](const cpu::Kernels& k, Outputs& outputs) {
-        GatherImagesParams p{augment ? 2 : 0, augment, {11, 22}, augment ? scale.data() : nullptr,
-                             augment ? shift.data() : nullptr, layout};
+        GatherImagesParams p{
+            augment ? 2 : 0, augment, {11, 22}, augment ? scale.data() : nullptr, augment ? shift.data() : nullptr,
+            layout};
         Floats y(4 * pixels), z(4 * pixels, 0.0f);
         k.gather_images.from_uint8(s, p, bytes, indices, 0, 4, y);
         k.gather_images.from_float(s, p, floats, nullptr, 1, 3, z);
@@ -259,7 +260,8 @@ TEST_CASE("batch_norm, whole and in pieces") {
       k.batch_norm.backward_partial(s, 0, n, dy, x, mean, y, dz, sum_dz, sum_dz_x);
       k.batch_norm.backward_finish(c, n * plane, sum_dz, sum_dz_x, rstd, weight, scale, center, slope, dw, db);
       k.batch_norm.backward_apply(s, 0, n, dz, x, {mean, scale, center, slope}, dx);
-      for (const Floats* values : {&mean, &rstd, &y, &dz, &dx, &scale, &center, &slope, &dw, &db}) keep(outputs, *values);
+      for (const Floats* values : {&mean, &rstd, &y, &dz, &dx, &scale, &center, &slope, &dw, &db})
+        keep(outputs, *values);
     });
   }
 }

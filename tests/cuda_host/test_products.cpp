@@ -12,9 +12,7 @@ class With {
   ~With() { cuda::set_precision(Precision::fp32); }
 };
 
-double bound_of(Precision p) {
-  return p == Precision::bf16 ? 2e-2 : p == Precision::tf32 ? 3e-3 : kRounding;
-}
+double bound_of(Precision p) { return p == Precision::bf16 ? 2e-2 : p == Precision::tf32 ? 3e-3 : kRounding; }
 
 struct Case {
   const char* name;
