@@ -121,8 +121,10 @@ enum WorkspaceSlot { kSumsWorkspace, kAffineWorkspace, kWeightsWorkspace, kParts
 // the same stream's kernels have run (kernels on one stream run in order). See runtime.cu.
 Stream stream();
 float* workspace(WorkspaceSlot slot, int64_t floats);
-// Notes the error of a launch, for the caller of the op (runtime.h).
+// Notes the error of a launch, for the caller of the op (Api::take_error). From then on nothing is launched until the
+// error was taken: the kernels after it would work on what is not there.
 void check_launch(const char* kernel);
+bool launch_failed();
 
 constexpr int64_t kMaxGridX = 0x7FFFFFFF;
 
@@ -133,6 +135,7 @@ void launch(const char* name, void (*kernel)(Parameters...), dim3 grid, int thre
   (void)name;
   cuda_host::launch(kernel, grid, dim3(unsigned(threads)), shared, arguments...);
 #else
+  if (launch_failed()) return;
   // More than 48 KB has to be asked for, once per kernel; asking again costs little and is legal under capture.
   if (shared > 48 * 1024) cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, int(shared));
   kernel<<<grid, unsigned(threads), shared, stream()> > >(Parameters(arguments)...);

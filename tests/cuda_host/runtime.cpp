@@ -17,6 +17,7 @@ Precision precision() { return precision_; }
 void set_precision(Precision p) { precision_ = p; }
 Stream stream() { return nullptr; }
 void check_launch(const char*) {}
+bool launch_failed() { return false; }
 
 // A new block each time, of exactly this size and full of NaN: what is left of an earlier call is not to be relied on.
 float* workspace(WorkspaceSlot slot, int64_t floats) {

@@ -354,6 +354,26 @@ void drop_fibers() {
   fibers.clear();
 }
 
+void run_blocks(dim3 grid, dim3 block, size_t blocks, std::mt19937_64& random) {
+  const Unseen unseen;
+  for (int b : order_of(blocks, random)) {
+    const auto n = unsigned(b);
+    index_.block = dim3(n % grid.x, n / grid.x % grid.y, n / grid.x / grid.y);
+    counts_.blocks++;
+    make_fibers(block);
+    try {
+      run_block(random);
+    } catch (...) {
+      drop_fibers();
+      free_shared();
+      throw;
+    }
+    if (settings_.count_bank_conflicts) count_conflicts();
+    drop_fibers();
+    free_shared();
+  }
+}
+
 }  // namespace
 
 Settings& settings() { return settings_; }
@@ -375,22 +395,7 @@ void run(dim3 grid, dim3 block, size_t shared_bytes, Entry kernel, void* argumen
   __tsan_release(&launch_tag);
 #endif
   const size_t blocks = size_t(grid.x) * grid.y * grid.z;
-  for (int b : order_of(blocks, random)) {
-    const auto n = unsigned(b);
-    index_.block = dim3(n % grid.x, n / grid.x % grid.y, n / grid.x / grid.y);
-    counts_.blocks++;
-    make_fibers(block);
-    try {
-      run_block(random);
-    } catch (...) {
-      drop_fibers();
-      free_shared();
-      throw;
-    }
-    if (settings_.count_bank_conflicts) count_conflicts();
-    drop_fibers();
-    free_shared();
-  }
+  run_blocks(grid, block, blocks, random);
 #if defined(CONVCORE_CUDA_HOST_RACES)
   __tsan_acquire(&launch_tag);
 #endif
