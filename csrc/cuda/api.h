@@ -24,7 +24,7 @@ struct MemoryStats {
 };
 
 struct Api {
-  uint32_t version, size;  // size: of this struct
+  uint32_t version, size;     // size: of this struct
   const char* architectures;  // that the plug-in was compiled for, as "80 86 ... 80-virtual"
 
   // Whether kernels can run: a device, a driver that is new enough, and code for the device. Else why not.

@@ -41,6 +41,31 @@ cross_entropy_rows(CrossEntropyShape s, CrossEntropyParams p, float scale, const
   });
 }
 
+// The same for shares of the classes, inner = 1: q = (1 - smoothing) * target + smoothing / C,
+// loss = log(s) * sum q - sum q z, gradient = scale * (exp(z) / s * sum q - q).
+CONVCORE_KERNEL(kRowThreads)
+cross_entropy_rows_of_shares(CrossEntropyShape s, CrossEntropyParams p, float scale, const float* x,
+                             const float* target, float* loss, float* gradient) {
+  const float on_target = 1.0f - p.label_smoothing, on_each = p.label_smoothing / float(s.c);
+  for_each_row(s.n, [&](int64_t row) {
+    const int64_t at = row * s.c;
+    const float high = row_max(x + at, s.c, 1);
+    float sum = 0, sum_q = 0, product = 0;
+    for (int64_t c = lane(); c < s.c; c += kWarp) {
+      const float z = x[at + c] - high, q = fmaf(target[at + c], on_target, on_each);
+      sum += expf(z);
+      sum_q += q;
+      if (q != 0) product += q * z;
+    }
+    sum = warp_sum(sum), sum_q = warp_sum(sum_q), product = warp_sum(product);
+    if (lane() == 0) loss[row] = logf(sum) * sum_q - product;
+    for (int64_t c = lane(); gradient && c < s.c; c += kWarp) {
+      const float q = fmaf(target[at + c], on_target, on_each);
+      gradient[at + c] = scale * (expf(x[at + c] - high) / sum * sum_q - q);
+    }
+  });
+}
+
 struct Backward {
   CrossEntropyShape s;
   const float* dy;
@@ -57,12 +82,16 @@ void forward(const CrossEntropyShape& s, const CrossEntropyParams& params, float
              const int64_t* target, float* loss, float* gradient) {
   launch_rows("cross_entropy", cross_entropy_rows, s.n * s.inner, s, params, scale, x, target, loss, gradient);
 }
+void forward_shares(const CrossEntropyShape& s, const CrossEntropyParams& params, float scale, const float* x,
+                    const float* target, float* loss, float* gradient) {
+  launch_rows("cross_entropy", cross_entropy_rows_of_shares, s.n, s, params, scale, x, target, loss, gradient);
+}
 void backward(const CrossEntropyShape& s, const float* dy, bool dy_per_sample, const float* gradient, float* dx) {
   for_positions("cross_entropy backward", s.n * s.c * s.inner, Backward{s, dy, dy_per_sample, gradient, dx});
 }
 
 }  // namespace
 
-cpu::CrossEntropyKernels cross_entropy_kernels() { return {forward, backward}; }
+cpu::CrossEntropyKernels cross_entropy_kernels() { return {forward, forward_shares, backward}; }
 
 }  // namespace convcore::cuda

@@ -138,7 +138,9 @@ void launch(const char* name, void (*kernel)(Parameters...), dim3 grid, int thre
   if (launch_failed()) return;
   // More than 48 KB has to be asked for, once per kernel; asking again costs little and is legal under capture.
   if (shared > 48 * 1024) cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, int(shared));
-  kernel<<<grid, unsigned(threads), shared, stream()> > >(Parameters(arguments)...);
+  // clang-format off
+  kernel<<<grid, unsigned(threads), shared, stream()>>>(Parameters(arguments)...);
+  // clang-format on
   check_launch(name);
 #endif
 }

@@ -24,13 +24,16 @@ struct Gather {
     const int64_t pixel = last ? in_image / s.c : in_image % plane;
     const int64_t index = indices ? indices[n] : n;
     int64_t h = pixel / s.w, w = pixel % s.w;
-    if (p.pad > 0 || p.flip) {
-      const Philox random = philox_at(p.key, uint64_t(index));
+    uint64_t use = 0;  // the crop is the first use of random numbers, if there is one, and the mirroring the next
+    int64_t down = 0, right = 0;
+    if (p.pad > 0) {
+      const Philox random = philox_at(substream_of(p.key, uint64_t(index), use++), 0);
       const auto places = uint32_t(2 * p.pad + 1);
-      if (p.flip && random.value[2] >> 31) w = s.w - 1 - w;
-      h += int64_t(__umulhi(random.value[0], places)) - p.pad;
-      w += int64_t(__umulhi(random.value[1], places)) - p.pad;
+      down = int64_t(__umulhi(random.value[0], places)) - p.pad;
+      right = int64_t(__umulhi(random.value[1], places)) - p.pad;
     }
+    if (p.flip && philox_at(substream_of(p.key, uint64_t(index), use), 0).value[0] >> 31) w = s.w - 1 - w;
+    h += down, w += right;
     const bool inside = h >= 0 && h < s.h && w >= 0 && w < s.w;
     const float value = inside ? float(x[(index * s.c + c) * plane + h * s.w + w]) : 0.0f;
     y[n0 * s.c * plane + at] = p.scale ? fmaf(value, p.scale[c], p.shift[c]) : value;

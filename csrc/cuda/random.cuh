@@ -19,4 +19,9 @@ CONVCORE_DEVICE Philox philox_at(RandomKey key, uint64_t block) {
   return {{c0, c1, c2, c3}};
 }
 
+CONVCORE_DEVICE RandomKey substream_of(RandomKey key, uint64_t item, uint64_t use) {
+  const Philox names = philox_at(key, item | use << 48);
+  return {names.value[0] | uint64_t(names.value[1]) << 32, names.value[2] | uint64_t(names.value[3]) << 32};
+}
+
 }  // namespace convcore::cuda

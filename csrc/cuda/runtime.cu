@@ -34,7 +34,8 @@ const char* said(const char* what, cudaError_t error) {
   return message;
 }
 
-// ---- memory -----------------------------------------------------------------------------------------------------------
+// ---- memory
+// -----------------------------------------------------------------------------------------------------------
 
 constexpr int64_t kGranule = 512;  // bytes: sizes are rounded up to whole ones
 std::multimap<int64_t, void*> cached;
@@ -106,7 +107,8 @@ struct Workspace {
 };
 Workspace workspaces[kWorkspaceSlots];
 
-// ---- the device -------------------------------------------------------------------------------------------------------
+// ---- the device
+// -------------------------------------------------------------------------------------------------------
 
 const char* probe() {
   static const char* answer = [] {
@@ -146,10 +148,12 @@ const char* device_info(DeviceInfo* info) {
   return nullptr;
 }
 
-// ---- copies and errors ------------------------------------------------------------------------------------------------
+// ---- copies and errors
+// ------------------------------------------------------------------------------------------------
 
 const char* to_device(void* device, const void* host, int64_t bytes) {
-  return said("copying to the device", cudaMemcpyAsync(device, host, size_t(bytes), cudaMemcpyHostToDevice, main_stream));
+  return said("copying to the device",
+              cudaMemcpyAsync(device, host, size_t(bytes), cudaMemcpyHostToDevice, main_stream));
 }
 
 const char* synchronize() { return said("waiting for the device", cudaStreamSynchronize(main_stream)); }
@@ -180,7 +184,8 @@ const char* take_error() {
 uintptr_t stream_handle() { return reinterpret_cast<uintptr_t>(main_stream); }
 void set_precision(int p) { precision_ = Precision(p); }
 
-// ---- graphs -----------------------------------------------------------------------------------------------------------
+// ---- graphs
+// -----------------------------------------------------------------------------------------------------------
 
 const char* capture_begin() {
   if (const char* text =
@@ -209,7 +214,8 @@ void graph_free(void* graph) { cudaGraphExecDestroy(static_cast<cudaGraphExec_t>
 
 }  // namespace
 
-// ---- what the kernels ask for (device.cuh) -----------------------------------------------------------------------------
+// ---- what the kernels ask for (device.cuh)
+// -----------------------------------------------------------------------------
 
 Stream stream() { return main_stream; }
 Precision precision() { return precision_; }
@@ -223,7 +229,8 @@ void check_launch(const char* kernel) {
 
 bool launch_failed() { return launch_error[0] != 0; }
 
-// Grows and never shrinks; a block that is too small goes back to the cache, where later work on the stream may have it.
+// Grows and never shrinks; a block that is too small goes back to the cache, where later work on the stream may have
+// it.
 float* workspace(WorkspaceSlot slot, int64_t floats) {
   Workspace& w = workspaces[slot];
   const int64_t bytes = rounded(floats * int64_t(sizeof(float)));
@@ -245,13 +252,13 @@ extern "C" __attribute__((visibility("default"))) const convcore::cuda::Api* con
   using namespace convcore::cuda;
   if (version != kApiVersion) return nullptr;
   static const convcore::cpu::Kernels kernels = table();
-  static const Api api = {kApiVersion,   sizeof(Api),  CONVCORE_CUDA_ARCHITECTURES,
-                          probe,         device_info,  allocate,
-                          free_block,    memory_stats, release_cache,
-                          to_device,     to_host,      copy,
-                          fill_bytes,    synchronize,  take_error,
+  static const Api api = {kApiVersion,   sizeof(Api),   CONVCORE_CUDA_ARCHITECTURES,
+                          probe,         device_info,   allocate,
+                          free_block,    memory_stats,  release_cache,
+                          to_device,     to_host,       copy,
+                          fill_bytes,    synchronize,   take_error,
                           stream_handle, set_precision, capture_begin,
-                          capture_end,   graph_launch, graph_free,
+                          capture_end,   graph_launch,  graph_free,
                           &kernels};
   return &api;
 }

@@ -10,12 +10,13 @@ TEST_CASE("activations") {
   for (const int64_t count : kCounts) {
     Floats x = random_floats(count, 1), dy = random_floats(count, 2);
     if (count > 2) x[0] = NAN, x[1] = 0.0f, x[2] = -INFINITY;
+    const ActivationParams params{1.2f, 0.7f};
     for (int a = 0; a < kActivations; a++) {
       CAPTURE(name_of(Activation(a)));
       check_kernel(kRounding, [&](const cpu::Kernels& k, Outputs& outputs) {
         Floats y(count), dx(count);
-        k.activation.forward[a](count, 0.1f, x, y);
-        k.activation.backward[a](count, 0.1f, dy, x, dx);
+        k.activation.forward[a](count, params, x, y);
+        k.activation.backward[a](count, params, dy, x, dx);
         keep(outputs, y);
         keep(outputs, dx);
       });
@@ -43,20 +44,35 @@ TEST_CASE("optimizers") {
       for (int64_t i = 0; i < count; i++) to[i] = from[i];
       return to;
     };
+    const cpu::Penalty none{0, 0}, both{0.01f, 0.003f};
     for (const bool nesterov : {false, true})
       for (const bool first_step : {false, true})
         check_kernel(kRounding, [&](const cpu::Kernels& k, Outputs& outputs) {
           const Floats p = copy(param), buffer = copy(first), plain = copy(param);
-          k.optimizer.sgd(count, {0.1f, 0.9f, 0.8f, 0.01f, nesterov, first_step}, p, grad, buffer);
-          k.optimizer.sgd(count, {0.1f, 0, 1, 0, false, first_step}, plain, grad, nullptr);
+          k.optimizer.sgd(count, {0.1f, 0.9f, 0.8f, both, nesterov, first_step}, p, grad, buffer);
+          k.optimizer.sgd(count, {0.1f, 0, 1, none, false, first_step}, plain, grad, nullptr);
           for (const Floats* values : {&p, &buffer, &plain}) keep(outputs, *values);
         });
     check_kernel(kRounding, [&](const cpu::Kernels& k, Outputs& outputs) {
       const Floats p = copy(param), mean = copy(first), square(count, 0.5f);
-      k.optimizer.adam(count, {0.99f, 0.01f, 0.1f, 0.999f, 0.001f, 0.01f, 1.5f, 1e-8f}, p, grad, mean, square);
+      k.optimizer.adam(count, {0.99f, both, 0.1f, 0.999f, 0.001f, 0.01f, 1.5f, 1e-8f}, p, grad, mean, square);
       for (const Floats* values : {&p, &mean, &square}) keep(outputs, *values);
     });
+    check_kernel(kRounding, [&](const cpu::Kernels& k, Outputs& outputs) {
+      const Floats p = copy(param), plain = copy(param), mean(count, 0.1f), buffer = copy(first);
+      const Floats square(count, 0.5f), plain_square(count, 0.5f), sum(count, 0.25f), other = copy(param);
+      k.optimizer.rmsprop(count, {0.01f, 0.9f, 0.1f, 1e-8f, 0.8f, both}, p, grad, square, mean, buffer);
+      k.optimizer.rmsprop(count, {0.01f, 0.9f, 0.1f, 1e-8f, 0, none}, plain, grad, plain_square, nullptr, nullptr);
+      k.optimizer.adagrad(count, {0.02f, 1e-8f, both}, other, grad, sum);
+      for (const Floats* values : {&p, &square, &mean, &buffer, &plain, &plain_square, &other, &sum})
+        keep(outputs, *values);
+    });
   }
+  check_kernel(kRounding, [&](const cpu::Kernels& k, Outputs& outputs) {
+    const Floats rows = random_floats(5 * 70, 1);
+    k.optimizer.limit_norms(5, 70, 4.8f, rows);
+    keep(outputs, rows);
+  });
 }
 
 TEST_CASE("dropout: the same elements as on the CPU, from any first position") {
@@ -72,8 +88,8 @@ TEST_CASE("dropout: the same elements as on the CPU, from any first position") {
 }
 
 TEST_CASE("softmax, log_softmax and cross_entropy") {
-  for (const auto [outer, c, inner] : {SoftmaxShape{3, 10, 1}, {2, 5, 7}, {1, 1, 1}, {0, 4, 1}, {9, 100, 1}}) {
-    const SoftmaxShape s{outer, c, inner};
+  for (const SoftmaxShape& s : {SoftmaxShape{3, 10, 1}, {2, 5, 7}, {1, 1, 1}, {0, 4, 1}, {9, 100, 1}}) {
+    const int64_t outer = s.outer, c = s.c, inner = s.inner;
     const int64_t count = outer * c * inner, samples = outer * inner;
     CAPTURE(c);
     CAPTURE(inner);
@@ -98,6 +114,14 @@ TEST_CASE("softmax, log_softmax and cross_entropy") {
           k.cross_entropy.backward(shape, up, per_sample, gradient, dx);
           for (const Floats* values : {&loss, &gradient, &dx}) keep(outputs, *values);
         });
+    if (inner != 1) continue;
+    const Floats shares = random_floats(count, 4);
+    check_kernel(kRounding, [&](const cpu::Kernels& k, Outputs& outputs) {
+      Floats loss(samples), gradient(count);
+      k.cross_entropy.forward_shares({outer, c, 1}, {-100, Reduction::mean, 0.1f}, 0.25f, x, shares, loss, gradient);
+      keep(outputs, loss);
+      keep(outputs, gradient);
+    });
   }
 }
 
