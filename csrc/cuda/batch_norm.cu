@@ -1,0 +1,212 @@
+// batch_norm on channels-last images: a matrix of n * plane rows and c columns. Formulas: ops/batch_norm.h.
+//
+// Sums: channel_sums.cuh, about a pivot: the first pixel, which keeps the digits that squares of large means would
+// lose. The rest is elementwise. Bytes: forward x twice and y once; backward dy and x twice, dx once.
+#include "ops/batch_norm.h"
+
+#include "cuda/channel_sums.cuh"
+#include "cuda/elementwise.cuh"
+#include "cuda/table.h"
+
+namespace convcore::cuda {
+namespace {
+
+struct AboutPivot {
+  const float *x, *pivot;
+  int64_t c;
+  __device__ void operator()(int64_t row, int64_t column, float* a, float* b) const {
+    const float d = x[row * c + column] - (pivot ? pivot[column] : 0.0f);
+    *a = d, *b = d * d;
+  }
+};
+
+struct AddTo {
+  double *first, *second;
+  __device__ void operator()(int64_t column, double a, double b) const { first[column] += a, second[column] += b; }
+};
+
+struct Finish {
+  int64_t m;
+  const float* pivot;
+  double momentum, eps;
+  float *mean, *rstd, *running_mean, *running_var;
+  __device__ void operator()(int64_t c, double sum, double sum_sq) const {
+    const double count = m > 1 ? double(m) : 1.0, offset = sum / count;
+    const double center = (pivot ? double(pivot[c]) : 0.0) + offset, squares = sum_sq - sum * offset;
+    const double var = squares > 0 || squares != squares ? squares / count : 0.0;
+    mean[c] = float(center);
+    rstd[c] = float(1.0 / sqrt(var + eps));
+    if (!running_mean) return;
+    running_mean[c] = float((1 - momentum) * double(running_mean[c]) + momentum * center);
+    running_var[c] = float((1 - momentum) * double(running_var[c]) + momentum * (var * count / (count - 1)));
+  }
+};
+
+struct BackwardFinish {
+  int64_t m;
+  const float *rstd, *weight;
+  float *scale, *center, *slope, *dweight, *dbias;
+  __device__ void operator()(int64_t c, double sum_dz, double sum_dz_x) const {
+    const double count = m > 1 ? double(m) : 1.0, r = double(rstd[c]);
+    scale[c] = rstd[c] * (weight ? weight[c] : 1.0f);
+    center[c] = float(sum_dz / count);
+    slope[c] = float(sum_dz_x / count * r * r);
+    if (dweight) dweight[c] = float(sum_dz_x * r);
+    if (dbias) dbias[c] = float(sum_dz);
+  }
+};
+
+// done(c, first[c], second[c])
+template <typename Done>
+struct FromSums {
+  const double *first, *second;
+  Done done;
+  __device__ void operator()(int64_t c) const { done(c, first[c], second[c]); }
+};
+
+struct Apply {
+  int64_t c;
+  const float* x;
+  cpu::BatchNormAffine affine;
+  cpu::BatchNormResidual residual;
+  bool relu;
+  float* y;
+  __device__ static float normalized(const cpu::BatchNormAffine& a, int64_t c, float x) {
+    return fmaf(x - a.mean[c], a.scale[c], a.bias[c]);
+  }
+  __device__ void operator()(int64_t at) const {
+    const int64_t channel = at % c;
+    float value = normalized(affine, channel, x[at]);
+    if (residual.values)
+      value += residual.affine.mean ? normalized(residual.affine, channel, residual.values[at]) : residual.values[at];
+    y[at] = relu && value <= 0 ? 0.0f : value;
+  }
+};
+
+struct ScaleAndBias {
+  const float *rstd, *weight, *bias;
+  float *scale, *offset;
+  __device__ void operator()(int64_t c) const {
+    scale[c] = rstd[c] * (weight ? weight[c] : 1.0f);
+    if (offset) offset[c] = bias ? bias[c] : 0.0f;
+  }
+};
+
+// dz = dy where y > 0; the terms of the sums of dz and dz * (x - mean).
+struct BackwardTerms {
+  int64_t c;
+  const float *dy, *x, *mean, *y;
+  float* dz;
+  __device__ void operator()(int64_t row, int64_t column, float* a, float* b) const {
+    const int64_t at = row * c + column;
+    const float value = y && !(y[at] > 0) ? 0.0f : dy[at];
+    if (dz) dz[at] = value;
+    *a = value, *b = value * (x[at] - mean[column]);
+  }
+};
+
+struct BackwardApply {
+  int64_t c;
+  const float *dz, *x;
+  cpu::BatchNormInputGradient g;
+  float* dx;
+  __device__ void operator()(int64_t at) const {
+    const int64_t channel = at % c;
+    float value = dz[at];
+    if (g.mean) value = value - g.center[channel] - (x[at] - g.mean[channel]) * g.slope[channel];
+    dx[at] = g.scale[channel] * value;
+  }
+};
+
+struct ReciprocalStd {
+  const float* var;
+  double eps;
+  float* rstd;
+  __device__ void operator()(int64_t c) const { rstd[c] = float(1.0 / sqrt(double(var[c]) + eps)); }
+};
+
+int64_t rows_of(const BatchNormShape& s) { return s.n * s.plane; }
+
+// ---- pieces -------------------------------------------------------------------------------------------------------
+
+// The images [n0, n1) of an array of the whole batch.
+const float* part(const float* p, const BatchNormShape& s, int64_t n0) { return p ? p + n0 * s.plane * s.c : nullptr; }
+float* part(float* p, const BatchNormShape& s, int64_t n0) { return p ? p + n0 * s.plane * s.c : nullptr; }
+
+void partial(const BatchNormShape& s, int64_t n0, int64_t n1, const float* x, const float* pivot, double* sum,
+             double* sum_sq) {
+  channel_sums("batch_norm sums", (n1 - n0) * s.plane, s.c, AboutPivot{part(x, s, n0), pivot, s.c}, AddTo{sum, sum_sq});
+}
+
+void apply(const BatchNormShape& s, int64_t n0, int64_t n1, const float* x, const cpu::BatchNormAffine& affine,
+           const cpu::BatchNormResidual& residual, bool relu, float* y) {
+  const cpu::BatchNormResidual added{part(residual.values, s, n0), residual.affine};
+  for_positions("batch_norm", (n1 - n0) * s.plane * s.c,
+                Apply{s.c, part(x, s, n0), affine, added, relu, part(y, s, n0)});
+}
+
+void backward_partial(const BatchNormShape& s, int64_t n0, int64_t n1, const float* dy, const float* x,
+                      const float* mean, const float* y, float* dz, double* sum_dz, double* sum_dz_x) {
+  channel_sums("batch_norm backward sums", (n1 - n0) * s.plane, s.c,
+               BackwardTerms{s.c, part(dy, s, n0), part(x, s, n0), mean, part(y, s, n0), part(dz, s, n0)},
+               AddTo{sum_dz, sum_dz_x});
+}
+
+void backward_apply(const BatchNormShape& s, int64_t n0, int64_t n1, const float* dz, const float* x,
+                    const cpu::BatchNormInputGradient& gradient, float* dx) {
+  for_positions("batch_norm backward", (n1 - n0) * s.plane * s.c,
+                BackwardApply{s.c, part(dz, s, n0), part(x, s, n0), gradient, part(dx, s, n0)});
+}
+
+void finish(int64_t c, int64_t m, const float* pivot, const double* sum, const double* sum_sq, double momentum,
+            double eps, float* mean, float* rstd, float* running_mean, float* running_var) {
+  for_positions("batch_norm statistics", c,
+                FromSums<Finish>{sum, sum_sq, {m, pivot, momentum, eps, mean, rstd, running_mean, running_var}});
+}
+
+void backward_finish(int64_t c, int64_t m, const double* sum_dz, const double* sum_dz_x, const float* rstd,
+                     const float* weight, float* scale, float* center, float* slope, float* dweight, float* dbias) {
+  for_positions("batch_norm backward statistics", c,
+                FromSums<BackwardFinish>{sum_dz, sum_dz_x, {m, rstd, weight, scale, center, slope, dweight, dbias}});
+}
+
+// ---- whole ops ------------------------------------------------------------------------------------------------------
+
+void statistics(const BatchNormShape& s, const float* x, double momentum, double eps, float* mean, float* rstd,
+                float* running_mean, float* running_var) {
+  const float* pivot = rows_of(s) > 0 ? x : nullptr;
+  channel_sums("batch_norm statistics", rows_of(s), s.c, AboutPivot{x, pivot, s.c},
+               Finish{rows_of(s), pivot, momentum, eps, mean, rstd, running_mean, running_var});
+}
+
+void reciprocal_std(int64_t c, const float* var, double eps, float* rstd) {
+  for_positions("batch_norm statistics", c, ReciprocalStd{var, eps, rstd});
+}
+
+void normalize(const BatchNormShape& s, const float* x, const float* mean, const float* rstd, const float* weight,
+               const float* bias, float* y) {
+  float *scale = workspace(kAffineWorkspace, 2 * s.c), *offset = scale + s.c;
+  for_positions("batch_norm factors", s.c, ScaleAndBias{rstd, weight, bias, scale, offset});
+  apply(s, 0, s.n, x, {mean, scale, offset}, {}, false, y);
+}
+
+void backward(const BatchNormShape& s, bool training, const float* dy, const float* x, const float* mean,
+              const float* rstd, const float* weight, float* dx, float* dweight, float* dbias) {
+  float* scale = workspace(kAffineWorkspace, 3 * s.c);
+  float *center = scale + s.c, *slope = scale + 2 * s.c;
+  if (dweight || dbias || training)
+    channel_sums("batch_norm backward sums", rows_of(s), s.c, BackwardTerms{s.c, dy, x, mean, nullptr, nullptr},
+                 BackwardFinish{rows_of(s), rstd, weight, scale, center, slope, dweight, dbias});
+  else
+    for_positions("batch_norm factors", s.c, ScaleAndBias{rstd, weight, nullptr, scale, nullptr});
+  if (dx) backward_apply(s, 0, s.n, dy, x, {training ? mean : nullptr, scale, center, slope}, dx);
+}
+
+}  // namespace
+
+cpu::BatchNormKernels batch_norm_kernels() {
+  return {statistics, reciprocal_std,   normalize,      backward, partial,
+          apply,      backward_partial, backward_apply, finish,   backward_finish};
+}
+
+}  // namespace convcore::cuda

@@ -1,0 +1,249 @@
+// conv2d on channels-last images. Formula: ops/conv2d.h.
+//
+// One group and at most kMaxTaps taps: the products of product.h.
+//
+//   forward          the taps product over the output's pixels: pixel (i, j) meets (i * stride - pad + r * dilation,
+//   ...). backward input   pixels of dx whose place modulo the stride is the same see the same taps: one taps product
+//   for each
+//                    such phase, over exactly the taps that hit, on dy, with the filters turned. No product with a
+//                    zero.
+//   backward weight  the pixels product.
+//
+// Filters are packed as (c_out, taps, c_in) before, or (c_in, taps, c_out) for backward.
+//
+// The rest (groups, depthwise, very large filters): one thread per result, one warp per element of the gradient of the
+// weights; simple, and as fast as its memory accesses.
+#include "ops/conv2d.h"
+
+#include "cuda/channel_sums.cuh"
+#include "cuda/elementwise.cuh"
+#include "cuda/product.h"
+#include "cuda/rows.cuh"
+#include "cuda/table.h"
+
+namespace convcore::cuda {
+namespace {
+
+bool fits_products(const Conv2dShape& s) {
+  const auto fits = [](int64_t n, int64_t h, int64_t w) { return double(n) * double(h) * double(w) < double(1 << 28); };
+  const auto extent = [](const WindowAxis& w) { return w.extent() + w.pad_before < (1 << 14); };
+  return s.groups == 1 && s.taps() <= kMaxTaps && fits(s.n, s.h_in, s.w_in) && fits(s.n, s.h_out, s.w_out) &&
+         s.h_in < (1 << 20) && s.w_in < (1 << 20) && extent(s.window.h) && extent(s.window.w);
+}
+
+// ---- packing filters ------------------------------------------------------------------------------------------------
+
+struct TapList {
+  int count;
+  int16_t tap[kMaxTaps];  // r * KW + s
+};
+
+// packed (c_out, list, c_in), or turned (c_in, list, c_out), from w (c_out, c_in, taps)
+struct Pack {
+  int64_t c_out, c_in, taps;
+  TapList list;
+  bool turned;
+  const float* w;
+  float* packed;
+  __device__ void operator()(int64_t at) const {
+    const int64_t inner = turned ? c_out : c_in, outer = at / inner / list.count;
+    const int64_t in = at % inner, tap = list.tap[at / inner % list.count];
+    packed[at] = w[((turned ? in : outer) * c_in + (turned ? outer : in)) * taps + tap];
+  }
+};
+
+const float* pack(const Conv2dShape& s, const TapList& list, bool turned, const float* w) {
+  if (s.taps() == 1 && !turned) return w;
+  float* packed = workspace(kWeightsWorkspace, s.c_out * s.c_in * list.count);
+  for_positions("conv2d filters", s.c_out * s.c_in * list.count,
+                Pack{s.c_out, s.c_in, s.taps(), list, turned, w, packed});
+  return packed;
+}
+
+// ---- the passes as products -----------------------------------------------------------------------------------------
+
+// All taps, as seen from the pixels of the output.
+void all_taps(const Conv2dShape& s, Taps* taps, TapList* list) {
+  const WindowAxis &h = s.window.h, &w = s.window.w;
+  taps->count = list->count = int(s.taps());
+  for (int t = 0; t < taps->count; t++) {
+    taps->h[t] = int16_t(t / w.kernel * h.dilation - h.pad_before);
+    taps->w[t] = int16_t(t % w.kernel * w.dilation - w.pad_before);
+    list->tap[t] = int16_t(t);
+  }
+}
+
+void product_forward(const Conv2dShape& s, const float* x, const float* w, const float* b, float* y) {
+  TapsProduct p{};
+  TapList list{};
+  p.in = {x, int(s.h_in), int(s.w_in), int(s.c_in), int(s.window.h.stride), int(s.window.w.stride)};
+  p.grid = {s.n * s.h_out * s.w_out, int(s.h_out), int(s.w_out)};
+  all_taps(s, &p.taps, &list);
+  p.w = pack(s, list, false, w);
+  p.c_out = int(s.c_out), p.out = y, p.bias = b;
+  p.out_h = int(s.h_out), p.out_w = int(s.w_out), p.out_step_h = p.out_step_w = 1;
+  taps_product("conv2d", p);
+}
+
+// The pixels first, first + stride, ... of dx along an axis, and for the taps that hit them the shift in dy.
+struct Phase {
+  int first, count;
+  int taps[kMaxTaps], shift[kMaxTaps], hits;
+};
+
+Phase phase_of(const WindowAxis& w, int64_t in, int64_t phase) {
+  Phase p{};
+  p.first = int(phase);
+  p.count = int((in - phase + w.stride - 1) / w.stride);
+  for (int64_t r = 0; r < w.kernel; r++) {
+    const int64_t offset = phase + w.pad_before - r * w.dilation;  // dy's pixel, times the stride
+    if (offset % w.stride != 0) continue;
+    p.taps[p.hits] = int(r);
+    p.shift[p.hits++] = int(offset / w.stride);
+  }
+  return p;
+}
+
+void product_backward_input(const Conv2dShape& s, const float* dy, const float* w, float* dx) {
+  for (int64_t ph = 0; ph < s.window.h.stride && ph < s.h_in; ph++)
+    for (int64_t pw = 0; pw < s.window.w.stride && pw < s.w_in; pw++) {
+      const Phase rows = phase_of(s.window.h, s.h_in, ph), columns = phase_of(s.window.w, s.w_in, pw);
+      TapsProduct p{};
+      TapList list{};
+      for (int r = 0; r < rows.hits; r++)
+        for (int q = 0; q < columns.hits; q++) {
+          p.taps.h[p.taps.count] = int16_t(rows.shift[r]);
+          p.taps.w[p.taps.count++] = int16_t(columns.shift[q]);
+          list.tap[list.count++] = int16_t(rows.taps[r] * s.window.w.kernel + columns.taps[q]);
+        }
+      p.in = {dy, int(s.h_out), int(s.w_out), int(s.c_out), 1, 1};
+      p.grid = {s.n * rows.count * columns.count, rows.count, columns.count};
+      p.w = list.count > 0 ? pack(s, list, true, w) : w;
+      p.c_out = int(s.c_in), p.out = dx;
+      p.out_h = int(s.h_in), p.out_w = int(s.w_in), p.out_h0 = rows.first, p.out_w0 = columns.first;
+      p.out_step_h = int(s.window.h.stride), p.out_step_w = int(s.window.w.stride);
+      taps_product("conv2d backward input", p);
+    }
+}
+
+void product_backward_weight(const Conv2dShape& s, const float* dy, const float* x, float* dw) {
+  PixelsProduct p{};
+  TapList list{};
+  p.in = {x, int(s.h_in), int(s.w_in), int(s.c_in), int(s.window.h.stride), int(s.window.w.stride)};
+  p.grid = {s.n * s.h_out * s.w_out, int(s.h_out), int(s.w_out)};
+  all_taps(s, &p.taps, &list);
+  p.dy = dy, p.c_out = int(s.c_out);
+  pixels_product("conv2d backward weight", p, false, dw);
+}
+
+// ---- anything else
+// ----------------------------------------------------------------------------------------------------
+
+struct AnyForward {
+  Conv2dShape s;
+  const float *x, *w, *b;
+  float* y;
+  __device__ void operator()(int64_t at) const {
+    const WindowAxis &wh = s.window.h, &ww = s.window.w;
+    const int64_t c_in = s.c_in / s.groups, c_out = s.c_out / s.groups, taps = wh.kernel * ww.kernel;
+    const int64_t k = at % s.c_out, pixel = at / s.c_out;
+    const int64_t j = pixel % s.w_out, i = pixel / s.w_out % s.h_out, n = pixel / s.w_out / s.h_out;
+    float sum = b ? b[k] : 0.0f;
+    for (int64_t r = 0; r < wh.kernel; r++) {
+      const int64_t h = i * wh.stride - wh.pad_before + r * wh.dilation;
+      if (h < 0 || h >= s.h_in) continue;
+      for (int64_t q = 0; q < ww.kernel; q++) {
+        const int64_t v = j * ww.stride - ww.pad_before + q * ww.dilation;
+        if (v < 0 || v >= s.w_in) continue;
+        const float* from = x + ((n * s.h_in + h) * s.w_in + v) * s.c_in + k / c_out * c_in;
+        const float* filter = w + k * c_in * taps + r * ww.kernel + q;
+        for (int64_t c = 0; c < c_in; c++) sum = fmaf(filter[c * taps], from[c], sum);
+      }
+    }
+    y[at] = sum;
+  }
+};
+
+struct AnyBackwardInput {
+  Conv2dShape s;
+  const float *dy, *w;
+  float* dx;
+  __device__ void operator()(int64_t at) const {
+    const WindowAxis &wh = s.window.h, &ww = s.window.w;
+    const int64_t c_in = s.c_in / s.groups, c_out = s.c_out / s.groups, taps = wh.kernel * ww.kernel;
+    const int64_t channel = at % s.c_in, pixel = at / s.c_in, group = channel / c_in;
+    const int64_t v = pixel % s.w_in, h = pixel / s.w_in % s.h_in, n = pixel / s.w_in / s.h_in;
+    float sum = 0;
+    for (int64_t r = 0; r < wh.kernel; r++) {
+      const int64_t up = h + wh.pad_before - r * wh.dilation, i = up / wh.stride;
+      if (up < 0 || up % wh.stride != 0 || i >= s.h_out) continue;
+      for (int64_t q = 0; q < ww.kernel; q++) {
+        const int64_t left = v + ww.pad_before - q * ww.dilation, j = left / ww.stride;
+        if (left < 0 || left % ww.stride != 0 || j >= s.w_out) continue;
+        const float* from = dy + ((n * s.h_out + i) * s.w_out + j) * s.c_out + group * c_out;
+        const float* filter = w + (group * c_out * c_in + channel % c_in) * taps + r * ww.kernel + q;
+        for (int64_t k = 0; k < c_out; k++) sum = fmaf(filter[k * c_in * taps], from[k], sum);
+      }
+    }
+    dx[at] = sum;
+  }
+};
+
+// Row: an element (k, c, r, q) of dw.
+CONVCORE_KERNEL(kRowThreads)
+any_backward_weight(Conv2dShape s, const float* dy, const float* x, float* dw) {
+  const WindowAxis &wh = s.window.h, &ww = s.window.w;
+  const int64_t c_in = s.c_in / s.groups, c_out = s.c_out / s.groups, pixels = s.n * s.h_out * s.w_out;
+  for_each_row(s.c_out * c_in * wh.kernel * ww.kernel, [&](int64_t row) {
+    const int64_t q = row % ww.kernel, r = row / ww.kernel % wh.kernel, c = row / ww.kernel / wh.kernel % c_in;
+    const int64_t k = row / ww.kernel / wh.kernel / c_in, channel = k / c_out * c_in + c;
+    double total = 0;
+    float sum = 0;
+    int terms = 0;
+    for (int64_t pixel = lane(); pixel < pixels; pixel += kWarp) {
+      const int64_t j = pixel % s.w_out, i = pixel / s.w_out % s.h_out, n = pixel / s.w_out / s.h_out;
+      const int64_t h = i * wh.stride - wh.pad_before + r * wh.dilation;
+      const int64_t v = j * ww.stride - ww.pad_before + q * ww.dilation;
+      if (h < 0 || h >= s.h_in || v < 0 || v >= s.w_in) continue;
+      sum = fmaf(dy[pixel * s.c_out + k], x[((n * s.h_in + h) * s.w_in + v) * s.c_in + channel], sum);
+      if (++terms == kFloatTerms) total += double(sum), sum = 0, terms = 0;
+    }
+    total = warp_sum(total + double(sum));
+    if (lane() == 0) dw[row] = float(total);
+  });
+}
+
+// ---- the table
+// --------------------------------------------------------------------------------------------------------
+
+void forward(const Conv2dShape& s, const float* x, Layout, const float* w, const float* b, float* y) {
+  if (fits_products(s)) return product_forward(s, x, w, b, y);
+  for_positions("conv2d", s.n * s.h_out * s.w_out * s.c_out, AnyForward{s, x, w, b, y});
+}
+
+void backward_input(const Conv2dShape& s, const float* dy, Layout, const float* w, float* dx) {
+  if (fits_products(s)) return product_backward_input(s, dy, w, dx);
+  for_positions("conv2d backward input", s.n * s.h_in * s.w_in * s.c_in, AnyBackwardInput{s, dy, w, dx});
+}
+
+void backward_weight(const Conv2dShape& s, const float* dy, const float* x, float* dw) {
+  if (fits_products(s)) return product_backward_weight(s, dy, x, dw);
+  launch_rows("conv2d backward weight", any_backward_weight, s.c_out * s.c_in / s.groups * s.taps(), s, dy, x, dw);
+}
+
+void backward_bias(const Conv2dShape& s, const float* dy, Layout, float* db) {
+  channel_sums("conv2d backward bias", s.n * s.h_out * s.w_out, s.c_out, Column{dy, s.c_out}, StoreSum{db});
+}
+
+}  // namespace
+
+cpu::Conv2dKernels conv2d_kernels() {
+  cpu::Conv2dKernels kernels{};
+  kernels.direct_forward = forward;
+  kernels.direct_backward_input = backward_input;
+  kernels.direct_backward_weight = backward_weight;
+  kernels.backward_bias = backward_bias;
+  return kernels;
+}
+
+}  // namespace convcore::cuda

@@ -1,0 +1,122 @@
+// optimizer: one pass over parameter, gradient and state. Rules: ops/optimizer.h.
+#include "ops/optimizer.h"
+
+#include "cuda/elementwise.cuh"
+#include "cuda/rows.cuh"
+#include "cuda/table.h"
+
+namespace convcore::cuda {
+namespace {
+
+// The gradient with that of the penalty. Without weight decay the parameter stays out, so that an infinite one does not
+// make NaN.
+CONVCORE_DEVICE float penalized(float grad, float param, const cpu::Penalty& penalty) {
+  if (penalty.weight_decay != 0) grad = fmaf(penalty.weight_decay, param, grad);
+  if (penalty.l1 == 0) return grad;
+  return grad + (param > 0 ? penalty.l1 : param < 0 ? -penalty.l1 : 0.0f);
+}
+
+// in: param, grad, buffer; out: param, buffer
+struct Sgd {
+  cpu::SgdFactors f;
+  bool keeps;  // there is a buffer
+  __device__ void operator()(int64_t, const float* in, float* out) const {
+    float g = penalized(in[1], in[0], f.penalty);
+    if (keeps) {
+      const float buffer = f.first_step ? g : fmaf(f.momentum, in[2], f.grad_rate * g);
+      out[1] = buffer;
+      g = f.nesterov ? fmaf(f.momentum, buffer, g) : buffer;
+    }
+    out[0] = fmaf(-f.lr, g, in[0]);
+  }
+};
+
+// in: param, grad, mean, square; out: param, mean, square
+struct Adam {
+  cpu::AdamFactors f;
+  __device__ void operator()(int64_t, const float* in, float* out) const {
+    const float g = penalized(in[1], in[0], f.penalty);
+    const float mean = fmaf(f.mean_rate, g - in[2], in[2]);
+    const float square = fmaf(f.square_rate * g, g, f.square_keep * in[3]);
+    out[0] = in[0] * f.shrink - f.step_size * mean / fmaf(sqrtf(square), f.root_scale, f.eps);
+    out[1] = mean, out[2] = square;
+  }
+};
+
+// in: param, grad, square, mean, buffer; out: param, square, mean, buffer
+struct Rmsprop {
+  cpu::RmspropFactors f;
+  bool centered, keeps;
+  __device__ void operator()(int64_t, const float* in, float* out) const {
+    const float g = penalized(in[1], in[0], f.penalty);
+    const float square = fmaf(f.rate * g, g, f.square_keep * in[2]);
+    float spread = square;
+    if (centered) {
+      const float mean = fmaf(f.rate, g - in[3], in[3]);
+      out[2] = mean;
+      spread -= mean * mean;
+      spread = spread < 0 ? 0.0f : spread;  // rounding: a variance is not negative
+    }
+    float h = g / (sqrtf(spread) + f.eps);
+    if (keeps) out[3] = h = fmaf(f.momentum, in[4], h);
+    out[0] = fmaf(-f.lr, h, in[0]);
+    out[1] = square;
+  }
+};
+
+// in: param, grad, sum; out: param, sum
+struct Adagrad {
+  cpu::AdagradFactors f;
+  __device__ void operator()(int64_t, const float* in, float* out) const {
+    const float g = penalized(in[1], in[0], f.penalty), sum = fmaf(g, g, in[2]);
+    out[0] = in[0] - f.step_size * (g / (sqrtf(sum) + f.eps));
+    out[1] = sum;
+  }
+};
+
+CONVCORE_KERNEL(kRowThreads)
+limit_norms_of_rows(int64_t rows, int64_t columns, float max_norm, float* param) {
+  for_each_row(rows, [&](int64_t r) {
+    float* row = param + r * columns;
+    float squares = 0;
+    for (int64_t i = lane(); i < columns; i += kWarp) squares = fmaf(row[i], row[i], squares);
+    const float norm = sqrtf(warp_sum(squares));
+    if (!(norm > max_norm)) return;  // a NaN stays
+    const float scale = max_norm / norm;
+    for (int64_t i = lane(); i < columns; i += kWarp) row[i] *= scale;
+  });
+}
+
+void sgd(int64_t count, const cpu::SgdFactors& factors, float* param, const float* grad, float* buffer) {
+  // Without a buffer the parameter stands in for it: read, and not written.
+  const bool keeps = buffer != nullptr;
+  for_elements("sgd", count, ElementArrays<3, 2>{{param, grad, keeps ? buffer : param}, {param, buffer}},
+               Sgd{factors, keeps});
+}
+
+void adam(int64_t count, const cpu::AdamFactors& factors, float* param, const float* grad, float* mean, float* square) {
+  for_elements("adam", count, ElementArrays<4, 3>{{param, grad, mean, square}, {param, mean, square}}, Adam{factors});
+}
+
+void rmsprop(int64_t count, const cpu::RmspropFactors& factors, float* param, const float* grad, float* square,
+             float* mean, float* buffer) {
+  const bool centered = mean != nullptr, keeps = buffer != nullptr;
+  for_elements("rmsprop", count,
+               ElementArrays<5, 4>{{param, grad, square, centered ? mean : param, keeps ? buffer : param},
+                                   {param, square, mean, buffer}},
+               Rmsprop{factors, centered, keeps});
+}
+
+void adagrad(int64_t count, const cpu::AdagradFactors& factors, float* param, const float* grad, float* sum) {
+  for_elements("adagrad", count, ElementArrays<3, 2>{{param, grad, sum}, {param, sum}}, Adagrad{factors});
+}
+
+void limit_norms(int64_t rows, int64_t columns, float max_norm, float* param) {
+  launch_rows("limit_norms", limit_norms_of_rows, rows, rows, columns, max_norm, param);
+}
+
+}  // namespace
+
+cpu::OptimizerKernels optimizer_kernels() { return {sgd, adam, rmsprop, adagrad, limit_norms}; }
+
+}  // namespace convcore::cuda

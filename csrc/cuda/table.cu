@@ -1,0 +1,28 @@
+// The table of CUDA kernels. Entries that only the CPU has, for its own layouts, are null.
+#include "cuda/table.h"
+
+namespace convcore::cuda {
+
+cpu::Kernels table() {
+  cpu::Kernels t{};
+  t.isa = "cuda";
+  t.activation = activation_kernels();
+  t.adaptive_avg_pool2d = adaptive_avg_pool2d_kernels();
+  t.add = add_kernels();
+  t.avg_pool2d = avg_pool2d_kernels();
+  t.batch_norm = batch_norm_kernels();
+  t.conv2d = conv2d_kernels();
+  t.cross_entropy = cross_entropy_kernels();
+  t.dropout = dropout_kernels();
+  t.gather_images = gather_images_kernels();
+  t.linear = linear_kernels();
+  t.max_pool2d = max_pool2d_kernels();
+  t.mse_loss = mse_loss_kernels();
+  t.optimizer = optimizer_kernels();
+  t.pad_channels = pad_channels_kernels();
+  t.reorder = reorder_kernels();
+  t.softmax = softmax_kernels();
+  return t;
+}
+
+}  // namespace convcore::cuda

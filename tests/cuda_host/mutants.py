@@ -1,0 +1,150 @@
+"""Seeded bugs: each change to a CUDA kernel must make the host tests fail.
+
+    python tests/cuda_host/mutants.py BUILD_DIR
+
+BUILD_DIR is a build with the host tests in it (cmake --preset release). A mutant is one source file with one change,
+compiled as the build does and linked with the build's other objects. What survives is printed, and the exit status is 1.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import subprocess
+import sys
+import tempfile
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@dataclass
+class Mutant:
+    """One bug: the occurrence number `which` of `old` in `file` becomes `new`."""
+
+    what: str
+    file: str
+    old: str
+    new: str
+    tests: str  # the test cases that may catch it
+    which: int = 0
+
+
+BARRIER = "__syncthreads();"
+PRODUCTS, OPS = "conv2d*,linear*,no bank*", "*"
+MUTANTS = [
+    Mutant("no barrier before a stage is read", "product.cu", "async_wait<1>();\n      " + BARRIER,
+           "async_wait<1>();", PRODUCTS, 0),
+    Mutant("no barrier before a stage is overwritten", "product.cu", BARRIER + "  // before the next stage but one",
+           "// before the next stage but one", PRODUCTS, 0),
+    Mutant("the same in the pixels product", "product.cu", BARRIER + "  // before the next stage but one",
+           "// before the next stage but one", PRODUCTS, 1),
+    Mutant("the wait leaves one group too many", "product.cu", "async_wait<1>();", "async_wait<2>();", PRODUCTS, 0),
+    Mutant("the wait leaves one group too many, pixels product", "product.cu", "async_wait<1>();", "async_wait<2>();",
+           PRODUCTS, 1),
+    Mutant("the halo reads one row too many", "product.cu", "unsigned(h) < unsigned(in.h)",
+           "unsigned(h) <= unsigned(in.h)", PRODUCTS),
+    Mutant("the halo drops the first column", "product.cu", "unsigned(w) < unsigned(in.w)",
+           "unsigned(w - 1) < unsigned(in.w - 1)", PRODUCTS),
+    Mutant("rows of a fragment of A swapped", "product.cu", "a + (16 * i + 8 * (matrix % 2) + row8) * kPitch + k + 4 * (matrix / 2)",
+           "a + (16 * i + 8 * (matrix / 2) + row8) * kPitch + k + 4 * (matrix % 2)", PRODUCTS),
+    Mutant("fragments of B swapped", "product.cu", "y[j][0] = both[0], y[j][1] = both[1]",
+           "y[j][0] = both[1], y[j][1] = both[0]", PRODUCTS),
+    Mutant("BF16 pairs swapped", "product.cu", "return to_bf16x2(v.x, v.y);", "return to_bf16x2(v.y, v.y);", PRODUCTS),
+    Mutant("3xTF32 without one of its products", "product.cu", "mma_tf32(c, al, bs);", "", PRODUCTS),
+    Mutant("rows located while others still read them", "product.cu",
+           "async_commit();\n      async_wait<1>();\n      " + BARRIER + "\n      locate_stage(stage + 2);",
+           "locate_stage(stage + 2);\n      async_commit();\n      async_wait<1>();\n      " + BARRIER, PRODUCTS),
+    Mutant("the groups' tiles added without a barrier", "product.cu", "      " + BARRIER + "\n    }\n  } else {",
+           "    }\n  } else {", PRODUCTS),
+    Mutant("a pitch that meets one bank", "product.cu", "kPrecision == Precision::bf16 ? 8 : 4", "kPrecision == Precision::bf16 ? 8 : 0",
+           PRODUCTS),
+    Mutant("too little shared memory", "product.cu", " + shared_bytes<detail::Row>(Tile::kM);", ";", PRODUCTS),
+    Mutant("parts summed one short", "product.cu", "split < splits; split++", "split < splits - 1; split++", PRODUCTS),
+    Mutant("a tap too few in the gradient", "conv2d.cu", "r < w.kernel; r++) {\n    const int64_t offset",
+           "r < w.kernel - 1; r++) {\n    const int64_t offset", PRODUCTS),
+    Mutant("the transposed tile without a barrier", "reorder.cu", BARRIER, "", OPS, 0),
+    Mutant("the transposed tile overwritten too early", "reorder.cu", BARRIER, "", OPS, 1),
+    Mutant("sums of channels without a barrier", "channel_sums.cuh:batch_norm.cu", BARRIER, "", OPS),
+    Mutant("one row of threads left out of the sums", "channel_sums.cuh:batch_norm.cu", "row < kSumRows; row++)",
+           "row < kSumRows - 1; row++)", OPS),
+    Mutant("dropout one position off", "dropout.cu", "4 * block + i - mask.first", "4 * block + i + 1 - mask.first", OPS),
+    Mutant("a lane that leaves its warp", "softmax.cu", "sum = warp_sum(sum);",
+           "if (lane() == 7) return;\n    sum = warp_sum(sum);", OPS),
+    Mutant("an output that is not written", "max_pool2d.cu", "if (indices) indices[at]", "if (indices && at) indices[at]", OPS),
+]  # fmt: skip
+
+
+def commands(build: Path) -> tuple[dict[str, str], str]:
+    """Return how each kernel source is compiled, and how the tests are linked."""
+    lines = json.loads((build / "compile_commands.json").read_text())
+    compile_line = {
+        Path(entry["file"]).name: entry["command"]
+        for entry in lines
+        if "cuda_host_tests_kernels" in entry["command"]
+    }
+    link = subprocess.run(
+        ["ninja", "-C", str(build), "-t", "commands", "cuda_host_tests"],
+        capture_output=True, text=True, check=True,
+    ).stdout.splitlines()[-1]  # fmt: skip
+    return compile_line, link
+
+
+def survives(mutant: Mutant, build: Path, compile_line: dict[str, str], link: str) -> str | None:
+    """Return why the tests did not catch the mutant; None when they did."""
+    changed, _, compiled = mutant.file.partition(":")
+    compiled = compiled or changed
+    source = (ROOT / "csrc/cuda" / changed).read_text()
+    parts = source.split(mutant.old)
+    if len(parts) < mutant.which + 2:
+        return "its text is not in the source any more"
+    head = mutant.old.join(parts[: mutant.which + 1])
+    text = head + mutant.new + mutant.old.join(parts[mutant.which + 1 :])
+    with tempfile.TemporaryDirectory() as folder:
+        tree = Path(folder) / "cuda"
+        tree.mkdir()
+        (tree / changed).write_text(text)
+        if compiled != changed:
+            (tree / compiled).write_text((ROOT / "csrc/cuda" / compiled).read_text())
+        obj = Path(folder) / "mutant.o"
+        words = shlex.split(compile_line[compiled])
+        original = words[words.index("-o") + 1]
+        words[words.index("-o") + 1] = str(obj)
+        words[words.index("-c") + 1] = str(tree / compiled)
+        words.insert(1, f"-I{folder}")  # before the tree's own headers
+        made = subprocess.run(words, cwd=build, capture_output=True, text=True, check=False)
+        if made.returncode:
+            return "it does not compile:\n" + made.stderr[:2000]
+        program = Path(folder) / "tests"
+        line = link.replace(original, str(obj)).replace("-o cuda_host_tests", f"-o {program}")
+        line = line.replace("-o tests/cuda_host/cuda_host_tests", f"-o {program}")
+        subprocess.run(line, cwd=build, shell=True, check=True, capture_output=True)
+        try:
+            ran = subprocess.run(
+                [program, f"-tc={mutant.tests}", "-aa=1"],
+                capture_output=True, timeout=120, check=False,
+                env={**os.environ, "CONVCORE_NUM_THREADS": "1"},
+            )  # fmt: skip
+        except subprocess.TimeoutExpired:
+            return None
+        return None if ran.returncode else "every test passed"
+
+
+def main() -> int:
+    """Try every mutant."""
+    build = Path(sys.argv[1]).resolve()
+    compile_line, link = commands(build)
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        answers = pool.map(lambda m: survives(m, build, compile_line, link), MUTANTS)
+        alive = [(m, why) for m, why in zip(MUTANTS, answers, strict=True) if why]
+    for mutant, why in alive:
+        print(f"SURVIVED: {mutant.what} ({mutant.file}): {why}")
+    print(f"{len(MUTANTS) - len(alive)} of {len(MUTANTS)} seeded bugs caught")
+    return 1 if alive else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
