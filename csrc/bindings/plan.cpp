@@ -25,9 +25,8 @@ Graph to_graph(const py::list& nodes, const py::list& parameters) {
   }
   for (py::handle item : parameters) {
     const py::tuple tuple = py::reinterpret_borrow<py::tuple>(item);
-    graph.parameters.push_back(
-        {py::cast<Shape>(tuple[0]), py::cast<bool>(tuple[1]), py::cast<int>(tuple[2]), py::cast<int>(tuple[3]),
-         py::cast<bool>(tuple[4])});
+    graph.parameters.push_back({py::cast<Shape>(tuple[0]), py::cast<bool>(tuple[1]), py::cast<int>(tuple[2]),
+                                py::cast<int>(tuple[3]), py::cast<bool>(tuple[4])});
   }
   return graph;
 }
