@@ -54,7 +54,9 @@ static void forward_row_of_shares(int64_t c_count, const CrossEntropyParams& par
   const float high = max_of_row(x, c_count);
   Vec e_lanes{}, q_lanes{}, product_lanes{};
   for_each_vector(c_count, [&](int64_t c, int64_t lanes) {
-    e_lanes += select(lanes_below(lanes), exp(load_lanes(x + c, lanes) - high), Vec{});
+    const Vec e = exp(load_lanes(x + c, lanes) - high);
+    e_lanes += select(lanes_below(lanes), e, Vec{});
+    if (gradient) store_lanes(gradient + c, e, lanes);
   });
   const Vec on_target = splat(1.0f - params.label_smoothing), on_each = splat(params.label_smoothing / float(c_count));
   for_each_vector(c_count, [&](int64_t c, int64_t lanes) {
@@ -68,10 +70,8 @@ static void forward_row_of_shares(int64_t c_count, const CrossEntropyParams& par
   if (!gradient) return;
   const Vec factor = splat(scale * q_sum / s), share = on_target * scale, even = on_each * scale;
   for_each_vector(c_count, [&](int64_t c, int64_t lanes) {
-    store_lanes(gradient + c, exp(load_lanes(x + c, lanes) - high) * factor - even, lanes);
-  });
-  for_each_vector(c_count, [&](int64_t c, int64_t lanes) {
-    store_lanes(gradient + c, load_lanes(gradient + c, lanes) - load_lanes(target + c, lanes) * share, lanes);
+    const Vec all = load_lanes(gradient + c, lanes) * factor - even;
+    store_lanes(gradient + c, all - load_lanes(target + c, lanes) * share, lanes);
   });
 }
 

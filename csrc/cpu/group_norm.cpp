@@ -111,6 +111,24 @@ static void sums_of_group(const GroupNormShape& s, const float* dy, const float*
   *of_products *= double(of.rstd);
 }
 
+// dx = rstd (g - center - (x - mean) slope), center = mean(g), slope = rstd mean(g xhat); a function of its own, or GCC
+// keeps the constants on the stack.
+template <bool kPerValue>
+static __attribute__((noinline)) void gradient_of_stretch(const Statistics& of, float center, float slope,
+                                                          const Numbers<kPerValue>& numbers, int64_t k, int64_t first,
+                                                          int64_t last, const float* dy, const float* x, float* dx) {
+  const Numbers<kPerValue> w = numbers;
+  const Vec mean = splat(of.mean), rstd = splat(of.rstd), middle = splat(center), rate = splat(slope);
+  const Vec of_channel = kPerValue && w.p ? Vec{} : w.at(k, 0, kLanes);
+  const bool loads = kPerValue && w.p;
+  for (int64_t i = first; i < last; i += kLanes) {
+    const int64_t lanes = min_of<int64_t>(kLanes, last - i);
+    const Vec g = load_lanes(dy + i, lanes) * (loads ? load_lanes(w.p + i, lanes) : of_channel) - middle;
+    const Vec d = load_lanes(x + i, lanes) - mean;
+    store_lanes(dx + i, (g - d * rate) * rstd, lanes);
+  }
+}
+
 template <bool kPerValue>
 static void backward_input(const GroupNormShape& s, const float* dy, const float* x, const float* mean,
                            const float* rstd, const float* weight, float* dx) {
@@ -123,16 +141,10 @@ static void backward_input(const GroupNormShape& s, const float* dy, const float
       float* to = dx + group * count;
       double of_g, of_products;
       sums_of_group<kPerValue>(s, gradient, from, of, w, &of_g, &of_products);
-      // dx = rstd (g - mean(g)) - (x - mean) rstd^2 mean(g xhat)
       const float center = float(of_g / double(count));
       const float slope = float(double(of.rstd) * of_products / double(count));
       for_each_stretch<kPerValue>(s, [&](int64_t k, int64_t first, int64_t last) {
-        for (int64_t i = first; i < last; i += kLanes) {
-          const int64_t lanes = min_of<int64_t>(kLanes, last - i);
-          const Vec g = load_lanes(gradient + i, lanes) * w.at(k, i, lanes) - center;
-          const Vec d = load_lanes(from + i, lanes) - of.mean;
-          store_lanes(to + i, (g - d * slope) * of.rstd, lanes);
-        }
+        gradient_of_stretch<kPerValue>(of, center, slope, w, k, first, last, gradient, from, to);
       });
     }
   });
