@@ -118,3 +118,8 @@ def test_every_name_is_described():
     assert set(filters.NAMES) == {*filters.KERNELS, "sobel"}
     for name in filters.NAMES:
         assert filters.describe(name)
+
+
+def test_a_kernel_of_nan_is_refused():
+    with pytest.raises(ValueError, match="kernel has values out of range"):
+        filters.apply(np.full((5, 5), 100, np.uint8), np.full((3, 3), np.nan))

@@ -455,3 +455,18 @@ def test_weights_go_to_torch_and_back(torch, tmp_path, rng):
     want = theirs(torch.tensor(X)).detach().numpy()
     np.testing.assert_allclose(ours.predict(X), want, rtol=1e-4, atol=1e-5)
     ours.load_state_dict(theirs.state_dict())
+
+
+def test_a_pipe_is_not_replaced_by_a_file(tmp_path):
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    with pytest.raises(ValueError, match="is no regular file"):
+        serialization.write_atomically(pipe, b"text")
+    assert pipe.is_fifo()
+    assert [p.name for p in tmp_path.iterdir()] == ["pipe"]
+
+
+def test_a_name_as_long_as_the_file_system_allows(tmp_path):
+    path = tmp_path / ("a" * 250 + ".json")
+    serialization.write_atomically(path, b"text")
+    assert path.read_bytes() == b"text"

@@ -210,4 +210,6 @@ def _checked(kernel: object) -> FloatArray:
             "filters.apply: kernel has the wrong shape: expected (KH, KW), both odd, "
             f"got {kernel.shape}"
         )
+    if not np.isfinite(kernel).all():
+        raise ValueError("filters.apply: kernel has values out of range: expected finite numbers")
     return kernel.astype(np.float32)

@@ -339,9 +339,11 @@ def write_atomically(path: str | os.PathLike[str], data: bytes) -> None:
     target = Path(os.path.realpath(name))
     if target.is_dir():
         raise ValueError(f"save: {name!r} is a folder: expected the name of a file")
+    if os.path.exists(name) and not os.path.isfile(name):  # a device or a pipe would be replaced
+        raise ValueError(f"save: {name!r} is no regular file: expected the name of one")
     if not target.parent.is_dir():
         raise FileNotFoundError(f"save: the folder of {name!r} does not exist")
-    temporary = target.with_name(f".{target.name}.{secrets.token_hex(6)}.tmp")
+    temporary = target.with_name(f".{secrets.token_hex(12)}.tmp")
     try:
         with open(temporary, "xb") as file:
             if target.exists():

@@ -45,3 +45,15 @@ def test_lab_errors(cli):
     missing = cli("lab", "filters", "--data-dir", ".", "--quiet")
     assert missing.code == 1
     assert "mnist was not found" in missing.err
+
+
+def test_lab_and_tune_refuse_their_output_before_the_work(cli):
+    (cli.folder / "taken.html").mkdir()
+    for words in (
+        ("lab", "overfit", "--quick", "-o", "taken.html"),
+        ("tune", "lenet5", "--output", "taken.html"),
+    ):
+        done = cli(*words)
+        assert done.code == 1
+        assert "taken.html cannot be written: it is a folder" in done.err
+        assert "epoch" not in done.err + done.out

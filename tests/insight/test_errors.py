@@ -135,3 +135,8 @@ def test_learning_curves_reject_what_is_no_history(tmp_path, text):
 def test_learning_curves_of_nothing():
     with pytest.raises(ValueError, match="source is empty"):
         insight.learning_curves([])
+
+
+def test_a_label_far_beyond_the_others_is_an_error_and_no_matrix():
+    with pytest.raises(ValueError, match="a label is too large: expected less than 10000"):
+        insight.confusion_matrix([10**9], [0])

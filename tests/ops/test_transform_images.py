@@ -455,3 +455,10 @@ def test_the_core_rejects_what_python_never_sends():
         _core.transform_images(x, rows, [], 0, 0, 1.0, rows + 1, np.ones(1, np.float32), False)
     with pytest.raises(ValueError, match="alpha is out of range"):
         _core.mixup_pairs(rows, 1, 0.0, 0, 0, 0)
+
+
+def test_mixup_wants_one_label_per_image():
+    images = np.zeros((5, 3, 8, 8), np.float32)
+    for count in (4, 9):
+        with pytest.raises(ValueError, match=f"expected 5, one per image, got {count}"):
+            T.MixUp(1.0, 3)(images, np.arange(count) % 3)

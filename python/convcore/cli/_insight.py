@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from convcore.cli import _network
+from convcore.cli._files import expect_writable
 from convcore.cli._parser import Args, UsageError, nearest, use_threads
 from convcore.cli._result import Result, facts
 from convcore.cli.test import load_test_images
@@ -253,8 +254,7 @@ def _expect_writable(args: Args) -> None:
         raise UsageError(f"-o: expected a file ending in {', '.join(_PICTURES)}, got {path}")
     if importlib.util.find_spec("matplotlib") is None:
         raise UsageError("-o needs matplotlib: pip install 'convcore[plot]'")
-    if not path.parent.is_dir():
-        raise FileNotFoundError(f"{path} cannot be written: there is no folder {path.parent}")
+    expect_writable(path)
 
 
 def _result(args: Args, found: Report, text: str, **how: Any) -> Result:

@@ -58,6 +58,7 @@ def add_parser(verbs: Verbs) -> None:
 def run(args: Args) -> Result:
     """Run the experiment, write the report."""
     from convcore import lab
+    from convcore.cli._files import expect_writable
     from convcore.cli._parser import nearest
     from convcore.serialization import write_atomically
 
@@ -71,11 +72,13 @@ def run(args: Args) -> Result:
         raise UsageError(f"{args.name!r} is no lab: {nearest(args.name, lab.names())}")
     if args.no_report and args.output is not None:
         raise UsageError("--no-report does not fit --output: expected one of them")
-    output = None if args.no_report else Path(args.output or f"lab-{args.name}.html")
-    if output is not None and not output.parent.is_dir():  # before the minutes of training
-        raise FileNotFoundError(
-            f"{output} cannot be written: there is no folder {str(output.parent)!r}"
-        )
+    output = (
+        None
+        if args.no_report
+        else Path(f"lab-{args.name}.html" if args.output is None else args.output)
+    )
+    if output is not None:  # before the minutes of training
+        expect_writable(output)
     use_threads(args)
     result = lab.run(
         args.name,

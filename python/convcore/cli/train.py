@@ -6,13 +6,13 @@ import argparse
 import contextlib
 import shlex
 import sys
-import tempfile
 import time
 import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from convcore.cli import _network, _settings
+from convcore.cli._files import expect_writable, try_to_write
 from convcore.cli._parser import (
     Args,
     Verbs,
@@ -322,27 +322,13 @@ def _table(document: Document) -> str:
 def _expect_writable(settings: Settings, folder: Path) -> None:
     """Raise when a file of the training could not be written at its end."""
     for name in (settings.output, settings.history_file):
-        path = Path(name)
-        if path.is_dir():
-            raise IsADirectoryError(f"{name} cannot be written: it is a folder")
-        if not path.parent.is_dir():
-            raise FileNotFoundError(f"{name} cannot be written: there is no folder {path.parent}")
-        _try_to_write(name, path.parent)
+        expect_writable(name)
     existing = folder
     while not existing.exists():
         existing = existing.parent
     if not existing.is_dir():
         raise NotADirectoryError(f"{folder} cannot be written: {existing} is not a folder")
-    _try_to_write(str(folder), existing)
-
-
-def _try_to_write(name: str, folder: Path) -> None:
-    """Make a file that is gone at once: permission bits do not tell about read-only disks."""
-    try:
-        with tempfile.TemporaryFile(dir=folder):
-            pass
-    except OSError as error:
-        raise OSError(f"{name} cannot be written: {folder}: {error.strerror}") from error
+    try_to_write(str(folder), existing)
 
 
 def _note(text: str) -> None:

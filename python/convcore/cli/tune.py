@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from convcore.cli import _network
+from convcore.cli._files import expect_writable
 from convcore.cli._parser import (
     Args,
     Verbs,
@@ -79,10 +80,7 @@ def run(args: Args) -> Result:
 
     use_threads(args)
     output = Path(args.output)
-    if not output.parent.is_dir():  # before the minutes of measuring
-        raise FileNotFoundError(
-            f"{output} cannot be written: there is no folder {str(output.parent)!r}"
-        )
+    expect_writable(args.output)  # before the minutes of measuring
     model, input_shape = _network.create_or_read(args.network, args.input)
     _core.set_conv2d_choices([])  # what is called "by the shape" shall be that
     tuned = tune(model, input_shape, args.batch, args.rounds, args.seconds)

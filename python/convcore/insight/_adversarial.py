@@ -334,6 +334,10 @@ def _attack(
         np.broadcast_to(np.asarray(v, np.float32), (x.shape[1],))[:, None, None]
         for v in (mean, std)
     )
+    if not (np.isfinite(shift).all() and np.isfinite(scale).all() and (scale > 0).all()):
+        raise ValueError(
+            f"{owner}: std is out of range: expected finite and more than 0, got {std}"
+        )
     labels: IntArray | None = None
 
     def output_gradient(scores: FloatArray, rows: slice) -> FloatArray:

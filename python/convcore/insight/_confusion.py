@@ -183,6 +183,10 @@ def confusion_matrix(
     return ConfusionMatrix(counts, names)
 
 
+#: Classes that nobody named: more would be one bad label, and a matrix that fills the memory.
+_MOST_CLASSES = 10_000
+
+
 def check_predictions(
     owner: str, y: npt.ArrayLike, predicted: npt.ArrayLike, classes: Sequence[str] | None
 ) -> tuple[IntArray, IntArray, tuple[str, ...]]:
@@ -208,6 +212,11 @@ def check_predictions(
         )
     if count is None:
         count = 1 + int(max((a.max() for a in (truth, guesses) if a.size), default=-1))
+        if count > _MOST_CLASSES:
+            raise ValueError(
+                f"{owner}: a label is too large: expected less than {_MOST_CLASSES} (or the names "
+                f"of all classes), got {count - 1}"
+            )
     n = len(truth)
     truth = check_classes(owner, "y", truth, n, count)
     guesses = check_classes(owner, "predicted", guesses, n, count)

@@ -128,6 +128,10 @@ class Transform:
                 raise TypeError(
                     "MixUp: labels are missing: expected transform(images, labels), got images only"
                 )
+            if len(labels) != len(x):
+                raise ValueError(
+                    f"MixUp: labels do not fit: expected {len(x)}, one per image, got {len(labels)}"
+                )
             partners, weights = _core.mixup_pairs(
                 rows, len(x), self.mixup.alpha, *key, len(self.stages)
             )

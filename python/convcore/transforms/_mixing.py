@@ -89,6 +89,12 @@ class MixUp(Transform):
                     f"MixUp: labels are out of range: expected 0 to {count - 1}, "
                     f"got {labels.min()} to {labels.max()}"
                 )
-            own, other = (np.eye(count, dtype=np.float32)[labels[r]] for r in (rows, partners))
+            own, other = (_one_hot(labels[r], count) for r in (rows, partners))
         w = weights[:, None]
         return w * own + (1 - w) * other
+
+
+def _one_hot(labels: AnyArray, count: int) -> FloatArray:
+    shares = np.zeros((len(labels), count), np.float32)
+    shares[np.arange(len(labels)), labels] = 1
+    return shares
