@@ -100,6 +100,11 @@ def test_edges_of_a_square_are_found_where_they_are():
         ),
         ((np.zeros((3, 3), np.uint8), [[1]]), TypeError, "kernel has the wrong type"),
         ((np.zeros((3, 3)), "sobel"), TypeError, "image has the wrong dtype"),
+        (
+            (np.zeros((5, 6, 4), np.uint8), "sobel"),
+            ValueError,
+            "filters.apply: the image has its channels last: expected (C, H, W), got (5, 6, 4)",
+        ),
         ((np.zeros((0, 3), np.uint8), "sobel"), ValueError, "image has the wrong shape"),
         (([[1]], "sobel"), TypeError, "image has the wrong type"),
     ],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import re
 import sys
@@ -114,6 +115,20 @@ def test_lab_verdict():
     assert other_epochs.verdict == "no band"
     assert "not compared" in other_epochs.teaching
     assert result_of({"a": 1.0}, a=Band("a", Range(0, 1), None)).verdict == "no band"
+
+
+def test_lab_quick_leaves_the_lesson_to_the_full_run():
+    band = Band("accuracy", Range(0.9, 1.0), Range(0.8, 0.9))
+    for value in (0.85, 0.95):
+        result = result_of({"a": value}, a=band)
+        assert "This is the quick run, on 1,442 small digits" in result.teaching
+        assert "lesson" not in result.teaching
+        assert str(result).endswith("What the full run shows (mnist, epochs: 5)\nlesson")
+        assert "<h2>What the full run shows (mnist, epochs: 5)</h2>\n<p>lesson" in result.to_html()
+        assert result.to_dict()["full_run"] == "lesson"
+    full = dataclasses.replace(result, setting={**result.setting, "quick": False})
+    assert full.full_run == ""
+    assert "full run" not in str(full) + full.to_html()
 
 
 def test_lab_report_escapes_and_shows_the_seeds_of_the_band():

@@ -20,7 +20,7 @@ import numpy.typing as npt
 
 import convcore.functional as F
 from convcore._names import did_you_mean
-from convcore.functional._arguments import FloatArray, wrong_type
+from convcore.functional._arguments import FloatArray, expect_channels_first, wrong_type
 
 __all__ = ["BORDERS", "KERNELS", "NAMES", "apply", "describe"]
 
@@ -178,6 +178,7 @@ def _to_float(image: object) -> tuple[FloatArray, bool]:
             "filters.apply: image has the wrong shape: expected (H, W), (C, H, W) or "
             f"(N, C, H, W) with at least one pixel, got {image.shape}"
         )
+    expect_channels_first("filters.apply", image)
     is_bytes = image.dtype == np.uint8
     values = image / np.float32(255) if is_bytes else image
     return values.reshape((1,) * (4 - image.ndim) + image.shape), is_bytes

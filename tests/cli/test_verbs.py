@@ -349,7 +349,7 @@ def test_info_json(cli):
     assert document["threads"] == 3
     assert document["instruction_set"] in document["reachable_instruction_sets"]
     assert document["cuda"]["available"] is False
-    assert document["cuda"]["reason"]
+    assert document["cuda"]["reason"] == "layers do not run on CUDA yet (docs/cuda.md)"
 
 
 def test_info_says_which_instruction_set_is_in_use(cli):

@@ -361,6 +361,11 @@ def test_shares_of_the_classes_are_targets(pixels, labels):
         ),
         (
             np.zeros(4, int),
+            T.Sobel(),
+            "as of the digits, data.load(..., normalize=False) gives them from 0 to 1)",
+        ),
+        (
+            np.zeros(4, int),
             T.CenterCrop(9),
             "CenterCrop: size is larger than the images with their padding: expected at most 8 x 8",
         ),

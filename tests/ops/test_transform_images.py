@@ -433,6 +433,7 @@ GREY, COLOURS = np.zeros((1, 6, 8), np.uint8), np.zeros((2, 3, 6, 8), np.uint8)
         (lambda: T.MixUp(num_classes=2)(COLOURS, np.zeros(2)), ValueError, "MixUp: labels do not fit"),
         (lambda: T.Sobel()(COLOURS.astype(np.float64)), TypeError, "Sobel: images have the wrong dtype: expected uint8 or float32, got float64"),
         (lambda: T.Sobel()(COLOURS[0, 0]), ValueError, "Sobel: images have the wrong number of dimensions"),
+        (lambda: T.Resize(16)(np.zeros((32, 32, 3), np.uint8)), ValueError, "Resize: the image has its channels last: expected (C, H, W), got (32, 32, 3): is this (H, W, C)? transpose it by x.transpose(2, 0, 1)"),
         (lambda: T.Sobel()([1]), TypeError, "Sobel: images are not an array"),
         (lambda: T.Sobel()(np.full((1, 2, 2), 3, np.float32)), ValueError, "Sobel: the images have values out of range: expected 0 to 1"),
         (lambda: T.Sobel()(COLOURS, key=3), ValueError, "Sobel: key is not a random key"),

@@ -95,4 +95,4 @@ def _describe(runtimes: list[str] | None) -> str:
 def _cuda(build: dict[str, Any]) -> dict[str, Any]:
     if build["cuda"]:
         return {"available": True, "reason": None}
-    return {"available": False, "reason": "this version of convcore has no CUDA kernels yet"}
+    return {"available": False, "reason": "layers do not run on CUDA yet (docs/cuda.md)"}

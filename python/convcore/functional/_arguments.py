@@ -5,6 +5,7 @@ from __future__ import annotations
 import numbers
 import operator
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -153,3 +154,13 @@ def spatial_size(op: str, x: object, axes: int) -> tuple[int, ...]:
     """Return the last `axes` sizes of `x`; zeros when it is no array (the op reports that)."""
     shape = tuple(getattr(x, "shape", ()))
     return shape[-axes:] if len(shape) >= axes else (0,) * axes
+
+
+def expect_channels_first(owner: str, image: np.ndarray[Any, Any]) -> None:
+    """Raise when a single image looks like (H, W, C), with 3 or 4 channels at its end."""
+    shape = image.shape
+    if len(shape) == 3 and shape[2] in (3, 4) and min(shape[:2]) > 4:
+        raise ValueError(
+            f"{owner}: the image has its channels last: expected (C, H, W), got {shape}: is this "
+            "(H, W, C)? transpose it by x.transpose(2, 0, 1)"
+        )

@@ -26,6 +26,11 @@ if TYPE_CHECKING:
 
 Labels = np.ndarray[Any, np.dtype[np.int64]]
 
+_QUICK = (
+    "This is the quick run, on 1,442 small digits (some experiments take fewer): its numbers are "
+    "those of the tables and may well differ from those of the full run."
+)
+
 
 @dataclass(frozen=True)
 class Range:
@@ -84,7 +89,7 @@ class Lab:
     bands : dict of str to Band
         By the key that `Desk.number` gets.
     lesson : str
-        What it teaches when all numbers are inside.
+        What the full run teaches when all numbers are inside.
     otherwise : str
         What to think of when one is not.
     """
@@ -196,15 +201,19 @@ class Result:
     @property
     def teaching(self) -> str:
         """What the verdict teaches."""
+        own = not self.setting["quick"]  # the lesson is of a run like this one
         if self.verdict == "inside":
-            return self.lab.lesson
+            return self.lab.lesson if own else _QUICK
         if self.verdict == "no band":
-            return (
-                "The bands were measured with other epochs, so these numbers are not compared. "
-                + self.lab.lesson
-            )
+            other = "The bands were measured with other epochs, so these numbers are not compared. "
+            return other + (self.lab.lesson if own else _QUICK)
         out = "; ".join(n.what for n in self.numbers if n.inside is False)
-        return f"Outside: {out}. {self.lab.otherwise}"
+        return f"Outside: {out}. {self.lab.otherwise}" + ("" if own else f" {_QUICK}")
+
+    @property
+    def full_run(self) -> str:
+        """What the full run shows, which a quick run need not; empty for the full run."""
+        return self.lab.lesson if self.setting["quick"] else ""
 
     def __getitem__(self, key: str) -> float:
         """Return the number with that key."""
@@ -227,6 +236,7 @@ class Result:
             **self.setting,
             "verdict": self.verdict,
             "teaching": self.teaching,
+            "full_run": self.full_run,
             "numbers": [
                 {
                     "key": n.key,

@@ -38,6 +38,8 @@ def to_text(result: Result) -> str:
     parts.append(table(("number", "measured", "band", ""), rows, left=(0, 2, 3)))
     parts += [f"{extra.title}\n{table(extra.head, extra.rows)}" for extra in result.tables]
     parts.append(f"{result.verdict}: {result.teaching}")
+    if result.full_run:
+        parts.append(f"{_full_run(result)}\n{result.full_run}")
     if result.missing:
         parts.append(result.missing)
     return "\n\n".join(parts)
@@ -63,6 +65,11 @@ def to_html(result: Result) -> str:
         f"<p><strong>The experiment.</strong> {html.escape(lab.how)}</p>",
         f'<p class="verdict {kind}"><strong>{html.escape(result.verdict)}.</strong> '
         f"{html.escape(result.teaching)}</p>",
+    ]
+    if result.full_run:
+        title = html.escape(_full_run(result))
+        body.append(f"<h2>{title}</h2>\n<p>{html.escape(result.full_run)}</p>")
+    body += [
         "<h2>Numbers</h2>",
         _table(_NUMBERS, numbers),
     ]
@@ -89,6 +96,10 @@ def to_html(result: Result) -> str:
         + "\n".join(body)
         + "\n</body></html>\n"
     )
+
+
+def _full_run(result: Result) -> str:
+    return f"What the full run shows ({result.lab.data}, epochs: {result.lab.epochs})"
 
 
 def _setting(result: Result) -> str:

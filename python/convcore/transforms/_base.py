@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from convcore import _core
-from convcore.functional._arguments import FloatArray
+from convcore.functional._arguments import FloatArray, expect_channels_first
 from convcore.random import RandomKey, checked_key, next_key
 
 if TYPE_CHECKING:
@@ -150,7 +150,8 @@ class Transform:
             raise ValueError(
                 f"{owner}: the images have values out of range: expected 0 to 1 for what changes "
                 f"colour or cuts off, got {low:g} to {high:g} (data.load(..., dtype='uint8') keeps "
-                "images that are normalised afterwards)"
+                "images that are normalised afterwards; where there are float images only, as of "
+                "the digits, data.load(..., normalize=False) gives them from 0 to 1)"
             )
 
     def output_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
@@ -196,4 +197,5 @@ def _to_batch(owner: str, images: object) -> npt.NDArray[np.uint8] | FloatArray:
             f"{owner}: images have the wrong number of dimensions: expected 3 (C, H, W) or "
             f"4 (N, C, H, W), got {images.ndim} (shape {images.shape})"
         )
+    expect_channels_first(owner, images)
     return np.ascontiguousarray(images if images.ndim == 4 else images[None])
