@@ -120,6 +120,10 @@ class Transform:
         to_bytes: bool = False,
     ) -> tuple[AnyArray, AnyArray | None]:
         """Return the images ``scale * x[rows]``, changed and then sent through `after`."""
+        if self.mixup is not None and labels is not None and len(labels) != len(x):
+            raise ValueError(
+                f"MixUp: labels do not fit: expected {len(x)}, one per image, got {len(labels)}"
+            )
         partners = weights = None
         targets = None if labels is None else np.asarray(labels)[rows]
         stages = self.stages
@@ -127,10 +131,6 @@ class Transform:
             if labels is None:
                 raise TypeError(
                     "MixUp: labels are missing: expected transform(images, labels), got images only"
-                )
-            if len(labels) != len(x):
-                raise ValueError(
-                    f"MixUp: labels do not fit: expected {len(x)}, one per image, got {len(labels)}"
                 )
             partners, weights = _core.mixup_pairs(
                 rows, len(x), self.mixup.alpha, *key, len(self.stages)
