@@ -86,6 +86,21 @@ def test_right_layers_pass(file, layers):
     assert "everything is right" in str(report)
 
 
+def test_batchnorm_may_keep_nothing_in_test_mode(tmp_path, direct):
+    file = tmp_path / "layers.py"
+    file.write_text(
+        edited(
+            "batchnorm_forward",
+            "    return out, (x_hat",
+            '    if bn_param["mode"] == "test":\n        return out, None\n    return out, (x_hat',
+        )
+    )
+    report = convcore.check(file)
+    assert report.passed, str(report)
+    calls = {check.part: check.calls for check in report.layers[0].checks}
+    assert (calls["out"], calls["dx"]) == (4, 3)
+
+
 # ---- one mistake each ----------------------------------------------------------------------------
 
 CONV_LOOP = "        for i in range(H_out):\n                for j in range(W_out):"
@@ -145,7 +160,7 @@ MISTAKES = [
     ("batchnorm_forward", "x.var(axis=0)", "x.var(axis=0, ddof=1)", "out", "variance with N - 1"),
     ("batchnorm_forward", "np.sqrt(var + eps)", "np.sqrt(var) + eps", "out", "eps outside of the root"),
     ("batchnorm_forward", '== "train"', 'in ("train", "test")', "out", "batch statistics in test mode"),
-    ("batchnorm_forward", "momentum * np.array(running_mean) + (1 - momentum) * mean", "(1 - momentum) * np.array(running_mean) + momentum * mean", "running_mean", "momentum the other way round"),
+    ("batchnorm_forward", "momentum * running_mean + (1 - momentum) * mean", "(1 - momentum) * running_mean + momentum * mean", "running_mean", "momentum the other way round"),
     ("batchnorm_backward", 'mode == "train"', "False", "dx", "mean and variance taken as constants"),
     ("batchnorm_backward", "dgamma = (dout * x_hat).sum(axis=0)", "dgamma = dout.sum(axis=0)", "dgamma", "the same as dbeta"),
 ]  # fmt: skip
@@ -281,7 +296,7 @@ FORWARD = "import numpy as np\nimport os\nimport time\n\ndef relu_forward(x):\n 
         ("np.zeros(1 << 33)", "needs more memory than the limit of 600 MB"),
         ("a = []\n    while True: a.append(np.ones(1 << 20))", "needs more memory than"),
         ("return relu_forward(x)", "raised RecursionError"),
-        ("return None, x", "returned None"),
+        ("return None, x", "relu_forward: out is None: is it not computed yet?"),
         ("np.maximum(x, 0)", "returned None: is a return missing?"),
         ("return 'text', x", "expected real numbers"),
         ("return [[1], [2, 3]], x", "expected real numbers"),
@@ -303,6 +318,26 @@ def test_a_function_that_misbehaves_gets_a_verdict(tmp_path, body, message):
     assert check.part == "call"
     assert not check.passed
     assert message in check.message, str(report)
+
+
+@pytest.mark.parametrize(
+    ("function", "line", "array", "passed"),
+    [
+        ("relu_forward", "    return out", "x", []),
+        ("relu_backward", "    return dx", "dout", ["out"]),
+    ],
+)
+def test_what_is_not_computed_in_some_calls_has_not_passed(
+    tmp_path, direct, function, line, array, passed
+):
+    file = tmp_path / "layers.py"
+    file.write_text(edited(function, line, f"    assert {array}.ndim == 2\n{line}"))
+    (layer,) = convcore.check(file).layers
+    assert [check.part for check in layer.checks] == ["call", "out", "dx"]
+    assert [check.part for check in layer.checks if check.passed] == passed
+    for check in layer.checks:
+        assert check.passed or 0 < check.wrong < check.calls
+    assert "not computed there" in layer.checks[2].message
 
 
 @pytest.mark.parametrize(
@@ -363,6 +398,7 @@ def test_no_backward_is_no_mistake_unless_required(tmp_path):
     report = convcore.check(file)
     assert report.passed
     assert report.layers[0].missing == ("relu_backward",)
+    assert str(report).endswith("1 of 1 checks passed: everything that is there is right")
     report = convcore.check(file, require=["relu", "conv"])
     assert not report.passed
     assert report.lacking == ("relu", "conv")

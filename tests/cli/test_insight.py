@@ -117,6 +117,7 @@ def test_insight_compares_epsilons_and_groups(run, trained):
             1,
             "layer has no filters: expected one of '0', '3', ",
         ),
+        (("adversarial", "FILE", "a.png"), 2, "(see convcore insight adversarial --help)"),
         (("adversarial", "FILE", "--epsilon", "2"), 2, "expected a number from 0 to 1, got '2'"),
         (("receptive-field", "lenet", "--layer", "1"), 2, "'lenet' is no network: expected one of"),
         (("receptive-field", "lenet5", "--layer", "0", "--unit", "9", "28"), 1, "below (28, 28)"),

@@ -91,10 +91,13 @@ def test_explain_step_by_step(run):
         (("explain", "lenet5", "--filters", 3), 2, "--filters is for a single layer"),
         (("explain", "conv", "--image", "1 2; 3"), 2, "expected rows of equal length"),
         (("explain", "conv", "--padding", "-1"), 2, "expected 2, 2x1, same or valid"),
-        (("explain", "conv", "--input", "1x5x5", "--kernel", 3), 1, "filters is missing"),
+        (("explain", "conv", "--input", "1x5x5", "--kernel", 3), 2, "conv needs --filters:"),
+        (("explain", "conv"), 2, "for example --input 3x64x64 --filters 8 --kernel 5"),
+        (("explain", "pool", "--filters", 3), 2, "--filters has no meaning for pool"),
+        (("explain", "lenet5", "--no-bias"), 2, "--no-bias is for a single layer"),
         (("check",), 2, "expected FILE.py or --self"),
         (("check", "a.py", "--self"), 2, "expected FILE.py or --self"),
-        (("check", "none.py"), 1, "none.py: No such file"),
+        (("check", "none.py"), 2, "none.py: No such file"),
         (("check", "a.py", "--require", "convv"), 2, "(did you mean 'conv'?)"),
     ],
 )
@@ -103,6 +106,15 @@ def test_usage_errors(run, words, code, message):
     assert (got, out) == (code, "")
     assert err.count("\n") == 1
     assert message in err
+
+
+def test_explain_says_that_two_sizes_are_a_sequence(run):
+    words = ["--filters", 2, "--kernel", 3, "--no-time"]
+    code, out, _ = run("explain", "conv", "--input", "28x28", *words)
+    line = "taken as a sequence of 28 channels; a grey picture is 1x28x28\n"
+    assert (code, out.endswith(line)) == (0, True)
+    _, out, _ = run("explain", "conv", "--input", "1x28", *words)
+    assert "sequence" not in out
 
 
 def test_check_a_right_file(cli):

@@ -57,7 +57,7 @@ def test_version(cli):
         (("--json",), "convcore: error: the following arguments are required: VERB"),
         (("trian", "lenet5"), "convcore: error: 'trian' is no verb: expected one of train, test, "),
         (("trian", "lenet5"), "(did you mean 'train'?)"),
-        (("info", "--jsn"), "convcore: error: unrecognized arguments: --jsn"),
+        (("info", "--jsn"), "convcore info: error: unrecognized arguments: --jsn"),
         (("summary", "lenet"), "'lenet' is no network: expected one of mlp, lenet5, "),
         (
             ("summary", "lenet5", "--input", "28"),

@@ -353,6 +353,7 @@ def test_steps_show_what_they_can():
         ("conv", None, {"image": [[1, 2], [3]], "kernel": 1}, "no usable numbers"),
         ("conv", None, {"image": [[1, 2], [3, 4]], "filter": [[[1]], [[2]]]}, "does not fit"),
         ("pool", None, {"filter": [1]}, "filter needs an image"),
+        ("pool", (1, 4, 4), {"kernel": 2, "filters": 3}, "filters has no meaning for pool"),
         (nn.Conv2d(1, 1, 3), None, {}, "input_shape is missing"),
         (nn.Conv2d(1, 1, 3), (2, 8, 8), {}, "Conv2d does not fit its input"),
         (3, (1, 2, 3), {}, "expected a Module or a str, got int"),

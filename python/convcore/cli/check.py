@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from convcore.cli._parser import Args, UsageError, Verbs, add_verb, integer, nearest, real
-from convcore.cli._result import Result
+from convcore.cli._result import Result, describe
 
 _EPILOG = """\
 The file is run in a process of its own, once for each of its layers, with limits of time and
@@ -12,7 +12,7 @@ conv_param) -> out, cache and conv_backward_naive(dout, cache); max_pool_forward
 affine_forward, relu_forward, batchnorm_forward, softmax_loss, svm_loss) or classes with forward and
 backward.
 
-Exit code: 0 everything is right, 1 something is wrong.
+Exit code: 0 everything is right, 1 something is wrong, 2 a wrong command line, or no such file.
 
 examples:
   convcore check layers.py
@@ -62,6 +62,11 @@ def run(args: Args) -> Result:
     for name in args.require:
         if name not in EXERCISES:
             raise UsageError(f"--require {name!r} is no layer: {nearest(name, EXERCISES)}")
+    try:
+        with open(args.file, "rb"):
+            pass
+    except OSError as error:  # not 1: that is a file with mistakes
+        raise UsageError(describe(error)) from None
     report = check(
         args.file,
         require=args.require,

@@ -55,7 +55,7 @@ def add_parser(verbs: Verbs) -> None:
         "--input",
         type=shape,
         metavar="CxHxW",
-        help="size of one input (default: what the file says, else 1x28x28)",
+        help="size of one input (default: what the file says, else that of the network)",
     )
     layer = parser.add_argument_group("a single layer")
     layer.add_argument(
@@ -85,10 +85,27 @@ def add_parser(verbs: Verbs) -> None:
     add_threads_option(parser)
 
 
+Settings = dict[str, Any]
+
 _SETTINGS = (
     "filters", "kernel", "stride", "padding", "dilation", "groups", "bias", "image", "filter",
     "steps",
 )  # fmt: skip
+
+#: What the kinds of layer need, and what they have no use for.
+_NEEDS = {
+    "conv": ("input", "filters", "kernel"),
+    "pool": ("input", "kernel"),
+    "avg_pool": ("input", "kernel"),
+    "linear": ("input", "filters"),
+}
+_UNUSED = {
+    "conv": (),
+    "pool": ("filters", "groups", "bias", "filter"),
+    "avg_pool": ("filters", "groups", "bias", "filter"),
+    "linear": ("kernel", "stride", "padding", "dilation", "groups", "filter"),
+}
+_EXAMPLES = {"input": "--input 3x64x64", "filters": "--filters 8", "kernel": "--kernel 5"}
 
 
 def run(args: Args) -> Result:
@@ -97,15 +114,15 @@ def run(args: Args) -> Result:
     from convcore.teaching.single import KINDS
 
     use_threads(args)
-    settings: dict[str, Any] = {
+    settings: Settings = {
         name: getattr(args, name) for name in _SETTINGS if getattr(args, name) is not None
     }
     input_shape = args.input
     is_kind = args.network in KINDS and not os.path.exists(args.network)
     if settings and not is_kind:
         raise UsageError(
-            f"--{next(iter(settings))} is for a single layer: expected one of {', '.join(KINDS)}, "
-            f"got {args.network}"
+            f"--{_option(next(iter(settings)))} is for a single layer: "
+            f"expected one of {', '.join(KINDS)}, got {args.network}"
         )
     if not is_kind:
         from convcore import models
@@ -116,11 +133,47 @@ def run(args: Args) -> Result:
             raise UsageError(f"{args.network!r} is not known: {nearest(args.network, known)}")
         model, input_shape = _network.create_or_read(args.network, args.input)
         explained = explain(model, input_shape, measure=args.time, batch=args.batch)
+        note = ""
     else:
+        _expect_options(args.network, input_shape, settings)
         explained = explain(
             args.network, input_shape, measure=args.time, batch=args.batch, **settings
         )
-    return Result({"network": args.network, **explained.to_dict()}, str(explained))
+        note = _note(args.network, input_shape, settings)
+    return Result({"network": args.network, **explained.to_dict()}, f"{explained}{note}")
+
+
+def _expect_options(kind: str, input_shape: tuple[int, ...] | None, settings: Settings) -> None:
+    """Raise when an option is missing, or has no meaning for that kind of layer."""
+    for name in _UNUSED[kind]:
+        if name in settings:
+            raise UsageError(
+                f"--{_option(name)} has no meaning for {kind} (see convcore explain --help)"
+            )
+    given = {*settings, *(["input"] if input_shape else [])}
+    if "image" in settings:
+        given.add("input")
+    if "filter" in settings:
+        given |= {"filters", "kernel"}
+    missing = [name for name in _NEEDS[kind] if name not in given]
+    if missing:
+        options = ", ".join(f"--{name}" for name in missing)
+        example = " ".join(_EXAMPLES[name] for name in missing)
+        raise UsageError(f"{kind} needs {options}: expected for example {example}")
+
+
+def _option(name: str) -> str:
+    return "no-bias" if name == "bias" else name
+
+
+def _note(kind: str, input_shape: tuple[int, ...] | None, settings: Settings) -> str:
+    """Return a line for an input of two sizes that looks like a picture."""
+    if kind == "linear" or "image" in settings or input_shape is None:
+        return ""
+    if len(input_shape) != 2 or input_shape[0] == 1:
+        return ""
+    grey = "x".join(map(str, (1, *input_shape)))
+    return f"\n\ntaken as a sequence of {input_shape[0]} channels; a grey picture is {grey}"
 
 
 def _padding(text: str) -> int | str | tuple[int, ...]:

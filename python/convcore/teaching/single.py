@@ -84,6 +84,10 @@ def explain_layer(
             f"explain: the kind is not known: expected one of {', '.join(KINDS)}, "
             f"got {kind!r}{did_you_mean(str(kind), KINDS)}"
         )
+    if kind in ("pool", "avg_pool") and filters is not None:
+        raise ValueError(
+            f"explain: filters has no meaning for {kind}: expected None, got {filters!r}"
+        )
     numbers = _Numbers.of(image, filter)
     if numbers is not None and numbers.filters is not None:
         filters, kernel, bias = 1, tuple(numbers.filters.shape)[4 - numbers.axes :], False

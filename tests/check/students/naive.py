@@ -124,10 +124,10 @@ def batchnorm_forward(x, gamma, beta, bn_param):
     if bn_param["mode"] == "train":
         mean = x.mean(axis=0)
         var = x.var(axis=0)
-        bn_param["running_mean"] = momentum * np.array(running_mean) + (1 - momentum) * mean
-        bn_param["running_var"] = momentum * np.array(running_var) + (1 - momentum) * var
+        bn_param["running_mean"] = momentum * running_mean + (1 - momentum) * mean
+        bn_param["running_var"] = momentum * running_var + (1 - momentum) * var
     else:
-        mean, var = np.array(running_mean), np.array(running_var)
+        mean, var = running_mean, running_var
     std = np.sqrt(var + eps)
     x_hat = (x - mean) / std
     out = gamma * x_hat + beta

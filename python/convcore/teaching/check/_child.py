@@ -115,7 +115,10 @@ class Student:
     def forward(self, request: dict[str, Any], arrays: list[Array]) -> Answer:
         """Call a forward function; keep what it keeps for backward."""
         given = [array.copy() for array in arrays]
-        settings = dict(request["settings"])
+        settings = {
+            name: np.array(value) if isinstance(value, list) else value
+            for name, value in request["settings"].items()
+        }
         result = self._call_forward(request, given, settings)
         outputs: list[Any] = [result]
         if request["form"] == "loss":
@@ -125,9 +128,15 @@ class Student:
                 raise Unusable(f"{request['name']} returned an empty tuple")
             outputs = [result[0]]
             self.caches[request["key"]] = result[1] if len(result) == 2 else result[1:]
-        meta = {"modified": _modified(arrays, given)}
-        outputs += [settings[name] for name in request.get("updated", ()) if name in settings]
-        meta["updated"] = [name for name in request.get("updated", ()) if name in settings]
+        meta: dict[str, Any] = {"modified": _modified(arrays, given)}
+        updated = [name for name in request.get("updated", ()) if name in settings]
+        outputs += [settings[name] for name in updated]
+        meta["updated"] = updated
+        if isinstance(result, tuple):  # there is a return: say which value is lacking
+            parts = ("loss", "dx") if request["form"] == "loss" else ("out", *updated)
+            for part, value in zip(parts, outputs, strict=True):
+                if value is None:
+                    raise Unusable(f"{request['name']}: {part} is None: is it not computed yet?")
         return meta, _numeric(outputs, request["name"])
 
     def _call_forward(

@@ -24,11 +24,14 @@ class Case:
         The shapes and settings, for people.
     tags : frozenset of str
         What is special about it; "only wrong with ..." is said in these words.
+    has_backward : bool
+        Whether backward is called: not for batch normalisation in test mode.
     """
 
     inputs: Inputs
     label: str
     tags: frozenset[str] = frozenset()
+    has_backward: bool = True
 
 
 def no_settings(inputs: Inputs) -> dict[str, Any]:

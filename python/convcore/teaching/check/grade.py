@@ -109,16 +109,18 @@ class Grader:
                 return (Check("call", False, 1, 1, message),)
         fatal = self._call_all()
         checks = [self._failed_calls()] if self.failures else []
-        checks += [self._judge(part) for part in self.exercise.outputs if part in self.seen]
+        outputs = [self._judge(part) for part in self.exercise.outputs if part in self.seen]
+        checks += [self._complete(check, self.cases) for check in outputs]
         gradients = [
             part for part in self.exercise.gradients if part in self.seen or part in self.first
         ]
         if gradients:
             numeric = {} if fatal else self._finite_differences()
-            forward_right = all(check.passed for check in checks)
+            forward_right = all(check.passed for check in outputs)
+            cases = [case for case in self.cases if case.has_backward]
             for part in gradients:
-                check = self._judge(part)
-                checks.append(self._with_numeric(check, numeric.get(part), forward_right))
+                check = self._with_numeric(self._judge(part), numeric.get(part), forward_right)
+                checks.append(self._complete(check, cases))
         if self.modified:
             case, names = self.modified[0]
             message = f"changes {names}, which belongs to the caller: work on a copy"
@@ -136,7 +138,8 @@ class Grader:
             step = self.target.forward
             try:
                 out = self._forward(case, str(number))
-                if self.target.backward is not None and self.target.form != "loss":
+                has_backward = case.has_backward and self.target.form != "loss"
+                if self.target.backward is not None and has_backward:
                     step = self.target.backward
                     if self.target.form == "class":
                         step += ".backward"
@@ -266,6 +269,15 @@ class Grader:
         rest = [case for case, got, want in observed if equal(got, want)]
         only_with = _in_common([case for case, _, _ in wrong], rest)
         return replace(check, cause=cause, advice=advice, only_with=only_with)
+
+    def _complete(self, check: Check, cases: Sequence[Case]) -> Check:
+        """Return the check; when calls failed, what is right in the others has not passed."""
+        results = self.seen.get(check.part, _Seen()).results
+        lacking = [case for case in cases if not any(case is seen for seen, _ in results)]
+        if not self.failures or not lacking or not check.passed:
+            return check
+        message = "not computed there, right in the others"
+        return Check(check.part, False, len(cases), len(lacking), message, lacking[0].label)
 
     def _other_part(self, part: str) -> tuple[str, str]:
         """Return whether it is another gradient: a wrong order of the results."""

@@ -156,9 +156,10 @@ class Report:
             parts.append(f"error: {self.error}")
         else:
             passed, total = self.score
+            whole = not any(layer.missing for layer in self.layers)
+            what = "everything" if whole else "everything that is there"
             parts.append(
-                f"{passed} of {total} checks passed"
-                + (": everything is right" if self.passed else "")
+                f"{passed} of {total} checks passed" + (f": {what} is right" if self.passed else "")
             )
         return "\n\n".join(parts)
 
