@@ -247,4 +247,4 @@ def test_tune_says_what_it_chose(capsys, tmp_path, choices):
 
 def test_tune_refuses_a_folder_that_is_not_there(capsys):
     assert main(["tune", "lenet5", "--output", "no/where.json"]) == 1
-    assert "where.json cannot be written: there is no folder 'no'" in capsys.readouterr().err
+    assert "where.json cannot be written: there is no folder no" in capsys.readouterr().err

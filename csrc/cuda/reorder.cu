@@ -11,7 +11,7 @@ namespace convcore::cuda {
 namespace {
 
 constexpr int kTile = 32, kRows = 8;
-constexpr int64_t kMostMatrices = 32768;  // of the grid's y
+constexpr int64_t kMostMatrices = 1024;  // of the grid's y
 
 CONVCORE_KERNEL(kTile* kRows)
 transpose_tiles(int64_t batch, int64_t rows, int64_t columns, const float* in, float* out) {

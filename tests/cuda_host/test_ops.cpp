@@ -224,7 +224,8 @@ TEST_CASE("pad_channels") {
 }
 
 TEST_CASE("reorder") {
-  for (const auto [batch, rows, columns] : {std::array<int64_t, 3>{2, 3, 5}, {1, 33, 70}, {3, 64, 1}, {0, 4, 4}}) {
+  for (const auto [batch, rows, columns] :
+       {std::array<int64_t, 3>{2, 3, 5}, {1, 33, 70}, {3, 64, 1}, {0, 4, 4}, {1500, 2, 3}}) {
     const Floats in = random_floats(batch * rows * columns, 1);
     check_kernel(0, [&, batch = batch, rows = rows, columns = columns](const cpu::Kernels& k, Outputs& outputs) {
       Floats out(in.count());
