@@ -126,8 +126,6 @@ float* workspace(WorkspaceSlot slot, int64_t floats);
 void check_launch(const char* kernel);
 bool launch_failed();
 
-constexpr int64_t kMaxGridX = 0x7FFFFFFF;
-
 template <typename... Parameters, typename... Arguments>
 void launch(const char* name, void (*kernel)(Parameters...), dim3 grid, int threads, size_t shared,
             Arguments... arguments) {
