@@ -9,6 +9,8 @@
 #include <cstddef>
 #include <memory>
 
+#include "core/device.h"
+
 namespace convcore {
 
 constexpr size_t kAlignment = 64;                    // bytes: one cache line, one AVX-512 vector
@@ -16,6 +18,9 @@ constexpr size_t kMaxCachedBytes = size_t(1) << 30;  // blocks beyond this go ba
 
 // A block of at least `bytes`; freed to the cache with its last owner. Throws std::bad_alloc.
 std::shared_ptr<void> allocate(size_t bytes);
+
+// The same in the memory of a device.
+std::shared_ptr<void> allocate_on(Device device, size_t bytes);
 
 // The same for the time of one call, for kernels: none of its code is inline, so a kernel source compiled for a newer
 // CPU does not emit a copy of it (see cpu/vec.h).

@@ -74,12 +74,12 @@ void backward(int64_t count, const ActivationParams& params, const float* dy, co
 }
 
 template <int... kKinds>
-cpu::ActivationKernels of_kinds(std::integer_sequence<int, kKinds...>) {
+ActivationKernels of_kinds(std::integer_sequence<int, kKinds...>) {
   return {{forward<Activation(kKinds)>...}, {backward<Activation(kKinds)>...}};
 }
 
 }  // namespace
 
-cpu::ActivationKernels activation_kernels() { return of_kinds(std::make_integer_sequence<int, kActivations>()); }
+ActivationKernels activation_kernels() { return of_kinds(std::make_integer_sequence<int, kActivations>()); }
 
 }  // namespace convcore::cuda

@@ -68,7 +68,7 @@ void backward(const AdaptiveAvgPool2dShape& s, const float* dy, float* dx) { bac
 
 }  // namespace
 
-cpu::AdaptiveAvgPool2dKernels adaptive_avg_pool2d_kernels() {
+AdaptiveAvgPool2dKernels adaptive_avg_pool2d_kernels() {
   return {forward, backward, forward_channels_last, backward_channels_last};
 }
 

@@ -17,6 +17,6 @@ void forward(int64_t count, const float* a, const float* b, float* y) {
 
 }  // namespace
 
-cpu::AddKernels add_kernels() { return {forward}; }
+AddKernels add_kernels() { return {forward}; }
 
 }  // namespace convcore::cuda

@@ -7,11 +7,15 @@
 #include <cstddef>
 #include <cstdint>
 
-#include "cpu/kernels.h"
+namespace convcore {
+struct Kernels;  // ops/kernels.h
+}
 
 namespace convcore::cuda {
 
-constexpr uint32_t kApiVersion = 1;  // of everything in this table, and of the structs that the kernels take
+constexpr uint32_t kApiVersion = 2;  // of everything in this table, and of the structs that the kernels take
+
+constexpr char kOutOfMemory[] = "out of device memory";  // messages about that begin so
 
 struct DeviceInfo {
   char name[256];
@@ -54,7 +58,7 @@ struct Api {
   const char* (*graph_launch)(void* graph);
   void (*graph_free)(void* graph);
 
-  const cpu::Kernels* kernels;
+  const Kernels* kernels;
 };
 
 }  // namespace convcore::cuda

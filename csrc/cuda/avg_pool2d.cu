@@ -81,8 +81,6 @@ void backward(const AvgPool2dShape& s, const float* dy, float* dx) { backward_ch
 
 }  // namespace
 
-cpu::AvgPool2dKernels avg_pool2d_kernels() {
-  return {forward, backward, forward_channels_last, backward_channels_last};
-}
+AvgPool2dKernels avg_pool2d_kernels() { return {forward, backward, forward_channels_last, backward_channels_last}; }
 
 }  // namespace convcore::cuda

@@ -67,11 +67,11 @@ struct FromSums {
 struct Apply {
   int64_t c;
   const float* x;
-  cpu::BatchNormAffine affine;
-  cpu::BatchNormResidual residual;
+  BatchNormAffine affine;
+  BatchNormResidual residual;
   bool relu;
   float* y;
-  __device__ static float normalized(const cpu::BatchNormAffine& a, int64_t c, float x) {
+  __device__ static float normalized(const BatchNormAffine& a, int64_t c, float x) {
     return fmaf(x - a.mean[c], a.scale[c], a.bias[c]);
   }
   __device__ void operator()(int64_t at) const {
@@ -108,7 +108,7 @@ struct BackwardTerms {
 struct BackwardApply {
   int64_t c;
   const float *dz, *x;
-  cpu::BatchNormInputGradient g;
+  BatchNormInputGradient g;
   float* dx;
   __device__ void operator()(int64_t at) const {
     const int64_t channel = at % c;
@@ -138,9 +138,9 @@ void partial(const BatchNormShape& s, int64_t n0, int64_t n1, const float* x, co
   channel_sums("batch_norm sums", (n1 - n0) * s.plane, s.c, AboutPivot{part(x, s, n0), pivot, s.c}, AddTo{sum, sum_sq});
 }
 
-void apply(const BatchNormShape& s, int64_t n0, int64_t n1, const float* x, const cpu::BatchNormAffine& affine,
-           const cpu::BatchNormResidual& residual, bool relu, float* y) {
-  const cpu::BatchNormResidual added{part(residual.values, s, n0), residual.affine};
+void apply(const BatchNormShape& s, int64_t n0, int64_t n1, const float* x, const BatchNormAffine& affine,
+           const BatchNormResidual& residual, bool relu, float* y) {
+  const BatchNormResidual added{part(residual.values, s, n0), residual.affine};
   for_positions("batch_norm", (n1 - n0) * s.plane * s.c,
                 Apply{s.c, part(x, s, n0), affine, added, relu, part(y, s, n0)});
 }
@@ -153,7 +153,7 @@ void backward_partial(const BatchNormShape& s, int64_t n0, int64_t n1, const flo
 }
 
 void backward_apply(const BatchNormShape& s, int64_t n0, int64_t n1, const float* dz, const float* x,
-                    const cpu::BatchNormInputGradient& gradient, float* dx) {
+                    const BatchNormInputGradient& gradient, float* dx) {
   for_positions("batch_norm backward", (n1 - n0) * s.plane * s.c,
                 BackwardApply{s.c, part(dz, s, n0), part(x, s, n0), gradient, part(dx, s, n0)});
 }
@@ -204,7 +204,7 @@ void backward(const BatchNormShape& s, bool training, const float* dy, const flo
 
 }  // namespace
 
-cpu::BatchNormKernels batch_norm_kernels() {
+BatchNormKernels batch_norm_kernels() {
   return {statistics, reciprocal_std,   normalize,      backward, partial,
           apply,      backward_partial, backward_apply, finish,   backward_finish};
 }

@@ -237,8 +237,8 @@ void backward_bias(const Conv2dShape& s, const float* dy, Layout, float* db) {
 
 }  // namespace
 
-cpu::Conv2dKernels conv2d_kernels() {
-  cpu::Conv2dKernels kernels{};
+Conv2dKernels conv2d_kernels() {
+  Conv2dKernels kernels{};
   kernels.direct_forward = forward;
   kernels.direct_backward_input = backward_input;
   kernels.direct_backward_weight = backward_weight;

@@ -92,6 +92,6 @@ void backward(const CrossEntropyShape& s, const float* dy, bool dy_per_sample, c
 
 }  // namespace
 
-cpu::CrossEntropyKernels cross_entropy_kernels() { return {forward, forward_shares, backward}; }
+CrossEntropyKernels cross_entropy_kernels() { return {forward, forward_shares, backward}; }
 
 }  // namespace convcore::cuda

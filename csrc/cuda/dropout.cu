@@ -10,7 +10,7 @@ namespace {
 
 struct Dropout {
   int64_t count;
-  cpu::DropoutMask mask;
+  DropoutMask mask;
   const float* x;
   float* y;
   __device__ void operator()(int64_t group) const {
@@ -26,7 +26,7 @@ struct Dropout {
   }
 };
 
-void apply(int64_t count, const cpu::DropoutMask& mask, const float* x, float* y) {
+void apply(int64_t count, const DropoutMask& mask, const float* x, float* y) {
   if (count == 0) return;
   const int64_t groups = (mask.first + count + 3) / 4 - mask.first / 4;
   for_positions("dropout", groups, Dropout{count, mask, x, y});
@@ -34,6 +34,6 @@ void apply(int64_t count, const cpu::DropoutMask& mask, const float* x, float* y
 
 }  // namespace
 
-cpu::DropoutKernels dropout_kernels() { return {apply}; }
+DropoutKernels dropout_kernels() { return {apply}; }
 
 }  // namespace convcore::cuda

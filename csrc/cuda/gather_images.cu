@@ -11,7 +11,7 @@ namespace {
 
 template <typename T>
 struct Gather {
-  cpu::GatherImagesShape s;
+  GatherImagesShape s;
   GatherImagesParams p;  // scale and shift point to the device
   const T* x;
   const int64_t* indices;  // null: the first images
@@ -41,13 +41,13 @@ struct Gather {
 };
 
 template <typename T>
-void gather(const cpu::GatherImagesShape& s, const GatherImagesParams& params, const T* x, const int64_t* indices,
+void gather(const GatherImagesShape& s, const GatherImagesParams& params, const T* x, const int64_t* indices,
             int64_t n0, int64_t n1, float* y) {
   for_positions("gather_images", (n1 - n0) * s.c * s.h * s.w, Gather<T>{s, params, x, indices, n0, y});
 }
 
 }  // namespace
 
-cpu::GatherImagesKernels gather_images_kernels() { return {gather<uint8_t>, gather<float>}; }
+GatherImagesKernels gather_images_kernels() { return {gather<uint8_t>, gather<float>}; }
 
 }  // namespace convcore::cuda

@@ -48,8 +48,8 @@ void backward_bias(const LinearShape& s, const float* dy, float* db) {
 
 }  // namespace
 
-cpu::LinearKernels linear_kernels() {
-  cpu::LinearKernels kernels{};
+LinearKernels linear_kernels() {
+  LinearKernels kernels{};
   kernels.forward = forward;
   kernels.backward_input = backward_input;
   kernels.backward_weight = backward_weight;

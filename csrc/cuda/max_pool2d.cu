@@ -89,8 +89,6 @@ bool backward(const Pool2dShape& s, const float* dy, const int32_t* indices, flo
 
 }  // namespace
 
-cpu::MaxPool2dKernels max_pool2d_kernels() {
-  return {forward, backward, forward_channels_last, backward_channels_last};
-}
+MaxPool2dKernels max_pool2d_kernels() { return {forward, backward, forward_channels_last, backward_channels_last}; }
 
 }  // namespace convcore::cuda

@@ -56,6 +56,6 @@ void backward(int64_t count, float factor, const float* dy, bool dy_per_element,
 
 }  // namespace
 
-cpu::MseLossKernels mse_loss_kernels() { return {squares, shard_sums, backward}; }
+MseLossKernels mse_loss_kernels() { return {squares, shard_sums, backward}; }
 
 }  // namespace convcore::cuda

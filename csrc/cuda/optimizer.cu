@@ -10,7 +10,7 @@ namespace {
 
 // The gradient with that of the penalty. Without weight decay the parameter stays out, so that an infinite one does not
 // make NaN.
-CONVCORE_DEVICE float penalized(float grad, float param, const cpu::Penalty& penalty) {
+CONVCORE_DEVICE float penalized(float grad, float param, const Penalty& penalty) {
   if (penalty.weight_decay != 0) grad = fmaf(penalty.weight_decay, param, grad);
   if (penalty.l1 == 0) return grad;
   return grad + (param > 0 ? penalty.l1 : param < 0 ? -penalty.l1 : 0.0f);
@@ -18,7 +18,7 @@ CONVCORE_DEVICE float penalized(float grad, float param, const cpu::Penalty& pen
 
 // in: param, grad, buffer; out: param, buffer
 struct Sgd {
-  cpu::SgdFactors f;
+  SgdFactors f;
   bool keeps;  // there is a buffer
   __device__ void operator()(int64_t, const float* in, float* out) const {
     float g = penalized(in[1], in[0], f.penalty);
@@ -33,7 +33,7 @@ struct Sgd {
 
 // in: param, grad, mean, square; out: param, mean, square
 struct Adam {
-  cpu::AdamFactors f;
+  AdamFactors f;
   __device__ void operator()(int64_t, const float* in, float* out) const {
     const float g = penalized(in[1], in[0], f.penalty);
     const float mean = fmaf(f.mean_rate, g - in[2], in[2]);
@@ -45,7 +45,7 @@ struct Adam {
 
 // in: param, grad, square, mean, buffer; out: param, square, mean, buffer
 struct Rmsprop {
-  cpu::RmspropFactors f;
+  RmspropFactors f;
   bool centered, keeps;
   __device__ void operator()(int64_t, const float* in, float* out) const {
     const float g = penalized(in[1], in[0], f.penalty);
@@ -66,7 +66,7 @@ struct Rmsprop {
 
 // in: param, grad, sum; out: param, sum
 struct Adagrad {
-  cpu::AdagradFactors f;
+  AdagradFactors f;
   __device__ void operator()(int64_t, const float* in, float* out) const {
     const float g = penalized(in[1], in[0], f.penalty), sum = fmaf(g, g, in[2]);
     out[0] = in[0] - f.step_size * (g / (sqrtf(sum) + f.eps));
@@ -87,19 +87,19 @@ limit_norms_of_rows(int64_t rows, int64_t columns, float max_norm, float* param)
   });
 }
 
-void sgd(int64_t count, const cpu::SgdFactors& factors, float* param, const float* grad, float* buffer) {
+void sgd(int64_t count, const SgdFactors& factors, float* param, const float* grad, float* buffer) {
   // Without a buffer the parameter stands in for it: read, and not written.
   const bool keeps = buffer != nullptr;
   for_elements("sgd", count, ElementArrays<3, 2>{{param, grad, keeps ? buffer : param}, {param, buffer}},
                Sgd{factors, keeps});
 }
 
-void adam(int64_t count, const cpu::AdamFactors& factors, float* param, const float* grad, float* mean, float* square) {
+void adam(int64_t count, const AdamFactors& factors, float* param, const float* grad, float* mean, float* square) {
   for_elements("adam", count, ElementArrays<4, 3>{{param, grad, mean, square}, {param, mean, square}}, Adam{factors});
 }
 
-void rmsprop(int64_t count, const cpu::RmspropFactors& factors, float* param, const float* grad, float* square,
-             float* mean, float* buffer) {
+void rmsprop(int64_t count, const RmspropFactors& factors, float* param, const float* grad, float* square, float* mean,
+             float* buffer) {
   const bool centered = mean != nullptr, keeps = buffer != nullptr;
   for_elements("rmsprop", count,
                ElementArrays<5, 4>{{param, grad, square, centered ? mean : param, keeps ? buffer : param},
@@ -107,7 +107,7 @@ void rmsprop(int64_t count, const cpu::RmspropFactors& factors, float* param, co
                Rmsprop{factors, centered, keeps});
 }
 
-void adagrad(int64_t count, const cpu::AdagradFactors& factors, float* param, const float* grad, float* sum) {
+void adagrad(int64_t count, const AdagradFactors& factors, float* param, const float* grad, float* sum) {
   for_elements("adagrad", count, ElementArrays<3, 2>{{param, grad, sum}, {param, sum}}, Adagrad{factors});
 }
 
@@ -117,6 +117,6 @@ void limit_norms(int64_t rows, int64_t columns, float max_norm, float* param) {
 
 }  // namespace
 
-cpu::OptimizerKernels optimizer_kernels() { return {sgd, adam, rmsprop, adagrad, limit_norms}; }
+OptimizerKernels optimizer_kernels() { return {sgd, adam, rmsprop, adagrad, limit_norms}; }
 
 }  // namespace convcore::cuda

@@ -25,7 +25,7 @@ CONVCORE_DEVICE Element element_at(int64_t at, int64_t c, int64_t h, int64_t w, 
 }
 
 struct Forward {
-  cpu::PadChannelsShape s;
+  PadChannelsShape s;
   Strides in;
   bool last;
   const float* x;
@@ -38,7 +38,7 @@ struct Forward {
 };
 
 struct Backward {
-  cpu::PadChannelsShape s;
+  PadChannelsShape s;
   Strides out;
   bool last;
   const float* dy;
@@ -55,20 +55,18 @@ Strides strides(int64_t c, int64_t h, int64_t w, bool last) {
 }
 
 template <bool kLast>
-void forward(const cpu::PadChannelsShape& s, const float* x, float* y) {
+void forward(const PadChannelsShape& s, const float* x, float* y) {
   for_positions("pad_channels", s.n * s.c_out * s.h_out * s.w_out,
                 Forward{s, strides(s.c_in, s.h_in, s.w_in, kLast), kLast, x, y});
 }
 template <bool kLast>
-void backward(const cpu::PadChannelsShape& s, const float* dy, float* dx) {
+void backward(const PadChannelsShape& s, const float* dy, float* dx) {
   for_positions("pad_channels backward", s.n * s.c_in * s.h_in * s.w_in,
                 Backward{s, strides(s.c_out, s.h_out, s.w_out, kLast), kLast, dy, dx});
 }
 
 }  // namespace
 
-cpu::PadChannelsKernels pad_channels_kernels() {
-  return {forward<false>, backward<false>, forward<true>, backward<true>};
-}
+PadChannelsKernels pad_channels_kernels() { return {forward<false>, backward<false>, forward<true>, backward<true>}; }
 
 }  // namespace convcore::cuda

@@ -42,6 +42,6 @@ void transpose(int64_t batch, int64_t rows, int64_t columns, const float* in, fl
 
 }  // namespace
 
-cpu::ReorderKernels reorder_kernels() { return {transpose}; }
+ReorderKernels reorder_kernels() { return {transpose}; }
 
 }  // namespace convcore::cuda

@@ -10,6 +10,7 @@
 #include "cuda/api.h"
 #include "cuda/device.cuh"
 #include "cuda/table.h"
+#include "ops/kernels.h"
 
 #ifndef CONVCORE_CUDA_ARCHITECTURES
 #define CONVCORE_CUDA_ARCHITECTURES "unknown"
@@ -72,10 +73,9 @@ const char* allocate(int64_t bytes, void** block) {
     cudaGetLastError();
     size_t free_bytes = 0, total = 0;
     cudaMemGetInfo(&free_bytes, &total);
-    std::snprintf(message, sizeof message,
-                  "out of device memory: %lld bytes asked for, %lld of %lld free, %lld in use by convcore",
-                  static_cast<long long>(bytes), static_cast<long long>(free_bytes), static_cast<long long>(total),
-                  static_cast<long long>(stats.live_bytes));
+    std::snprintf(message, sizeof message, "%s: %lld bytes asked for, %lld of %lld free, %lld in use by convcore",
+                  kOutOfMemory, static_cast<long long>(bytes), static_cast<long long>(free_bytes),
+                  static_cast<long long>(total), static_cast<long long>(stats.live_bytes));
     return message;
   }
   if (error == cudaSuccess) stats.live_bytes += bytes;
@@ -251,7 +251,7 @@ float* workspace(WorkspaceSlot slot, int64_t floats) {
 extern "C" __attribute__((visibility("default"))) const convcore::cuda::Api* convcore_cuda_api(uint32_t version) {
   using namespace convcore::cuda;
   if (version != kApiVersion) return nullptr;
-  static const convcore::cpu::Kernels kernels = table();
+  static const convcore::Kernels kernels = table();
   static const Api api = {kApiVersion,   sizeof(Api),   CONVCORE_CUDA_ARCHITECTURES,
                           probe,         device_info,   allocate,
                           free_block,    memory_stats,  release_cache,

@@ -54,6 +54,6 @@ void backward(const SoftmaxShape& s, const float* dy, const float* y, float* dx)
 
 }  // namespace
 
-cpu::SoftmaxKernels softmax_kernels() { return {{forward<false>, forward<true>}, {backward<false>, backward<true>}}; }
+SoftmaxKernels softmax_kernels() { return {{forward<false>, forward<true>}, {backward<false>, backward<true>}}; }
 
 }  // namespace convcore::cuda

@@ -3,8 +3,8 @@
 
 namespace convcore::cuda {
 
-cpu::Kernels table() {
-  cpu::Kernels t{};
+Kernels table() {
+  Kernels t{};
   t.isa = "cuda";
   t.activation = activation_kernels();
   t.adaptive_avg_pool2d = adaptive_avg_pool2d_kernels();

@@ -1,26 +1,26 @@
 // The kernels of each op, as cpu/table.cpp names them.
 #pragma once
-#include "cpu/kernels.h"
+#include "ops/kernels.h"
 
 namespace convcore::cuda {
 
-cpu::ActivationKernels activation_kernels();
-cpu::AdaptiveAvgPool2dKernels adaptive_avg_pool2d_kernels();
-cpu::AddKernels add_kernels();
-cpu::AvgPool2dKernels avg_pool2d_kernels();
-cpu::BatchNormKernels batch_norm_kernels();
-cpu::Conv2dKernels conv2d_kernels();
-cpu::CrossEntropyKernels cross_entropy_kernels();
-cpu::DropoutKernels dropout_kernels();
-cpu::GatherImagesKernels gather_images_kernels();
-cpu::LinearKernels linear_kernels();
-cpu::MaxPool2dKernels max_pool2d_kernels();
-cpu::MseLossKernels mse_loss_kernels();
-cpu::OptimizerKernels optimizer_kernels();
-cpu::PadChannelsKernels pad_channels_kernels();
-cpu::ReorderKernels reorder_kernels();
-cpu::SoftmaxKernels softmax_kernels();
+ActivationKernels activation_kernels();
+AdaptiveAvgPool2dKernels adaptive_avg_pool2d_kernels();
+AddKernels add_kernels();
+AvgPool2dKernels avg_pool2d_kernels();
+BatchNormKernels batch_norm_kernels();
+Conv2dKernels conv2d_kernels();
+CrossEntropyKernels cross_entropy_kernels();
+DropoutKernels dropout_kernels();
+GatherImagesKernels gather_images_kernels();
+LinearKernels linear_kernels();
+MaxPool2dKernels max_pool2d_kernels();
+MseLossKernels mse_loss_kernels();
+OptimizerKernels optimizer_kernels();
+PadChannelsKernels pad_channels_kernels();
+ReorderKernels reorder_kernels();
+SoftmaxKernels softmax_kernels();
 
-cpu::Kernels table();
+Kernels table();
 
 }  // namespace convcore::cuda

@@ -1,6 +1,6 @@
 #include "ops/activation.h"
 
-#include "cpu/kernels.h"
+#include "ops/kernels.h"
 #include "ops/reorder.h"
 
 namespace convcore {
@@ -21,7 +21,7 @@ const char* name_of(Activation kind) {
 Tensor activation_forward(Activation kind, const Tensor& x, const ActivationParams& params) {
   check(name_of(kind), kind, params);
   Tensor y = Tensor::empty(name_of(kind), "y", x.shape(), x.layout());
-  cpu::kernels().activation.forward[int(kind)](x.count(), params, x.data(), y.data());
+  current_kernels().activation.forward[int(kind)](x.count(), params, x.data(), y.data());
   return y;
 }
 
@@ -36,7 +36,7 @@ Tensor activation_backward(Activation kind, const Tensor& dy, const Tensor& x, c
   if (gradient_reads_output(kind)) of = y.given() ? y : activation_forward(kind, x, params);
   const Tensor gradient = reorder(op.c_str(), dy, of.layout());  // element by element: the orders of memory must agree
   Tensor dx = Tensor::empty(op.c_str(), "dx", dy.shape(), of.layout());
-  cpu::kernels().activation.backward[int(kind)](dy.count(), params, gradient.data(), of.data(), dx.data());
+  current_kernels().activation.backward[int(kind)](dy.count(), params, gradient.data(), of.data(), dx.data());
   return dx;
 }
 

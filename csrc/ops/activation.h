@@ -41,11 +41,9 @@ Tensor activation_forward(Activation, const Tensor& x, const ActivationParams& p
 Tensor activation_backward(Activation, const Tensor& dy, const Tensor& x, const Tensor& y,
                            const ActivationParams& params);
 
-namespace cpu {
 struct ActivationKernels {  // indexed by Activation
   void (*forward[kActivations])(int64_t count, const ActivationParams&, const float* x, float* y);
   // `of` is what the gradient is a function of: y or x (for relu either, they have the same sign).
   void (*backward[kActivations])(int64_t count, const ActivationParams&, const float* dy, const float* of, float* dx);
 };
-}  // namespace cpu
 }  // namespace convcore

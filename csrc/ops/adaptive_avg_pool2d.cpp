@@ -1,6 +1,6 @@
 #include "ops/adaptive_avg_pool2d.h"
 
-#include "cpu/kernels.h"
+#include "ops/kernels.h"
 
 namespace convcore {
 namespace {
@@ -24,7 +24,7 @@ AdaptiveAvgPool2dShape infer_adaptive_pool2d_shape(const char* op, const Shape& 
 Tensor adaptive_avg_pool2d_forward(const Tensor& x, const OutputSize& output_size) {
   const AdaptiveAvgPool2dShape s = infer_adaptive_pool2d_shape(kOp, x.shape(), output_size);
   Tensor y = Tensor::empty(kOp, "y", {x.size(0), x.size(1), s.h_out, s.w_out}, x.layout());
-  const auto& kernels = cpu::kernels().adaptive_avg_pool2d;
+  const auto& kernels = current_kernels().adaptive_avg_pool2d;
   if (x.layout() == Layout::channels_last)
     kernels.forward_channels_last(s, x.size(1), x.data(), y.data());
   else
@@ -36,7 +36,7 @@ Tensor adaptive_avg_pool2d_backward(const Tensor& dy, const Shape& x_shape, cons
   const AdaptiveAvgPool2dShape s = infer_adaptive_pool2d_shape(kOp, x_shape, output_size);
   expect_shape(kOpBackward, "dy", dy.shape(), {x_shape[0], x_shape[1], s.h_out, s.w_out}, "the shape of the output");
   Tensor dx = Tensor::empty(kOpBackward, "dx", x_shape, dy.layout());
-  const auto& kernels = cpu::kernels().adaptive_avg_pool2d;
+  const auto& kernels = current_kernels().adaptive_avg_pool2d;
   if (dy.layout() == Layout::channels_last)
     kernels.backward_channels_last(s, x_shape[1], dy.data(), dx.data());
   else

@@ -26,7 +26,6 @@ Tensor adaptive_avg_pool2d_forward(const Tensor& x, const OutputSize& output_siz
 
 Tensor adaptive_avg_pool2d_backward(const Tensor& dy, const Shape& x_shape, const OutputSize& output_size);
 
-namespace cpu {
 struct AdaptiveAvgPool2dKernels {
   void (*forward)(const AdaptiveAvgPool2dShape&,
                   const float* x,  // (planes, H_in, W_in)
@@ -36,5 +35,4 @@ struct AdaptiveAvgPool2dKernels {
   void (*forward_channels_last)(const AdaptiveAvgPool2dShape&, int64_t c, const float* x, float* y);
   void (*backward_channels_last)(const AdaptiveAvgPool2dShape&, int64_t c, const float* dy, float* dx);
 };
-}  // namespace cpu
 }  // namespace convcore

@@ -1,6 +1,6 @@
 #include "ops/adaptive_max_pool2d.h"
 
-#include "cpu/kernels.h"
+#include "ops/kernels.h"
 #include "ops/reorder.h"
 
 namespace convcore {
@@ -34,7 +34,7 @@ MaxPool2dResult adaptive_max_pool2d_forward(const Tensor& x, const OutputSize& o
   const Tensor rows = reorder(kOp, x, Layout::row_major);
   const Shape out{x.size(0), x.size(1), s.h_out, s.w_out};
   MaxPool2dResult result{Tensor::empty(kOp, "y", out), IndexArray::empty(kOp, "indices", out)};
-  cpu::kernels().adaptive_max_pool2d.forward(s, rows.data(), result.y.data(), result.indices.data());
+  current_kernels().adaptive_max_pool2d.forward(s, rows.data(), result.y.data(), result.indices.data());
   if (!need_indices) result.indices = {};
   return result;
 }
@@ -54,7 +54,7 @@ Tensor adaptive_max_pool2d_backward(const Tensor& dy, const Shape& x_shape, cons
     fail(kOpBackward, "indices have the wrong order of memory", "row-major ones, as the forward gave", "channels-last");
   const Tensor gradient = reorder(kOpBackward, dy, Layout::row_major);
   Tensor dx = Tensor::empty(kOpBackward, "dx", x_shape);
-  if (!cpu::kernels().adaptive_max_pool2d.backward(s, gradient.data(), argmax.data(), dx.data()))
+  if (!current_kernels().adaptive_max_pool2d.backward(s, gradient.data(), argmax.data(), dx.data()))
     fail(kOpBackward, "indices do not belong to these windows", "flat positions h * W_in + w of pixels", "one outside");
   return dx;
 }

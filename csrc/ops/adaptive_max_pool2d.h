@@ -19,11 +19,9 @@ MaxPool2dResult adaptive_max_pool2d_forward(const Tensor& x, const OutputSize& o
 Tensor adaptive_max_pool2d_backward(const Tensor& dy, const Shape& x_shape, const Tensor& x, const IndexArray& indices,
                                     const OutputSize& output_size);
 
-namespace cpu {
 struct AdaptiveMaxPool2dKernels {
   void (*forward)(const AdaptiveAvgPool2dShape&, const float* x, float* y, int32_t* indices);
   // False when an index is not in the image; dx is then unspecified, and nothing else was written.
   bool (*backward)(const AdaptiveAvgPool2dShape&, const float* dy, const int32_t* indices, float* dx);
 };
-}  // namespace cpu
 }  // namespace convcore

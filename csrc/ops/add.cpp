@@ -1,6 +1,6 @@
 #include "ops/add.h"
 
-#include "cpu/kernels.h"
+#include "ops/kernels.h"
 #include "ops/reorder.h"
 
 namespace convcore {
@@ -9,7 +9,7 @@ Tensor add_forward(const Tensor& a, const Tensor& b) {
   expect_shape("add", "b", b.shape(), a.shape(), "the shape of a");
   const Tensor other = reorder("add", b, a.layout());  // element by element: the orders of memory must agree
   Tensor y = Tensor::empty("add", "y", a.shape(), a.layout());
-  cpu::kernels().add.forward(a.count(), a.data(), other.data(), y.data());
+  current_kernels().add.forward(a.count(), a.data(), other.data(), y.data());
   return y;
 }
 

@@ -9,9 +9,7 @@ Tensor add_forward(const Tensor& a, const Tensor& b);
 // Throws unless the three shapes are equal. There is nothing to compute: da = db = dy.
 void check_add_backward(const Tensor& dy, const Tensor& a, const Tensor& b);
 
-namespace cpu {
 struct AddKernels {
   void (*forward)(int64_t count, const float* a, const float* b, float* y);
 };
-}  // namespace cpu
 }  // namespace convcore

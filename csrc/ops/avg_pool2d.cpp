@@ -1,6 +1,6 @@
 #include "ops/avg_pool2d.h"
 
-#include "cpu/kernels.h"
+#include "ops/kernels.h"
 
 namespace convcore {
 namespace {
@@ -21,7 +21,7 @@ AvgPool2dShape infer(const char* op, const Shape& x, const AvgPool2dParams& p) {
 Tensor avg_pool2d_forward(const char* op, const Tensor& x, const AvgPool2dParams& params) {
   const AvgPool2dShape s = infer(op, x.shape(), params);
   Tensor y = Tensor::empty(op, "y", pool2d_output_shape(x.shape(), s.pool), x.layout());
-  const auto& kernels = cpu::kernels().avg_pool2d;
+  const auto& kernels = current_kernels().avg_pool2d;
   if (x.layout() == Layout::channels_last)
     kernels.forward_channels_last(s, x.size(1), x.data(), y.data());
   else
@@ -34,7 +34,7 @@ Tensor avg_pool2d_backward(const char* op, const Tensor& dy, const Shape& x_shap
   const std::string op_backward = std::string(op) + "_backward";
   expect_shape(op_backward.c_str(), "dy", dy.shape(), pool2d_output_shape(x_shape, s.pool), "the shape of the output");
   Tensor dx = Tensor::empty(op_backward.c_str(), "dx", x_shape, dy.layout());
-  const auto& kernels = cpu::kernels().avg_pool2d;
+  const auto& kernels = current_kernels().avg_pool2d;
   if (dy.layout() == Layout::channels_last)
     kernels.backward_channels_last(s, x_shape[1], dy.data(), dx.data());
   else

@@ -30,7 +30,6 @@ Tensor avg_pool2d_forward(const char* op, const Tensor& x, const AvgPool2dParams
 
 Tensor avg_pool2d_backward(const char* op, const Tensor& dy, const Shape& x_shape, const AvgPool2dParams& params);
 
-namespace cpu {
 struct AvgPool2dKernels {
   void (*forward)(const AvgPool2dShape&,
                   const float* x,  // (planes, H_in, W_in)
@@ -40,5 +39,4 @@ struct AvgPool2dKernels {
   void (*forward_channels_last)(const AvgPool2dShape&, int64_t c, const float* x, float* y);
   void (*backward_channels_last)(const AvgPool2dShape&, int64_t c, const float* dy, float* dx);
 };
-}  // namespace cpu
 }  // namespace convcore

@@ -1,6 +1,6 @@
 #include "ops/batch_norm.h"
 
-#include "cpu/kernels.h"
+#include "ops/kernels.h"
 #include "ops/reorder.h"
 
 namespace convcore {
@@ -51,7 +51,7 @@ void expect_running(const char* op, const Tensor& running_mean, const BatchNormP
 BatchNormSaved find_statistics(const char* op, const BatchNormShape& s, const Tensor& x, const Tensor& running_mean,
                                const Tensor& running_var, const BatchNormParams& params, bool update) {
   BatchNormSaved found{Tensor::empty(op, "mean", {s.c}), Tensor::empty(op, "rstd", {s.c})};
-  const auto& kernels = cpu::kernels().batch_norm;
+  const auto& kernels = current_kernels().batch_norm;
   if (params.training) {
     update = update && s.per_channel() > 0;
     kernels.statistics(s, x.data(), params.momentum, params.eps, found.mean.data(), found.rstd.data(),
@@ -72,8 +72,8 @@ BatchNormResult batch_norm_forward(const Tensor& x, const Tensor& running_mean, 
   BatchNormResult result;
   result.y = Tensor::empty("batch_norm", "y", x.shape(), x.layout());
   result.saved = find_statistics("batch_norm", s, x, running_mean, running_var, params, true);
-  cpu::kernels().batch_norm.normalize(s, x.data(), result.saved.mean.data(), result.saved.rstd.data(), weight.data(),
-                                      bias.data(), result.y.data());
+  current_kernels().batch_norm.normalize(s, x.data(), result.saved.mean.data(), result.saved.rstd.data(), weight.data(),
+                                         bias.data(), result.y.data());
   return result;
 }
 
@@ -96,8 +96,9 @@ BatchNormGrads batch_norm_backward(const Tensor& dy, const Tensor& x, const Tens
   const BatchNormSaved used =
       saved.mean.given() ? saved : find_statistics(op, s, x, running_mean, running_var, params, false);
   const Tensor gradient = reorder(op, dy, x.layout());
-  cpu::kernels().batch_norm.backward(s, params.training, gradient.data(), x.data(), used.mean.data(), used.rstd.data(),
-                                     weight.data(), grads.dx.data(), grads.dweight.data(), grads.dbias.data());
+  current_kernels().batch_norm.backward(s, params.training, gradient.data(), x.data(), used.mean.data(),
+                                        used.rstd.data(), weight.data(), grads.dx.data(), grads.dweight.data(),
+                                        grads.dbias.data());
   return grads;
 }
 

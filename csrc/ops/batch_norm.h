@@ -49,8 +49,6 @@ BatchNormGrads batch_norm_backward(const Tensor& dy, const Tensor& x, const Tens
                                    const Tensor& running_var, const Tensor& weight, const BatchNormParams& params,
                                    const BatchNormSaved& saved, bool need_dx, bool need_dweight, bool need_dbias);
 
-namespace cpu {
-
 // Per channel (x - mean) * scale + bias; (C) each. Subtracting first keeps the digits that `x * scale + shift` loses
 // where the mean is large beside the deviation.
 struct BatchNormAffine {
@@ -115,5 +113,4 @@ struct BatchNormKernels {
                           const float* weight /*?*/, float* scale, float* center, float* slope, float* dweight /*?*/,
                           float* dbias /*?*/);
 };
-}  // namespace cpu
 }  // namespace convcore

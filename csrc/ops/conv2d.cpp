@@ -2,9 +2,9 @@
 
 #include <string>
 
-#include "cpu/kernels.h"
 #include "ops/conv2d_algorithm.h"
 #include "ops/conv2d_passes.h"
+#include "ops/kernels.h"
 #include "ops/reorder.h"
 
 namespace convcore {
@@ -79,7 +79,7 @@ Conv2dGrads conv2d_backward(const char* op, const Tensor& dy, const Tensor& x, c
   if (need_dx) grads.dx = backward_input(op, s, dy, w, params.algorithm);
   if (need_db) grads.db = Tensor::empty(op, "db", {s.c_out});
   const bool summed = need_dw && backward_weight(op, s, dy, x, params.algorithm, grads);
-  if (need_db && !summed) cpu::kernels().conv2d.backward_bias(s, dy.data(), dy.layout(), grads.db.data());
+  if (need_db && !summed) current_kernels().conv2d.backward_bias(s, dy.data(), dy.layout(), grads.db.data());
   return grads;
 }
 

@@ -43,7 +43,6 @@ struct Conv2dGrads {
 Conv2dGrads conv2d_backward(const char* op, const Tensor& dy, const Tensor& x, const Tensor& w,
                             const Conv2dParams& params, bool need_dx, bool need_dw, bool need_db);
 
-namespace cpu {
 // When the result is the gradient of what a batch norm (with ReLU) left, the first half of its backward pass: with
 // dz = result where y > 0 and 0 elsewhere, dz is stored, sum_dz[c] += sum dz and sum_dz_x[c] += sum dz * (x - mean[c]).
 struct ConvGradientSums {
@@ -92,5 +91,4 @@ struct Conv2dKernels {  // contracts: cpu/conv2d/kernels.h
                                float* part);
   void (*sum_weight_parts)(const Conv2dShape&, const float* parts, int64_t stride, int64_t count, float* dw);
 };
-}  // namespace cpu
 }  // namespace convcore

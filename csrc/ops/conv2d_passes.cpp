@@ -1,7 +1,7 @@
 #include "ops/conv2d_passes.h"
 
-#include "cpu/kernels.h"
 #include "ops/conv2d_algorithm.h"
+#include "ops/kernels.h"
 
 namespace convcore {
 
@@ -45,7 +45,7 @@ int winograd_tile(ConvAlgorithm algorithm) {
 
 void conv_forward(ConvAlgorithm algorithm, const Conv2dShape& s, const float* x, Layout layout, const float* w,
                   const float* b, float* y) {
-  const auto& kernels = cpu::kernels().conv2d;
+  const auto& kernels = current_kernels().conv2d;
   switch (algorithm) {
     case ConvAlgorithm::direct:
       return (few_input_channels(s) ? kernels.few_forward : kernels.direct_forward)(s, x, layout, w, b, y);
@@ -61,7 +61,7 @@ void conv_forward(ConvAlgorithm algorithm, const Conv2dShape& s, const float* x,
 
 void conv_backward_input(ConvAlgorithm algorithm, const Conv2dShape& s, const float* dy, Layout layout, const float* w,
                          float* dx) {
-  const auto& kernels = cpu::kernels().conv2d;
+  const auto& kernels = current_kernels().conv2d;
   switch (algorithm) {
     case ConvAlgorithm::direct:
       return kernels.direct_backward_input(s, dy, layout, w, dx);
@@ -77,7 +77,7 @@ void conv_backward_input(ConvAlgorithm algorithm, const Conv2dShape& s, const fl
 
 void conv_backward_weight(ConvAlgorithm algorithm, const Conv2dShape& s, const float* dy, const float* x, float* dw,
                           float* db) {
-  const auto& kernels = cpu::kernels().conv2d;
+  const auto& kernels = current_kernels().conv2d;
   switch (algorithm) {
     case ConvAlgorithm::direct:
       if (few_input_channels(s)) return kernels.few_backward_weight(s, dy, x, dw, db);

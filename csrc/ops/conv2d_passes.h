@@ -27,7 +27,7 @@ ConvBackwardWeightLayouts conv_backward_weight_layouts(ConvAlgorithm, const Conv
 // b may be null. The layouts are those of the arrays, as the functions above say.
 void conv_forward(ConvAlgorithm, const Conv2dShape&, const float* x, Layout, const float* w, const float* b, float* y);
 void conv_backward_input(ConvAlgorithm, const Conv2dShape&, const float* dy, Layout, const float* w, float* dx);
-// The size of the tiles of a Winograd algorithm, for the Winograd kernels in cpu::Conv2dKernels; 0 for other
+// The size of the tiles of a Winograd algorithm, for the Winograd kernels in Conv2dKernels; 0 for other
 // algorithms.
 int winograd_tile(ConvAlgorithm);
 

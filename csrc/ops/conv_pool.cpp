@@ -5,8 +5,8 @@
 #include <vector>
 
 #include "core/threads.h"
-#include "cpu/kernels.h"
 #include "ops/conv2d_algorithm.h"
+#include "ops/kernels.h"
 #include "ops/pool2d.h"
 #include "ops/reorder.h"
 
@@ -62,7 +62,7 @@ Tensor conv_pool_forward(const char* op, const Tensor& x, const Tensor& w, const
   ConvPoolShape s = infer_conv_pool_shape(op, x.shape(), w.shape(), padding, Layout::row_major);
   if (b.given()) expect_shape(op, "b", b.shape(), {s.c_out}, "one value per output channel");
   s.y_layout = conv_pool_x_layout(s);
-  const auto& kernels = cpu::kernels().conv_pool;
+  const auto& kernels = current_kernels().conv_pool;
   const Tensor images_in = reorder(op, x, conv_pool_x_layout(s));
   Tensor y = Tensor::empty(op, "y", {s.n, s.c_out, s.h_out, s.w_out}, s.y_layout);
   const Floats packed(kernels.packed_floats(s));
@@ -82,7 +82,7 @@ Conv2dGrads conv_pool_backward(const char* op, const Tensor& dy, const Tensor& x
   if (b.given()) expect_shape(op, "b", b.shape(), {s.c_out}, "one value per output channel");
   const std::string op_backward = std::string(op) + "_backward";
   expect_shape(op_backward.c_str(), "dy", dy.shape(), {s.n, s.c_out, s.h_out, s.w_out}, "the shape of the output");
-  const auto& kernels = cpu::kernels().conv_pool;
+  const auto& kernels = current_kernels().conv_pool;
   const Tensor images_in = reorder(op, x, conv_pool_x_layout(s));
   Conv2dGrads grads;
   if (need_dx) grads.dx = Tensor::empty(op, "dx", x.shape(), conv_pool_x_layout(s));

@@ -37,7 +37,6 @@ Tensor conv_pool_forward(const char* op, const Tensor& x, const Tensor& w, const
 Conv2dGrads conv_pool_backward(const char* op, const Tensor& dy, const Tensor& x, const Tensor& w, const Tensor& b,
                                const std::array<int64_t, 4>& padding, bool need_dx);
 
-namespace cpu {
 // All run on the calling thread: the caller shares blocks of images out. `packed`, `workspace` and `gradient` are best
 // aligned to kAlignment. The shape's n is the number of images of the block; sizes in floats and bytes do not depend on
 // it.
@@ -59,5 +58,4 @@ struct ConvPoolKernels {
                    float* dx /* or null */, float* gradient, float* workspace);
   void (*sum_gradients)(const ConvPoolShape&, const float* const* gradients, int64_t count, float* dw, float* db);
 };
-}  // namespace cpu
 }  // namespace convcore

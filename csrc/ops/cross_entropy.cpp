@@ -2,7 +2,7 @@
 
 #include <sstream>
 
-#include "cpu/kernels.h"
+#include "ops/kernels.h"
 
 namespace convcore {
 namespace {
@@ -70,7 +70,7 @@ CrossEntropyResult cross_entropy_forward(const char* op, const Tensor& x, const 
   CrossEntropyResult result;
   if (need_gradient) result.gradient = Tensor::empty(op, "dx", x.shape());
   Tensor losses = Tensor::empty(op, "loss", s.target);
-  const cpu::CrossEntropyKernels& kernels = cpu::kernels().cross_entropy;
+  const CrossEntropyKernels& kernels = current_kernels().cross_entropy;
   if (target.shares.given())
     kernels.forward_shares(s.shape, params, scale, x.data(), target.shares.data(), losses.data(),
                            result.gradient.data());
@@ -89,7 +89,7 @@ Tensor cross_entropy_backward(const Tensor& dy, const Tensor& x, const CrossEntr
   if (gradient.given()) expect_shape(op, "saved", gradient.shape(), x.shape(), "the shape of x");
   const Tensor known = gradient.given() ? gradient : cross_entropy_forward(op, x, target, params, true).gradient;
   Tensor dx = Tensor::empty(op, "dx", x.shape());
-  cpu::kernels().cross_entropy.backward(s.shape, dy.data(), per_sample, known.data(), dx.data());
+  current_kernels().cross_entropy.backward(s.shape, dy.data(), per_sample, known.data(), dx.data());
   return dx;
 }
 

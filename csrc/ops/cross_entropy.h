@@ -46,7 +46,6 @@ CrossEntropyResult cross_entropy_forward(const char* op, const Tensor& x, const 
 Tensor cross_entropy_backward(const Tensor& dy, const Tensor& x, const CrossEntropyTarget& target,
                               const CrossEntropyParams&, const Tensor& gradient);
 
-namespace cpu {
 struct CrossEntropyKernels {
   void (*forward)(const CrossEntropyShape&, const CrossEntropyParams&,
                   float scale,            // of the gradient
@@ -65,5 +64,4 @@ struct CrossEntropyKernels {
                    const float* gradient,  // (N, C, inner)
                    float* dx);             // (N, C, inner)
 };
-}  // namespace cpu
 }  // namespace convcore

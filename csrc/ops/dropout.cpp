@@ -4,14 +4,14 @@
 #include <cmath>
 
 #include "core/threads.h"
-#include "cpu/kernels.h"
+#include "ops/kernels.h"
 
 namespace convcore {
 namespace {
 
 Tensor apply(const char* op, const char* result, const Tensor& x, const DropoutParams& params) {
   Tensor y = Tensor::empty(op, result, x.shape());
-  cpu::kernels().dropout.apply(x.count(), dropout_mask(params), x.data(), y.data());
+  current_kernels().dropout.apply(x.count(), dropout_mask(params), x.data(), y.data());
   return y;
 }
 
@@ -20,13 +20,13 @@ Tensor apply_to_channels(const char* op, const char* result, const Tensor& x, co
   const int64_t n = x.size(0), c = x.size(1);
   const Tensor factors = Tensor::empty(op, "the mask", {n, c});
   std::fill(factors.data(), factors.data() + n * c, 1.0f);
-  cpu::kernels().dropout.apply(n * c, dropout_mask(params), factors.data(), factors.data());
+  current_kernels().dropout.apply(n * c, dropout_mask(params), factors.data(), factors.data());
   Tensor y = Tensor::empty(op, result, x.shape(), x.layout());
   const int64_t plane = n * c > 0 ? x.count() / (n * c) : 0;
   parallel_for(n, c * plane, [&](int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end; i++)
-      cpu::kernels().subsampling2d.scale({1, c, plane, x.layout()}, x.data() + i * c * plane, factors.data() + i * c,
-                                         nullptr, y.data() + i * c * plane);
+      current_kernels().subsampling2d.scale({1, c, plane, x.layout()}, x.data() + i * c * plane, factors.data() + i * c,
+                                            nullptr, y.data() + i * c * plane);
   });
   return y;
 }
@@ -40,7 +40,7 @@ void check_channels(const char* op, const Tensor& x) {
 }  // namespace
 
 // uniform_float(bits) < p, said in integers.
-cpu::DropoutMask dropout_mask(const DropoutParams& params) {
+DropoutMask dropout_mask(const DropoutParams& params) {
   const double p = params.p;
   return {params.key, int32_t(std::ceil(p * 16777216.0)), p < 1 ? float(1 / (1 - p)) : 0.0f};
 }

@@ -25,7 +25,6 @@ Tensor dropout2d_backward(const Tensor& dy, const Tensor& x, const DropoutParams
 // The shape of x is that of the forward's input.
 Tensor dropout_backward(const Tensor& dy, const Tensor& x, const DropoutParams& params);
 
-namespace cpu {
 // An element is dropped where the upper 24 of its 32 random bits, as an integer, are less than `threshold`.
 struct DropoutMask {
   RandomKey key;
@@ -37,8 +36,7 @@ struct DropoutMask {
 struct DropoutKernels {
   void (*apply)(int64_t count, const DropoutMask&, const float* x, float* y);
 };
-}  // namespace cpu
 
-cpu::DropoutMask dropout_mask(const DropoutParams& params);
+DropoutMask dropout_mask(const DropoutParams& params);
 
 }  // namespace convcore

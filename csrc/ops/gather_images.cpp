@@ -3,7 +3,7 @@
 #include <type_traits>
 
 #include "core/threads.h"
-#include "cpu/kernels.h"
+#include "ops/kernels.h"
 
 namespace convcore {
 namespace {
@@ -28,13 +28,13 @@ void check(const Shape& x, const LabelArray& indices, const GatherImagesParams& 
 template <typename T>
 Tensor gather_images(const Array<T>& x, const LabelArray& indices, const GatherImagesParams& params) {
   check(x.shape(), indices, params);
-  const cpu::GatherImagesShape s{x.size(1), x.size(2), x.size(3)};
+  const GatherImagesShape s{x.size(1), x.size(2), x.size(3)};
   Tensor y = Tensor::empty(kOp, "y", {indices.size(0), s.c, s.h, s.w}, params.layout);
-  cpu::GatherImagesBlock<T> block;
+  GatherImagesBlock<T> block;
   if constexpr (std::is_same_v<T, uint8_t>)
-    block = cpu::kernels().gather_images.from_uint8;
+    block = current_kernels().gather_images.from_uint8;
   else
-    block = cpu::kernels().gather_images.from_float;
+    block = current_kernels().gather_images.from_float;
   parallel_for(indices.size(0), kWork * s.c * s.h * s.w,
                [&](int64_t begin, int64_t end) { block(s, params, x.data(), indices.data(), begin, end, y.data()); });
   return y;

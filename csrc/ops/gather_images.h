@@ -28,7 +28,6 @@ struct GatherImagesParams {
 template <typename T>
 Tensor gather_images(const Array<T>& x, const LabelArray& indices, const GatherImagesParams& params);
 
-namespace cpu {
 struct GatherImagesShape {
   int64_t c, h, w;
 };
@@ -43,5 +42,4 @@ struct GatherImagesKernels {
   GatherImagesBlock<uint8_t> from_uint8;
   GatherImagesBlock<float> from_float;
 };
-}  // namespace cpu
 }  // namespace convcore

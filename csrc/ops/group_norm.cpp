@@ -2,7 +2,7 @@
 
 #include <algorithm>
 
-#include "cpu/kernels.h"
+#include "ops/kernels.h"
 #include "ops/shards.h"
 
 namespace convcore {
@@ -22,9 +22,9 @@ void sum_gradients(const char* op, const GroupNormShape& s, const Tensor& dy, co
                   [&](int64_t begin, int64_t end, float* dweight, float* dbias) {
                     GroupNormShape some = s;
                     some.n = end - begin;
-                    cpu::kernels().group_norm.backward_weight(some, dy.data() + begin * floats,
-                                                              x.data() + begin * floats, mean.data() + begin * s.groups,
-                                                              rstd.data() + begin * s.groups, dweight, dbias);
+                    current_kernels().group_norm.backward_weight(
+                        some, dy.data() + begin * floats, x.data() + begin * floats, mean.data() + begin * s.groups,
+                        rstd.data() + begin * s.groups, dweight, dbias);
                   });
 }
 
@@ -62,8 +62,8 @@ GroupNormResult group_norm_forward(const char* op, const GroupNormShape& s, cons
   check(op, parameters, weight, bias, eps);
   GroupNormResult result{Tensor::empty(op, "y", x.shape()), Tensor::empty(op, "mean", {s.n, s.groups}),
                          Tensor::empty(op, "rstd", {s.n, s.groups})};
-  cpu::kernels().group_norm.forward(s, eps, x.data(), weight.data(), bias.data(), result.y.data(), result.mean.data(),
-                                    result.rstd.data());
+  current_kernels().group_norm.forward(s, eps, x.data(), weight.data(), bias.data(), result.y.data(),
+                                       result.mean.data(), result.rstd.data());
   return result;
 }
 
@@ -81,7 +81,7 @@ GroupNormGrads group_norm_backward(const char* op_forward, const GroupNormShape&
     expect_shape(op, "saved rstd", rstd.shape(), {s.n, s.groups}, "one value per group of a sample");
   } else {
     mean = Tensor::empty(op, "mean", {s.n, s.groups}), rstd = Tensor::empty(op, "rstd", {s.n, s.groups});
-    cpu::kernels().group_norm.forward(s, eps, x.data(), nullptr, nullptr, nullptr, mean.data(), rstd.data());
+    current_kernels().group_norm.forward(s, eps, x.data(), nullptr, nullptr, nullptr, mean.data(), rstd.data());
   }
   GroupNormGrads grads;
   if (need_dweight) grads.dweight = Tensor::empty(op, "dweight", parameters);
@@ -89,8 +89,8 @@ GroupNormGrads group_norm_backward(const char* op_forward, const GroupNormShape&
   if (need_dweight || need_dbias) sum_gradients(op, s, dy, x, mean, rstd, grads);
   if (need_dx) {
     grads.dx = Tensor::empty(op, "dx", x.shape());
-    cpu::kernels().group_norm.backward_input(s, dy.data(), x.data(), mean.data(), rstd.data(), weight.data(),
-                                             grads.dx.data());
+    current_kernels().group_norm.backward_input(s, dy.data(), x.data(), mean.data(), rstd.data(), weight.data(),
+                                                grads.dx.data());
   }
   return grads;
 }

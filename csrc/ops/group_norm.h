@@ -48,7 +48,6 @@ GroupNormGrads group_norm_backward(const char* op, const GroupNormShape&, const 
                                    const Tensor& x, const Tensor& weight, double eps, const Tensor& mean,
                                    const Tensor& rstd, bool need_dx, bool need_dweight, bool need_dbias);
 
-namespace cpu {
 struct GroupNormKernels {
   // y may be null: then only the statistics are made.
   void (*forward)(const GroupNormShape&, double eps, const float* x, const float* weight, const float* bias, float* y,
@@ -59,5 +58,4 @@ struct GroupNormKernels {
   void (*backward_weight)(const GroupNormShape&, const float* dy, const float* x, const float* mean, const float* rstd,
                           float* dweight, float* dbias);
 };
-}  // namespace cpu
 }  // namespace convcore

@@ -1,6 +1,6 @@
 #include "ops/linear.h"
 
-#include "cpu/kernels.h"
+#include "ops/kernels.h"
 
 namespace convcore {
 namespace {
@@ -26,7 +26,7 @@ Tensor linear_forward(const Tensor& x, const Tensor& w, const Tensor& b) {
   const LinearShape s = infer(x.shape(), w.shape());
   if (b.given()) expect_shape("linear", "b", b.shape(), {s.out}, "one value per output feature");
   Tensor y = Tensor::empty("linear", "y", output_shape(x.shape(), s));
-  cpu::kernels().linear.forward(s, x.data(), w.data(), b.data(), y.data());
+  current_kernels().linear.forward(s, x.data(), w.data(), b.data(), y.data());
   return y;
 }
 
@@ -34,7 +34,7 @@ LinearGrads linear_backward(const Tensor& dy, const Tensor& x, const Tensor& w, 
                             bool need_db) {
   const LinearShape s = infer(x.shape(), w.shape());
   expect_shape("linear_backward", "dy", dy.shape(), output_shape(x.shape(), s), "the shape of the output");
-  const auto& kernels = cpu::kernels().linear;
+  const auto& kernels = current_kernels().linear;
   LinearGrads grads;
   if (need_dx) {
     grads.dx = Tensor::empty("linear_backward", "dx", x.shape());

@@ -21,7 +21,6 @@ struct LinearGrads {
 LinearGrads linear_backward(const Tensor& dy, const Tensor& x, const Tensor& w, bool need_dx, bool need_dw,
                             bool need_db);
 
-namespace cpu {
 struct LinearKernels {
   void (*forward)(const LinearShape&,
                   const float* x,  // (N, I)
@@ -43,5 +42,4 @@ struct LinearKernels {
   void (*forward_packed)(const LinearShape&, const float* x, const float* packed, const float* b, float* y);
   void (*backward_input_packed)(const LinearShape&, const float* dy, const float* packed, float* dx);
 };
-}  // namespace cpu
 }  // namespace convcore

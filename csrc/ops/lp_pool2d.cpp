@@ -2,7 +2,7 @@
 
 #include <cmath>
 
-#include "cpu/kernels.h"
+#include "ops/kernels.h"
 #include "ops/reorder.h"
 
 namespace convcore {
@@ -19,8 +19,8 @@ AvgPool2dShape infer(const char* op, const Shape& x, double p, const PoolWindows
 Tensor sums_of_powers(const char* op, const Tensor& x, double p, const AvgPool2dShape& s) {
   const Tensor powers = Tensor::empty(op, "the powers", x.shape(), x.layout());
   Tensor sums = Tensor::empty(op, "y", pool2d_output_shape(x.shape(), s.pool), x.layout());
-  cpu::kernels().lp_pool2d.power(x.count(), p, x.data(), powers.data());
-  const auto& kernels = cpu::kernels().avg_pool2d;
+  current_kernels().lp_pool2d.power(x.count(), p, x.data(), powers.data());
+  const auto& kernels = current_kernels().avg_pool2d;
   if (x.layout() == Layout::channels_last)
     kernels.forward_channels_last(s, x.size(1), powers.data(), sums.data());
   else
@@ -33,7 +33,7 @@ Tensor sums_of_powers(const char* op, const Tensor& x, double p, const AvgPool2d
 Tensor lp_pool2d_forward(const Tensor& x, double p, const PoolWindows& windows, bool ceil_mode) {
   const AvgPool2dShape s = infer(kForward, x.shape(), p, windows, ceil_mode);
   Tensor y = sums_of_powers(kForward, x, p, s);
-  cpu::kernels().lp_pool2d.root(y.count(), p, y.data());
+  current_kernels().lp_pool2d.root(y.count(), p, y.data());
   return y;
 }
 
@@ -42,14 +42,14 @@ Tensor lp_pool2d_backward(const Tensor& dy, const Tensor& x, double p, const Poo
   expect_shape(kBackward, "dy", dy.shape(), pool2d_output_shape(x.shape(), s.pool), "the shape of the output");
   const Tensor gradient = reorder(kBackward, dy, x.layout());
   const Tensor sums = sums_of_powers(kBackward, x, p, s);
-  cpu::kernels().lp_pool2d.root_backward(sums.count(), p, gradient.data(), sums.data());
+  current_kernels().lp_pool2d.root_backward(sums.count(), p, gradient.data(), sums.data());
   Tensor dx = Tensor::empty(kBackward, "dx", x.shape(), x.layout());
-  const auto& kernels = cpu::kernels().avg_pool2d;
+  const auto& kernels = current_kernels().avg_pool2d;
   if (x.layout() == Layout::channels_last)
     kernels.backward_channels_last(s, x.size(1), sums.data(), dx.data());
   else
     kernels.backward(s, sums.data(), dx.data());
-  cpu::kernels().lp_pool2d.power_backward(x.count(), p, x.data(), dx.data());
+  current_kernels().lp_pool2d.power_backward(x.count(), p, x.data(), dx.data());
   return dx;
 }
 

@@ -15,7 +15,6 @@ namespace convcore {
 Tensor lp_pool2d_forward(const Tensor& x, double p, const PoolWindows& windows, bool ceil_mode);
 Tensor lp_pool2d_backward(const Tensor& dy, const Tensor& x, double p, const PoolWindows& windows, bool ceil_mode);
 
-namespace cpu {
 struct LpPool2dKernels {
   void (*power)(int64_t count, double p, const float* x, float* y);  // y = x^p
   void (*root)(int64_t count, double p, float* s);                   // s = s^(1/p)
@@ -24,5 +23,4 @@ struct LpPool2dKernels {
   // dx = dx * x^(p-1)
   void (*power_backward)(int64_t count, double p, const float* x, float* dx);
 };
-}  // namespace cpu
 }  // namespace convcore

@@ -1,6 +1,6 @@
 #include "ops/max_pool2d.h"
 
-#include "cpu/kernels.h"
+#include "ops/kernels.h"
 #include "ops/reorder.h"
 
 namespace convcore {
@@ -23,7 +23,7 @@ MaxPool2dResult max_pool2d_forward(const char* op, const Tensor& x, const PoolWi
   const Layout layout = x.layout();
   result.y = Tensor::empty(op, "y", pool2d_output_shape(x.shape(), s), layout);
   if (need_indices) result.indices = IndexArray::empty(op, "indices", result.y.shape(), layout);
-  const auto& kernels = cpu::kernels().max_pool2d;
+  const auto& kernels = current_kernels().max_pool2d;
   if (layout == Layout::channels_last)
     kernels.forward_channels_last(s, x.size(1), x.data(), result.y.data(), result.indices.data());
   else
@@ -47,7 +47,7 @@ Tensor max_pool2d_backward(const char* op, const Tensor& dy, const Shape& x_shap
   const Layout layout = argmax.layout();
   const Tensor gradient = reorder(op_backward.c_str(), dy, layout);
   Tensor dx = Tensor::empty(op_backward.c_str(), "dx", x_shape, layout);
-  const auto& kernels = cpu::kernels().max_pool2d;
+  const auto& kernels = current_kernels().max_pool2d;
   const bool inside = layout == Layout::channels_last
                           ? kernels.backward_channels_last(s, x_shape[1], gradient.data(), argmax.data(), dx.data())
                           : kernels.backward(s, gradient.data(), argmax.data(), dx.data());

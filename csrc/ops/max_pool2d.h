@@ -23,7 +23,6 @@ MaxPool2dResult max_pool2d_forward(const char* op, const Tensor& x, const PoolWi
 Tensor max_pool2d_backward(const char* op, const Tensor& dy, const Shape& x_shape, const Tensor& x,
                            const IndexArray& indices, const PoolWindows& windows, bool ceil_mode);
 
-namespace cpu {
 struct MaxPool2dKernels {
   void (*forward)(const Pool2dShape&,
                   const float* x,     // (planes, H_in, W_in)
@@ -35,5 +34,4 @@ struct MaxPool2dKernels {
   void (*forward_channels_last)(const Pool2dShape&, int64_t c, const float* x, float* y, int32_t* indices);
   bool (*backward_channels_last)(const Pool2dShape&, int64_t c, const float* dy, const int32_t* indices, float* dx);
 };
-}  // namespace cpu
 }  // namespace convcore

@@ -1,12 +1,12 @@
 #include "ops/mse_loss.h"
 
-#include "cpu/kernels.h"
+#include "ops/kernels.h"
 
 namespace convcore {
 
 Tensor mse_loss_forward(const Tensor& x, const Tensor& target, Reduction reduction) {
   expect_shape("mse_loss", "target", target.shape(), x.shape(), "the shape of x");
-  const auto& kernels = cpu::kernels().mse_loss;
+  const auto& kernels = current_kernels().mse_loss;
   const int64_t count = x.count();
   if (reduction == Reduction::none) {
     Tensor loss = Tensor::empty("mse_loss", "loss", x.shape());
@@ -29,7 +29,7 @@ MseLossGrads mse_loss_backward(const Tensor& dy, const Tensor& x, const Tensor& 
   const bool per_element = reduction == Reduction::none;
   expect_shape(op, "target", target.shape(), x.shape(), "the shape of x");
   expect_shape(op, "dy", dy.shape(), per_element ? x.shape() : Shape{}, "the shape of the loss");
-  const auto backward = cpu::kernels().mse_loss.backward;
+  const auto backward = current_kernels().mse_loss.backward;
   const int64_t count = x.count();
   const float factor = float(reduction == Reduction::mean && count > 0 ? 2.0 / double(count) : 2.0);
   MseLossGrads grads;

@@ -22,7 +22,6 @@ struct MseLossGrads {
 MseLossGrads mse_loss_backward(const Tensor& dy, const Tensor& x, const Tensor& target, Reduction, bool need_dx,
                                bool need_dtarget);
 
-namespace cpu {
 struct MseLossKernels {
   void (*squares)(int64_t count, const float* x, const float* target, float* loss);
   void (*shard_sums)(int64_t count, const float* x, const float* target, double* sums);  // (ceil(count / kMseShard))
@@ -31,5 +30,4 @@ struct MseLossKernels {
                    const float* dy,  // one number or, when dy_per_element, as many as x
                    bool dy_per_element, const float* x, const float* target, float* grad);
 };
-}  // namespace cpu
 }  // namespace convcore

@@ -1,6 +1,6 @@
 #include "ops/multi_margin_loss.h"
 
-#include "cpu/kernels.h"
+#include "ops/kernels.h"
 
 namespace convcore {
 namespace {
@@ -43,8 +43,8 @@ MultiMarginLossResult multi_margin_loss_forward(const char* op, const Tensor& x,
   MultiMarginLossResult result;
   if (need_gradient) result.gradient = Tensor::empty(op, "dx", x.shape());
   const Tensor losses = Tensor::empty(op, "loss", s.target);
-  cpu::kernels().multi_margin_loss.forward(s.n, s.c, params, scale, x.data(), target.data(), weight.data(),
-                                           losses.data(), result.gradient.data());
+  current_kernels().multi_margin_loss.forward(s.n, s.c, params, scale, x.data(), target.data(), weight.data(),
+                                              losses.data(), result.gradient.data());
   result.loss = params.reduction == Reduction::none ? losses : reduce_losses(op, losses, params.reduction, s.n);
   return result;
 }
@@ -59,7 +59,7 @@ Tensor multi_margin_loss_backward(const Tensor& dy, const Tensor& x, const Label
   const Tensor known =
       gradient.given() ? gradient : multi_margin_loss_forward(op, x, target, weight, params, true).gradient;
   Tensor dx = Tensor::empty(op, "dx", x.shape());
-  cpu::kernels().cross_entropy.backward({s.n, s.c, 1}, dy.data(), per_sample, known.data(), dx.data());
+  current_kernels().cross_entropy.backward({s.n, s.c, 1}, dy.data(), per_sample, known.data(), dx.data());
   return dx;
 }
 

@@ -33,7 +33,6 @@ MultiMarginLossResult multi_margin_loss_forward(const char* op, const Tensor& x,
 Tensor multi_margin_loss_backward(const Tensor& dy, const Tensor& x, const LabelArray& target, const Tensor& weight,
                                   const MultiMarginLossParams&, const Tensor& gradient);
 
-namespace cpu {
 struct MultiMarginLossKernels {
   void (*forward)(int64_t n, int64_t c, const MultiMarginLossParams&,
                   float scale,            // of the gradient
@@ -43,5 +42,4 @@ struct MultiMarginLossKernels {
                   float* loss,            // (N)
                   float* gradient);       // (N, C) or null
 };
-}  // namespace cpu
 }  // namespace convcore

@@ -58,7 +58,6 @@ void adagrad_step(const Tensor& param, const Tensor& grad, const Tensor& sum, co
 // Rows along the first axis.
 void limit_norms(const Tensor& param, double max_norm);
 
-namespace cpu {
 struct Penalty {  // what it adds to the gradient: weight_decay * param + l1 * sign(param)
   float weight_decay, l1;
 };
@@ -94,12 +93,11 @@ struct OptimizerKernels {
   void (*adagrad)(int64_t count, const AdagradFactors&, float* param, const float* grad, float* sum);
   void (*limit_norms)(int64_t rows, int64_t columns, float max_norm, float* param);
 };
-}  // namespace cpu
 
 // What the kernels need, from the hyper-parameters.
-cpu::SgdFactors sgd_factors(const SgdParams& params);
-cpu::AdamFactors adam_factors(const AdamParams& params);
-cpu::RmspropFactors rmsprop_factors(const RmspropParams& params);
-cpu::AdagradFactors adagrad_factors(const AdagradParams& params);
+SgdFactors sgd_factors(const SgdParams& params);
+AdamFactors adam_factors(const AdamParams& params);
+RmspropFactors rmsprop_factors(const RmspropParams& params);
+AdagradFactors adagrad_factors(const AdagradParams& params);
 
 }  // namespace convcore

@@ -1,6 +1,6 @@
 #include "ops/pad.h"
 
-#include "cpu/kernels.h"
+#include "ops/kernels.h"
 
 namespace convcore {
 namespace {
@@ -29,7 +29,7 @@ int64_t padded_size(const char* op, const std::string& axis, int64_t size, PadMo
   return size + before + after;
 }
 
-Shape output_shape(const Shape& x, const cpu::PadShape& s) {
+Shape output_shape(const Shape& x, const PadShape& s) {
   if (x.size() == 3) return {x[0], x[1], s.w_out};
   return {x[0], x[1], s.h_out, s.w_out};
 }
@@ -42,10 +42,10 @@ PadMode parse_pad_mode(const char* op, const std::string& text) {
   fail(op, "mode is not known", "'constant', 'reflect', 'replicate' or 'circular'", "'" + text + "'");
 }
 
-cpu::PadShape infer_pad_shape(const char* op, const Shape& x, const PadParams& params) {
+PadShape infer_pad_shape(const char* op, const Shape& x, const PadParams& params) {
   if (x.size() != 3) expect_rank(op, "x", x, 4, "(N, C, H, W), or 3 (N, C, W)");
   checked_count(op, "x", x);
-  cpu::PadShape s{};
+  PadShape s{};
   s.params = params;
   s.n = x[0], s.c = x[1], s.h_in = x.size() == 3 ? 1 : x[2], s.w_in = x.back();
   s.h_out = padded_size(op, "H", s.h_in, params.mode, params.top, params.bottom);
@@ -54,17 +54,17 @@ cpu::PadShape infer_pad_shape(const char* op, const Shape& x, const PadParams& p
 }
 
 Tensor pad_forward(const Tensor& x, const PadParams& params) {
-  const cpu::PadShape s = infer_pad_shape("pad", x.shape(), params);
+  const PadShape s = infer_pad_shape("pad", x.shape(), params);
   Tensor y = Tensor::empty("pad", "y", output_shape(x.shape(), s), x.layout());
-  cpu::kernels().pad.forward(s, x.layout(), x.data(), y.data());
+  current_kernels().pad.forward(s, x.layout(), x.data(), y.data());
   return y;
 }
 
 Tensor pad_backward(const Tensor& dy, const Shape& x_shape, const PadParams& params) {
-  const cpu::PadShape s = infer_pad_shape("pad_backward", x_shape, params);
+  const PadShape s = infer_pad_shape("pad_backward", x_shape, params);
   expect_shape("pad_backward", "dy", dy.shape(), output_shape(x_shape, s), "the shape of the output");
   Tensor dx = Tensor::empty("pad_backward", "dx", x_shape, dy.layout());
-  cpu::kernels().pad.backward(s, dy.layout(), dy.data(), dx.data());
+  current_kernels().pad.backward(s, dy.layout(), dy.data(), dx.data());
   return dx;
 }
 

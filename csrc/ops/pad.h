@@ -31,7 +31,6 @@ PadMode parse_pad_mode(const char* op, const std::string& text);
 Tensor pad_forward(const Tensor& x, const PadParams& params);
 Tensor pad_backward(const Tensor& dy, const Shape& x_shape, const PadParams& params);
 
-namespace cpu {
 struct PadShape {
   int64_t n, c, h_in, w_in, h_out, w_out;
   PadParams params;
@@ -41,9 +40,8 @@ struct PadKernels {
   void (*forward)(const PadShape&, Layout, const float* x, float* y);
   void (*backward)(const PadShape&, Layout, const float* dy, float* dx);
 };
-}  // namespace cpu
 
 // Checks everything. `x` is the shape of a batch.
-cpu::PadShape infer_pad_shape(const char* op, const Shape& x, const PadParams& params);
+PadShape infer_pad_shape(const char* op, const Shape& x, const PadParams& params);
 
 }  // namespace convcore

@@ -1,13 +1,13 @@
 #include "ops/pad_channels.h"
 
-#include "cpu/kernels.h"
+#include "ops/kernels.h"
 
 namespace convcore {
 namespace {
 
 constexpr char kOp[] = "pad_channels", kOpBackward[] = "pad_channels_backward";
 
-cpu::PadChannelsShape infer(const Shape& x, const PadChannelsParams& p) {
+PadChannelsShape infer(const Shape& x, const PadChannelsParams& p) {
   constexpr int64_t kMaxSize = INT32_MAX;  // keeps sums of sizes inside 63 bits
   expect_rank(kOp, "x", x, 4, "(N, C, H, W)");
   checked_count(kOp, "x", x);
@@ -30,19 +30,19 @@ cpu::PadChannelsShape infer(const Shape& x, const PadChannelsParams& p) {
 }  // namespace
 
 Tensor pad_channels_forward(const Tensor& x, const PadChannelsParams& params) {
-  const cpu::PadChannelsShape s = infer(x.shape(), params);
+  const PadChannelsShape s = infer(x.shape(), params);
   Tensor y = Tensor::empty(kOp, "y", {s.n, s.c_out, s.h_out, s.w_out}, x.layout());
-  const auto& kernels = cpu::kernels().pad_channels;
+  const auto& kernels = current_kernels().pad_channels;
   const bool last = x.layout() == Layout::channels_last;
   (last ? kernels.forward_channels_last : kernels.forward)(s, x.data(), y.data());
   return y;
 }
 
 Tensor pad_channels_backward(const Tensor& dy, const Shape& x_shape, const PadChannelsParams& params) {
-  const cpu::PadChannelsShape s = infer(x_shape, params);
+  const PadChannelsShape s = infer(x_shape, params);
   expect_shape(kOpBackward, "dy", dy.shape(), {s.n, s.c_out, s.h_out, s.w_out}, "the shape of the output");
   Tensor dx = Tensor::empty(kOpBackward, "dx", x_shape, dy.layout());
-  const auto& kernels = cpu::kernels().pad_channels;
+  const auto& kernels = current_kernels().pad_channels;
   const bool last = dy.layout() == Layout::channels_last;
   (last ? kernels.backward_channels_last : kernels.backward)(s, dy.data(), dx.data());
   return dx;

@@ -20,7 +20,6 @@ struct PadChannelsParams {
 Tensor pad_channels_forward(const Tensor& x, const PadChannelsParams& params);
 Tensor pad_channels_backward(const Tensor& dy, const Shape& x_shape, const PadChannelsParams& params);
 
-namespace cpu {
 struct PadChannelsShape {
   int64_t n, c_in, h_in, w_in, c_out, h_out, w_out;
   int64_t before, stride_h, stride_w;
@@ -32,5 +31,4 @@ struct PadChannelsKernels {
   void (*forward_channels_last)(const PadChannelsShape&, const float* x, float* y);
   void (*backward_channels_last)(const PadChannelsShape&, const float* dy, float* dx);
 };
-}  // namespace cpu
 }  // namespace convcore

@@ -9,7 +9,7 @@
 
 #include "core/array.h"
 #include "core/threads.h"
-#include "cpu/kernels.h"
+#include "ops/kernels.h"
 
 namespace convcore {
 namespace {
@@ -65,7 +65,7 @@ double fma_rate(double seconds, int64_t (*kernel)(int64_t, float*)) {
 
 // `bytes` is the size of all the arrays of one thread; each is gone through `passes` times in one piece.
 double bandwidth(double seconds, bool copy, int64_t bytes, int64_t passes) {
-  const cpu::PeakKernels& kernels = cpu::kernels().peak;
+  const PeakKernels& kernels = current_kernels().peak;
   const int64_t count = whole_streams(copy ? bytes / 2 : bytes), threads = num_threads();
   std::vector<Tensor> x(static_cast<size_t>(threads)), y(static_cast<size_t>(threads));
   for (int64_t t = 0; t < threads; t++) {
@@ -110,7 +110,7 @@ const char* peak_name(Peak peak) {
 bool peak_is_bandwidth(Peak peak) { return peak != Peak::fma && peak != Peak::fma_broadcast; }
 
 double measure_peak(Peak peak, double seconds) {
-  const cpu::PeakKernels& kernels = cpu::kernels().peak;
+  const PeakKernels& kernels = current_kernels().peak;
   switch (peak) {
     case Peak::fma:
       return fma_rate(seconds, kernels.fma);

@@ -22,7 +22,6 @@ bool peak_is_bandwidth(Peak peak);
 // FLOP/s or bytes/s of num_threads() threads: the best of the passes that fit into `seconds` (at least three).
 double measure_peak(Peak peak, double seconds);
 
-namespace cpu {
 struct PeakKernels {
   // `steps` rounds over all accumulators; returns the FLOPs. `out` takes one register: nothing may be left out.
   int64_t (*fma)(int64_t steps, float* out);
@@ -30,5 +29,4 @@ struct PeakKernels {
   void (*read)(const float* x, int64_t count, float* out);
   void (*copy)(const float* x, int64_t count, float* y);
 };
-}  // namespace cpu
 }  // namespace convcore

@@ -1,6 +1,6 @@
 #include "ops/reorder.h"
 
-#include "cpu/kernels.h"
+#include "ops/kernels.h"
 
 namespace convcore {
 
@@ -11,9 +11,9 @@ Tensor reorder(const char* op, const Tensor& x, Layout layout) {
   if (c == 1 || pixels == 1) return Tensor(x.data(), x.shape(), x.owner(), layout);  // the two orders are one
   Tensor out = Tensor::empty(op, "x", x.shape(), layout);
   if (layout == Layout::channels_last)
-    cpu::kernels().reorder.transpose(n, c, pixels, x.data(), out.data());
+    current_kernels().reorder.transpose(n, c, pixels, x.data(), out.data());
   else
-    cpu::kernels().reorder.transpose(n, pixels, c, x.data(), out.data());
+    current_kernels().reorder.transpose(n, pixels, c, x.data(), out.data());
   return out;
 }
 

@@ -9,10 +9,8 @@ namespace convcore {
 // x itself when its memory has the wanted order already.
 Tensor reorder(const char* op, const Tensor& x, Layout layout);
 
-namespace cpu {
 struct ReorderKernels {
   // out (batch, columns, rows) = in (batch, rows, columns) with the last two axes exchanged
   void (*transpose)(int64_t batch, int64_t rows, int64_t columns, const float* in, float* out);
 };
-}  // namespace cpu
 }  // namespace convcore

@@ -1,6 +1,6 @@
 #include "ops/softmax.h"
 
-#include "cpu/kernels.h"
+#include "ops/kernels.h"
 
 namespace convcore {
 namespace {
@@ -25,7 +25,7 @@ SoftmaxShape infer(const std::string& op, const Shape& x, int64_t dim) {
 Tensor softmax_forward(Softmax kind, const Tensor& x, int64_t dim) {
   const SoftmaxShape s = infer(name_of(kind), x.shape(), dim);
   Tensor y = Tensor::empty(name_of(kind), "y", x.shape());
-  if (x.count() > 0) cpu::kernels().softmax.forward[int(kind)](s, x.data(), y.data());
+  if (x.count() > 0) current_kernels().softmax.forward[int(kind)](s, x.data(), y.data());
   return y;
 }
 
@@ -37,7 +37,7 @@ Tensor softmax_backward(Softmax kind, const Tensor& dy, const Tensor& x, const T
   if (y.given()) expect_shape(op.c_str(), "saved", y.shape(), known.shape(), "the shape of the output");
   const Tensor output = y.given() ? y : softmax_forward(kind, x, dim);
   Tensor dx = Tensor::empty(op.c_str(), "dx", dy.shape());
-  if (dy.count() > 0) cpu::kernels().softmax.backward[int(kind)](s, dy.data(), output.data(), dx.data());
+  if (dy.count() > 0) current_kernels().softmax.backward[int(kind)](s, dy.data(), output.data(), dx.data());
   return dx;
 }
 

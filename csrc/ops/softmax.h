@@ -21,10 +21,8 @@ Tensor softmax_forward(Softmax, const Tensor& x, int64_t dim);
 // `y` is the output where it was saved: then x is not needed and may be not given.
 Tensor softmax_backward(Softmax, const Tensor& dy, const Tensor& x, const Tensor& y, int64_t dim);
 
-namespace cpu {
 struct SoftmaxKernels {  // indexed by Softmax
   void (*forward[2])(const SoftmaxShape&, const float* x, float* y);
   void (*backward[2])(const SoftmaxShape&, const float* dy, const float* y, float* dx);
 };
-}  // namespace cpu
 }  // namespace convcore

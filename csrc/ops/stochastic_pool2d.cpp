@@ -1,6 +1,6 @@
 #include "ops/stochastic_pool2d.h"
 
-#include "cpu/kernels.h"
+#include "ops/kernels.h"
 
 namespace convcore {
 
@@ -17,7 +17,7 @@ StochasticPool2dResult stochastic_pool2d_forward(const Tensor& x, const PoolWind
   const char* op = "stochastic_pool2d";
   const Pool2dShape s = infer_stochastic_pool2d_shape(op, x.shape(), windows);
   const Shape out = pool2d_output_shape(x.shape(), s);
-  const auto& kernels = cpu::kernels().stochastic_pool2d;
+  const auto& kernels = current_kernels().stochastic_pool2d;
   StochasticPool2dResult result;
   result.y = Tensor::empty(op, "y", out);
   if (training) {
@@ -34,7 +34,7 @@ Tensor stochastic_pool2d_backward(const Tensor& dy, const Tensor& x, const PoolW
   const Pool2dShape s = infer_stochastic_pool2d_shape("stochastic_pool2d", x.shape(), windows);
   expect_shape(op, "dy", dy.shape(), pool2d_output_shape(x.shape(), s), "the shape of the output");
   Tensor dx = Tensor::empty(op, "dx", x.shape());
-  cpu::kernels().stochastic_pool2d.mean_backward(s, dy.data(), x.data(), dx.data());
+  current_kernels().stochastic_pool2d.mean_backward(s, dy.data(), x.data(), dx.data());
   return dx;
 }
 

@@ -1,6 +1,6 @@
 #include "ops/subsampling2d.h"
 
-#include "cpu/kernels.h"
+#include "ops/kernels.h"
 #include "ops/reorder.h"
 #include "ops/shards.h"
 
@@ -9,10 +9,10 @@ namespace {
 
 constexpr char kForward[] = "subsampling2d", kBackward[] = "subsampling2d_backward";
 
-cpu::ChannelsShape channels_of(const Tensor& y) { return {y.size(0), y.size(1), y.size(2) * y.size(3), y.layout()}; }
+ChannelsShape channels_of(const Tensor& y) { return {y.size(0), y.size(1), y.size(2) * y.size(3), y.layout()}; }
 
 void sum_windows(const Tensor& x, const AvgPool2dShape& s, float* y) {
-  const auto& kernels = cpu::kernels().avg_pool2d;
+  const auto& kernels = current_kernels().avg_pool2d;
   if (x.layout() == Layout::channels_last)
     kernels.forward_channels_last(s, x.size(1), x.data(), y);
   else
@@ -20,13 +20,13 @@ void sum_windows(const Tensor& x, const AvgPool2dShape& s, float* y) {
 }
 
 void sum_gradients(const Tensor& dy, const Tensor& s, const Subsampling2dGrads& grads) {
-  const cpu::ChannelsShape shape = channels_of(dy);
+  const ChannelsShape shape = channels_of(dy);
   const int64_t floats = shape.c * shape.plane;
   sum_over_images(kBackward, shape.n, floats, shape.c, grads.dweight, grads.dbias,
                   [&](int64_t begin, int64_t end, float* dweight, float* dbias) {
-                    cpu::kernels().subsampling2d.sums({end - begin, shape.c, shape.plane, shape.layout},
-                                                      dy.data() + begin * floats,
-                                                      dweight ? s.data() + begin * floats : nullptr, dweight, dbias);
+                    current_kernels().subsampling2d.sums({end - begin, shape.c, shape.plane, shape.layout},
+                                                         dy.data() + begin * floats,
+                                                         dweight ? s.data() + begin * floats : nullptr, dweight, dbias);
                   });
 }
 
@@ -42,7 +42,7 @@ Tensor subsampling2d_forward(const Tensor& x, const Tensor& weight, const Tensor
   if (bias.given()) expect_shape(kForward, "bias", bias.shape(), {x.size(1)}, "one value per channel");
   Tensor y = Tensor::empty(kForward, "y", pool2d_output_shape(x.shape(), s.pool), x.layout());
   sum_windows(x, s, y.data());
-  cpu::kernels().subsampling2d.scale(channels_of(y), y.data(), weight.data(), bias.data(), y.data());
+  current_kernels().subsampling2d.scale(channels_of(y), y.data(), weight.data(), bias.data(), y.data());
   return y;
 }
 
@@ -63,8 +63,8 @@ Subsampling2dGrads subsampling2d_backward(const Tensor& dy, const Tensor& x, con
   if (need_dweight || need_dbias) sum_gradients(gradient, sums, grads);
   if (need_dx) {
     grads.dx = Tensor::empty(kBackward, "dx", x.shape(), x.layout());
-    cpu::kernels().subsampling2d.scale(channels_of(sums), gradient.data(), weight.data(), nullptr, sums.data());
-    const auto& kernels = cpu::kernels().avg_pool2d;
+    current_kernels().subsampling2d.scale(channels_of(sums), gradient.data(), weight.data(), nullptr, sums.data());
+    const auto& kernels = current_kernels().avg_pool2d;
     if (x.layout() == Layout::channels_last)
       kernels.backward_channels_last(s, x.size(1), sums.data(), grads.dx.data());
     else

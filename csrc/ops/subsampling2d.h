@@ -23,7 +23,6 @@ Subsampling2dGrads subsampling2d_backward(const Tensor& dy, const Tensor& x, con
 // The sums of windows, as the kernels of avg_pool2d make them: a mean with the divisor 1.
 AvgPool2dShape subsampling2d_windows(const Shape& x, const PoolWindows& windows);
 
-namespace cpu {
 struct ChannelsShape {  // images as a pointwise op with numbers per channel sees them
   int64_t n, c, plane;  // images, channels, pixels of one
   Layout layout;
@@ -36,5 +35,4 @@ struct Subsampling2dKernels {
   // without dweight s is not read.
   void (*sums)(const ChannelsShape&, const float* dy, const float* s, float* dweight, float* dbias);
 };
-}  // namespace cpu
 }  // namespace convcore

@@ -6,7 +6,7 @@
 #include <utility>
 
 #include "core/threads.h"
-#include "cpu/kernels.h"
+#include "ops/kernels.h"
 #include "ops/transforms/transform.h"
 
 namespace convcore {
@@ -98,12 +98,12 @@ void check_rows(const char* name, const LabelArray& rows, int64_t count) {
 }
 
 void load(const uint8_t* x, int64_t count, float scale, float* y) {
-  cpu::kernels().transform_images.from_bytes(count, scale, x, y);
+  current_kernels().transform_images.from_bytes(count, scale, x, y);
 }
 void load(const float* x, int64_t count, float scale, float* y) {
-  cpu::kernels().transform_images.from_floats(count, scale, x, y);
+  current_kernels().transform_images.from_floats(count, scale, x, y);
 }
-void save(const float* x, int64_t count, uint8_t* y) { cpu::kernels().transform_images.to_bytes(count, x, y); }
+void save(const float* x, int64_t count, uint8_t* y) { current_kernels().transform_images.to_bytes(count, x, y); }
 void save(const float* x, int64_t count, float* y) { std::copy(x, x + count, y); }
 
 template <typename Out, typename In>
@@ -136,8 +136,8 @@ Array<Out> transform(const Array<In>& x, const LabelArray& indices, const Transf
     for (int64_t n = begin; n < end; n++) {
       float* image = one(indices.data()[n], memory);
       if (mixed)
-        cpu::kernels().transform_images.mix(out.count(), params.weights.data()[n],
-                                            one(params.partners.data()[n], memory + floats), image);
+        current_kernels().transform_images.mix(out.count(), params.weights.data()[n],
+                                               one(params.partners.data()[n], memory + floats), image);
       save(image, out.count(), y.data() + n * out.count());
     }
   });

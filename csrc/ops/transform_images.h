@@ -64,7 +64,6 @@ struct ImageBox {
   int64_t top, left, h, w;
 };
 
-namespace cpu {
 // All on planes (C, H, W) of one image, on the calling thread. x and y do not overlap; "in place" has x alone.
 struct TransformImagesKernels {
   void (*from_bytes)(int64_t count, float scale, const uint8_t* x, float* y);  // y = scale * x
@@ -100,5 +99,4 @@ struct TransformImagesKernels {
   void (*sobel)(const ImageShape&, const float* x, float* scratch, float* y);
   void (*normalize)(const ImageShape&, const float* scale, const float* shift, float* x);  // per channel, in place
 };
-}  // namespace cpu
 }  // namespace convcore

@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <cmath>
 
-#include "cpu/kernels.h"
+#include "ops/kernels.h"
 
 namespace convcore::plan {
 namespace {
@@ -138,7 +138,7 @@ ValueId Builder::in_layout(ValueId value, Layout layout) {
   const ValueId out = program.value(v.name, v.shape, layout);
   const int64_t rows = layout == Layout::channels_last ? channels : pixels, columns = channels * pixels / rows;
   program.block("reorder", {value}, {out}, [=](const Frame& f, const Block& b) {
-    cpu::kernels().reorder.transpose(b.count(), rows, columns, f.at(value, b), f.at(out, b));
+    current_kernels().reorder.transpose(b.count(), rows, columns, f.at(value, b), f.at(out, b));
   });
   return out;
 }
@@ -178,10 +178,10 @@ void Builder::add_gradient(int index, ValueId contribution, bool owned) {
                       : m.owns_dy ? program.alias(other, v.name, v.shape, v.layout)
                                   : program.value(v.name, v.shape, v.layout);
   const int64_t floats = v.floats;
-  program.block("add the gradients of both branches", {contribution, other}, {sum},
-                [=](const Frame& f, const Block& b) {
-                  cpu::kernels().add.forward(b.count() * floats, f.at(contribution, b), f.at(other, b), f.at(sum, b));
-                });
+  program.block(
+      "add the gradients of both branches", {contribution, other}, {sum}, [=](const Frame& f, const Block& b) {
+        current_kernels().add.forward(b.count() * floats, f.at(contribution, b), f.at(other, b), f.at(sum, b));
+      });
   m.dy = sum, m.owns_dy = true;
 }
 
@@ -207,7 +207,8 @@ void Builder::sum_gradients(std::string text, const std::vector<int>& parameters
         }
         work(f, b, sums);
         if (b.first) return;
-        for (size_t i = 0; i < all.size(); i++) cpu::kernels().add.forward(all[i].count, totals[i], sums[i], totals[i]);
+        for (size_t i = 0; i < all.size(); i++)
+          current_kernels().add.forward(all[i].count, totals[i], sums[i], totals[i]);
       });
   for (int p : parameters) gradients_[size_t(p)].phase = phase + 1;
 }
@@ -226,7 +227,7 @@ void Builder::gradient_written(int parameter, int phase) { gradients_[size_t(par
 void Builder::sum_shards(const Frame& f, const std::optional<BufferId>& shards, int64_t begin, int64_t size,
                          float* grad) {
   if (!shards) return;
-  const auto& add = cpu::kernels().add.forward;
+  const auto& add = current_kernels().add.forward;
   const int64_t n = f.program().shards();
   const float* first = f.buffer(*shards, 0) + begin;
   if (n == 1) std::copy(first, first + size, grad);

@@ -29,7 +29,7 @@ class Builder {
   // What a step that makes the whole gradient of a node's output does for it on the way.
   struct GradientSums {
     std::vector<ValueId> reads;
-    std::function<cpu::ConvGradientSums(const Frame&, const Block&)> at;
+    std::function<ConvGradientSums(const Frame&, const Block&)> at;
   };
 
   // What the steps of a node left, for the nodes after it and for its own backward.

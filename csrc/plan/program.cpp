@@ -5,7 +5,7 @@
 #include <sstream>
 
 #include "core/ahead.h"
-#include "cpu/kernels.h"
+#include "ops/kernels.h"
 
 namespace convcore::plan {
 namespace {
@@ -319,22 +319,22 @@ void Frame::update(int group, const ParameterMemory& p, int64_t begin, int64_t c
   const GroupStep& step = groups[size_t(group)];
   float *data = p.data + begin, *grad = p.grad + begin;
   const auto state = [&](int i) { return p.state[i] ? p.state[i] + begin : nullptr; };
-  const cpu::OptimizerKernels& kernels = cpu::kernels().optimizer;
-  if (const auto* sgd = std::get_if<cpu::SgdFactors>(&step.factors)) {
-    cpu::SgdFactors factors = *sgd;
+  const OptimizerKernels& kernels = current_kernels().optimizer;
+  if (const auto* sgd = std::get_if<SgdFactors>(&step.factors)) {
+    SgdFactors factors = *sgd;
     factors.first_step = p.first_step;
     kernels.sgd(count, factors, data, grad, state(0));
-  } else if (const auto* adam = std::get_if<cpu::AdamFactors>(&step.factors)) {
+  } else if (const auto* adam = std::get_if<AdamFactors>(&step.factors)) {
     kernels.adam(count, *adam, data, grad, state(0), state(1));
-  } else if (const auto* rmsprop = std::get_if<cpu::RmspropFactors>(&step.factors)) {
+  } else if (const auto* rmsprop = std::get_if<RmspropFactors>(&step.factors)) {
     kernels.rmsprop(count, *rmsprop, data, grad, state(0), state(1), state(2));
   } else {
-    kernels.adagrad(count, std::get<cpu::AdagradFactors>(step.factors), data, grad, state(0));
+    kernels.adagrad(count, std::get<AdagradFactors>(step.factors), data, grad, state(0));
   }
 }
 
 void Frame::limit_norms(int group, const ParameterMemory& p, int64_t first_row, int64_t rows, int64_t columns) const {
-  cpu::kernels().optimizer.limit_norms(rows, columns, groups[size_t(group)].max_norm, p.data + first_row * columns);
+  current_kernels().optimizer.limit_norms(rows, columns, groups[size_t(group)].max_norm, p.data + first_row * columns);
 }
 
 // ---- description --------------------------------------------------------------------------------------------------

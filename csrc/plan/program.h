@@ -171,7 +171,7 @@ struct ParameterMemory {
 // The step of the optimizer on the parameters of one group.
 struct GroupStep {
   // first_step of SGD is the parameter's own
-  std::variant<cpu::SgdFactors, cpu::AdamFactors, cpu::RmspropFactors, cpu::AdagradFactors> factors;
+  std::variant<SgdFactors, AdamFactors, RmspropFactors, AdagradFactors> factors;
   float max_norm;  // of the rows of those that ParameterInfo names
 };
 

@@ -178,7 +178,7 @@ const std::vector<BatchNormShape>& piece_shapes() {
 struct Pieces {
   explicit Pieces(const BatchNormShape& s) : s(s) {}
   const BatchNormShape& s;
-  const cpu::BatchNormKernels& kernels = cpu::kernels().batch_norm;
+  const BatchNormKernels& kernels = cpu::kernels().batch_norm;
 
   Tensor images(uint64_t seed) const { return random_tensor({s.n * s.c * s.plane}, seed); }
   Tensor channels(uint64_t seed) const { return random_tensor({s.c}, seed); }
@@ -227,7 +227,7 @@ TEST_CASE("batch_norm: images normalised in blocks, with residual and ReLU") {
         const Tensor x = p.images(1), r = p.images(2), y = p.images(3);
         const Tensor a[3] = {p.channels(4), p.channels(5), p.channels(6)};
         const Tensor b[3] = {p.channels(7), p.channels(8), p.channels(9)};
-        cpu::BatchNormResidual residual{};
+        BatchNormResidual residual{};
         if (added > 0) residual.values = r.data();
         if (added > 1) residual.affine = {b[0].data(), b[1].data(), b[2].data()};
         std::vector<Sum> want(size_t(x.count()));
@@ -310,7 +310,7 @@ TEST_CASE("batch_norm: gradient of the input in blocks of images") {
         want[size_t(i)].add(-factor * center.data()[c]);
         want[size_t(i)].add(-factor * deviation * slope.data()[c]);
       }
-      const cpu::BatchNormInputGradient g{training ? mean.data() : nullptr, scale.data(), center.data(), slope.data()};
+      const BatchNormInputGradient g{training ? mean.data() : nullptr, scale.data(), center.data(), slope.data()};
       for (float* to : {dx.data(), dz.data()}) {
         p.in_blocks([&](int64_t n0, int64_t n1) { p.kernels.backward_apply(s, n0, n1, dz.data(), x.data(), g, to); });
         check_close(to == dx.data() ? dx : dz, x.shape(), want);

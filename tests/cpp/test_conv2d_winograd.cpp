@@ -67,7 +67,7 @@ void check_rms(const Tensor& got, const std::vector<double>& want, double larges
 }
 
 TEST_CASE("winograd matches the naive loops") {
-  const cpu::Conv2dKernels& kernels = cpu::kernels().conv2d;
+  const Conv2dKernels& kernels = cpu::kernels().conv2d;
   for (const Case& c : kCases) {
     CAPTURE(c.name);
     const Conv2dShape s = shape_of(c);
@@ -96,7 +96,7 @@ TEST_CASE("winograd matches the naive loops") {
 }
 
 TEST_CASE("winograd gives the same bits at any number of threads") {
-  const cpu::Conv2dKernels& kernels = cpu::kernels().conv2d;
+  const Conv2dKernels& kernels = cpu::kernels().conv2d;
   for (const Case& c :
        {Case{"small", 9, 12, 14, 15, 18, {1, 1, 1, 1}}, Case{"large", 2, 136, 10, 9, 264, {1, 1, 1, 1}}}) {
     CAPTURE(c.name);
@@ -123,7 +123,7 @@ TEST_CASE("winograd gives the same bits at any number of threads") {
 
 // The first half of a batch norm's backward pass in the transform of the output: against the pass by itself.
 TEST_CASE("winograd sums its result for a batch norm") {
-  const cpu::Conv2dKernels& kernels = cpu::kernels().conv2d;
+  const Conv2dKernels& kernels = cpu::kernels().conv2d;
   for (const Case& c : kCases)
     for (int tile : {4, 2})
       for (bool masked : {false, true}) {

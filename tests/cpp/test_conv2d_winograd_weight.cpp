@@ -40,7 +40,7 @@ Tensor gradient(const Conv2dShape& s, const Tensor& dy, const Tensor& x) {
 
 // The same, an image at a time.
 Tensor gradient_in_parts(const Conv2dShape& s, const Tensor& dy, const Tensor& x) {
-  const cpu::Conv2dKernels& kernels = cpu::kernels().conv2d;
+  const Conv2dKernels& kernels = cpu::kernels().conv2d;
   const int64_t kept = kernels.weight_sum_floats(s);
   Tensor sums = Tensor::empty("test", "sums", {kept}),
          part = Tensor::empty("test", "part", {kernels.weight_part_floats(s)});

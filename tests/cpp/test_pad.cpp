@@ -27,7 +27,7 @@ TEST_CASE("pad matches the naive loops") {
            {PadParams{mode, 0.5f, 0, 0, 0, 0}, {mode, 0.5f, 2, 3, 1, 4}, {mode, 0.5f, 0, 1, 3, 0}}) {
         PadParams params = p;
         if (shape.size() == 3) params.top = params.bottom = 0;
-        const cpu::PadShape s = infer_pad_shape("test", shape, params);
+        const PadShape s = infer_pad_shape("test", shape, params);
         Shape out = shape;
         out.back() = s.w_out;
         if (shape.size() == 4) out[2] = s.h_out;

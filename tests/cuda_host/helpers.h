@@ -51,8 +51,8 @@ inline Floats random_floats(int64_t count, uint64_t seed) {
   return values;
 }
 
-inline const cpu::Kernels& cuda_kernels() {
-  static const cpu::Kernels kernels = cuda::table();
+inline const Kernels& cuda_kernels() {
+  static const Kernels kernels = cuda::table();
   return kernels;
 }
 
@@ -111,7 +111,7 @@ void check_kernel([[maybe_unused]] double bound, F f) {
   cuda::release_workspaces();
 }
 
-inline bool is_cuda(const cpu::Kernels& kernels) { return &kernels == &cuda_kernels(); }
+inline bool is_cuda(const Kernels& kernels) { return &kernels == &cuda_kernels(); }
 
 constexpr double kRounding = 2e-6;  // of sums of some hundred terms, in another order
 

@@ -13,7 +13,7 @@ TEST_CASE("activations") {
     const ActivationParams params{1.2f, 0.7f};
     for (int a = 0; a < kActivations; a++) {
       CAPTURE(name_of(Activation(a)));
-      check_kernel(kRounding, [&](const cpu::Kernels& k, Outputs& outputs) {
+      check_kernel(kRounding, [&](const Kernels& k, Outputs& outputs) {
         Floats y(count), dx(count);
         k.activation.forward[a](count, params, x, y);
         k.activation.backward[a](count, params, dy, x, dx);
@@ -28,7 +28,7 @@ TEST_CASE("add, also of arrays that are not aligned to 16 bytes") {
   for (const int64_t count : kCounts)
     for (const int64_t skip : {0, 1}) {
       const Floats a = random_floats(count + skip, 1), b = random_floats(count + skip, 2);
-      check_kernel(0, [&](const cpu::Kernels& k, Outputs& outputs) {
+      check_kernel(0, [&](const Kernels& k, Outputs& outputs) {
         Floats y(count + skip, 0.0f);
         k.add.forward(count, a + skip, b + skip, y + skip);
         keep(outputs, y);
@@ -44,21 +44,21 @@ TEST_CASE("optimizers") {
       for (int64_t i = 0; i < count; i++) to[i] = from[i];
       return to;
     };
-    const cpu::Penalty none{0, 0}, both{0.01f, 0.003f};
+    const Penalty none{0, 0}, both{0.01f, 0.003f};
     for (const bool nesterov : {false, true})
       for (const bool first_step : {false, true})
-        check_kernel(kRounding, [&](const cpu::Kernels& k, Outputs& outputs) {
+        check_kernel(kRounding, [&](const Kernels& k, Outputs& outputs) {
           const Floats p = copy(param), buffer = copy(first), plain = copy(param);
           k.optimizer.sgd(count, {0.1f, 0.9f, 0.8f, both, nesterov, first_step}, p, grad, buffer);
           k.optimizer.sgd(count, {0.1f, 0, 1, none, false, first_step}, plain, grad, nullptr);
           for (const Floats* values : {&p, &buffer, &plain}) keep(outputs, *values);
         });
-    check_kernel(kRounding, [&](const cpu::Kernels& k, Outputs& outputs) {
+    check_kernel(kRounding, [&](const Kernels& k, Outputs& outputs) {
       const Floats p = copy(param), mean = copy(first), square(count, 0.5f);
       k.optimizer.adam(count, {0.99f, both, 0.1f, 0.999f, 0.001f, 0.01f, 1.5f, 1e-8f}, p, grad, mean, square);
       for (const Floats* values : {&p, &mean, &square}) keep(outputs, *values);
     });
-    check_kernel(kRounding, [&](const cpu::Kernels& k, Outputs& outputs) {
+    check_kernel(kRounding, [&](const Kernels& k, Outputs& outputs) {
       const Floats p = copy(param), plain = copy(param), mean(count, 0.1f), buffer = copy(first);
       const Floats square(count, 0.5f), plain_square(count, 0.5f), sum(count, 0.25f), other = copy(param);
       k.optimizer.rmsprop(count, {0.01f, 0.9f, 0.1f, 1e-8f, 0.8f, both}, p, grad, square, mean, buffer);
@@ -68,7 +68,7 @@ TEST_CASE("optimizers") {
         keep(outputs, *values);
     });
   }
-  check_kernel(kRounding, [&](const cpu::Kernels& k, Outputs& outputs) {
+  check_kernel(kRounding, [&](const Kernels& k, Outputs& outputs) {
     const Floats rows = random_floats(5 * 70, 1);
     k.optimizer.limit_norms(5, 70, 4.8f, rows);
     keep(outputs, rows);
@@ -79,7 +79,7 @@ TEST_CASE("dropout: the same elements as on the CPU, from any first position") {
   for (const int64_t count : kCounts)
     for (const int64_t first : {0, 1, 6}) {
       const Floats x = random_floats(count, 1);
-      check_kernel(0, [&](const cpu::Kernels& k, Outputs& outputs) {
+      check_kernel(0, [&](const Kernels& k, Outputs& outputs) {
         Floats y(count);
         k.dropout.apply(count, {{77, 5}, 1 << 23, 2.0f, first}, x, y);
         keep(outputs, y);
@@ -95,7 +95,7 @@ TEST_CASE("softmax, log_softmax and cross_entropy") {
     CAPTURE(inner);
     const Floats x = random_floats(count, 1), dy = random_floats(count, 2);
     for (const int log : {0, 1})
-      check_kernel(kRounding, [&](const cpu::Kernels& k, Outputs& outputs) {
+      check_kernel(kRounding, [&](const Kernels& k, Outputs& outputs) {
         Floats y(count), dx(count);
         k.softmax.forward[log](s, x, y);
         k.softmax.backward[log](s, dy, y, dx);
@@ -106,7 +106,7 @@ TEST_CASE("softmax, log_softmax and cross_entropy") {
     for (int64_t i = 0; i < samples; i++) target[i] = i % 4 == 3 ? -100 : i % c;
     for (const float smoothing : {0.0f, 0.1f})
       for (const bool per_sample : {false, true})
-        check_kernel(kRounding, [&](const cpu::Kernels& k, Outputs& outputs) {
+        check_kernel(kRounding, [&](const Kernels& k, Outputs& outputs) {
           const CrossEntropyShape shape{outer, c, inner};
           Floats loss(samples), gradient(count), dx(count);
           k.cross_entropy.forward(shape, {-100, Reduction::mean, smoothing}, 0.25f, x, target, loss, gradient);
@@ -116,7 +116,7 @@ TEST_CASE("softmax, log_softmax and cross_entropy") {
         });
     if (inner != 1) continue;
     const Floats shares = random_floats(count, 4);
-    check_kernel(kRounding, [&](const cpu::Kernels& k, Outputs& outputs) {
+    check_kernel(kRounding, [&](const Kernels& k, Outputs& outputs) {
       Floats loss(samples), gradient(count);
       k.cross_entropy.forward_shares({outer, c, 1}, {-100, Reduction::mean, 0.1f}, 0.25f, x, shares, loss, gradient);
       keep(outputs, loss);
@@ -128,7 +128,7 @@ TEST_CASE("softmax, log_softmax and cross_entropy") {
 TEST_CASE("mse_loss") {
   for (const int64_t count : {0, 5, 64, 4096, 9000}) {
     const Floats x = random_floats(count, 1), target = random_floats(count, 2), dy = random_floats(count, 3);
-    check_kernel(kRounding, [&](const cpu::Kernels& k, Outputs& outputs) {
+    check_kernel(kRounding, [&](const Kernels& k, Outputs& outputs) {
       Floats loss(count), grad(count), grads(count);
       Buffer<double> sums((count + kMseShard - 1) / kMseShard);
       k.mse_loss.squares(count, x, target, loss);
@@ -160,7 +160,7 @@ TEST_CASE("pooling, in both orders of memory") {
       CAPTURE(last);
       const int64_t in = s.planes * p.h * p.w, out = s.planes * s.h_out * s.w_out;
       const Floats x = random_floats(in, 1), dy = random_floats(out, 2);
-      check_kernel(kRounding, [&](const cpu::Kernels& k, Outputs& outputs) {
+      check_kernel(kRounding, [&](const Kernels& k, Outputs& outputs) {
         Floats y(out), dx(in);
         Buffer<int32_t> indices(out);
         if (last) {
@@ -177,7 +177,7 @@ TEST_CASE("pooling, in both orders of memory") {
       if (p.rows.dilation != 1) continue;
       for (const bool count_padding : {false, true})
         for (const int64_t divisor : {0, 5})
-          check_kernel(kRounding, [&](const cpu::Kernels& k, Outputs& outputs) {
+          check_kernel(kRounding, [&](const Kernels& k, Outputs& outputs) {
             const AvgPool2dShape shape{s, count_padding, divisor};
             Floats y(out), dx(in);
             if (last) {
@@ -199,7 +199,7 @@ TEST_CASE("adaptive average pooling") {
     const int64_t in = s.planes * s.h_in * s.w_in, out = s.planes * s.h_out * s.w_out;
     CAPTURE(s.h_out);
     const Floats x = random_floats(in, 1), dy = random_floats(out, 2);
-    check_kernel(kRounding, [&](const cpu::Kernels& k, Outputs& outputs) {
+    check_kernel(kRounding, [&](const Kernels& k, Outputs& outputs) {
       Floats y(out), dx(in), y_last(out), dx_last(in);
       k.adaptive_avg_pool2d.forward(s, x, y);
       k.adaptive_avg_pool2d.backward(s, dy, dx);
@@ -211,9 +211,9 @@ TEST_CASE("adaptive average pooling") {
 }
 
 TEST_CASE("pad_channels") {
-  const cpu::PadChannelsShape s{2, 3, 5, 4, 7, 3, 2, 2, 2, 2};
+  const PadChannelsShape s{2, 3, 5, 4, 7, 3, 2, 2, 2, 2};
   const Floats x = random_floats(2 * 3 * 5 * 4, 1), dy = random_floats(2 * 7 * 3 * 2, 2);
-  check_kernel(0, [&](const cpu::Kernels& k, Outputs& outputs) {
+  check_kernel(0, [&](const Kernels& k, Outputs& outputs) {
     Floats y(dy.count()), dx(x.count()), y_last(dy.count()), dx_last(x.count());
     k.pad_channels.forward(s, x, y);
     k.pad_channels.backward(s, dy, dx);
@@ -227,7 +227,7 @@ TEST_CASE("reorder") {
   for (const auto [batch, rows, columns] :
        {std::array<int64_t, 3>{2, 3, 5}, {1, 33, 70}, {3, 64, 1}, {0, 4, 4}, {1500, 2, 3}}) {
     const Floats in = random_floats(batch * rows * columns, 1);
-    check_kernel(0, [&, batch = batch, rows = rows, columns = columns](const cpu::Kernels& k, Outputs& outputs) {
+    check_kernel(0, [&, batch = batch, rows = rows, columns = columns](const Kernels& k, Outputs& outputs) {
       Floats out(in.count());
       k.reorder.transpose(batch, rows, columns, in, out);
       keep(outputs, out);
@@ -236,7 +236,7 @@ TEST_CASE("reorder") {
 }
 
 TEST_CASE("gather_images: the same crops and mirrors as on the CPU") {
-  const cpu::GatherImagesShape s{3, 5, 6};
+  const GatherImagesShape s{3, 5, 6};
   const int64_t pixels = s.c * s.h * s.w;
   const Floats floats = random_floats(7 * pixels, 1), scale = random_floats(3, 2), shift = random_floats(3, 3);
   Buffer<uint8_t> bytes(7 * pixels);
@@ -245,7 +245,7 @@ TEST_CASE("gather_images: the same crops and mirrors as on the CPU") {
   for (int64_t i = 0; i < 4; i++) indices[i] = (5 * i + 2) % 7;
   for (const Layout layout : {Layout::row_major, Layout::channels_last})
     for (const bool augment : {false, true})
-      check_kernel(kRounding, [&](const cpu::Kernels& k, Outputs& outputs) {
+      check_kernel(kRounding, [&](const Kernels& k, Outputs& outputs) {
         GatherImagesParams p{
             augment ? 2 : 0, augment, {11, 22}, augment ? scale.data() : nullptr, augment ? shift.data() : nullptr,
             layout};
@@ -267,7 +267,7 @@ TEST_CASE("batch_norm, whole and in pieces") {
     const Floats dy = random_floats(count, 2), weight = random_floats(c, 3), bias = random_floats(c, 4);
     const Floats residual = random_floats(count, 5);
     for (const bool training : {true, false})
-      check_kernel(1e-5, [&, c = c](const cpu::Kernels& k, Outputs& outputs) {
+      check_kernel(1e-5, [&, c = c](const Kernels& k, Outputs& outputs) {
         Floats mean(c), rstd(c), running_mean(c, 0.5f), running_var(c, 2.0f), y(count), dx(count), dw(c), db(c);
         k.batch_norm.statistics(s, x, 0.1, 1e-5, mean, rstd, running_mean, running_var);
         k.batch_norm.normalize(s, x, mean, rstd, weight, bias, y);
@@ -275,7 +275,7 @@ TEST_CASE("batch_norm, whole and in pieces") {
         for (const Floats* values : {&mean, &rstd, &running_mean, &running_var, &y, &dx, &dw, &db})
           keep(outputs, *values);
       });
-    check_kernel(1e-5, [&, n = n, c = c, plane = plane](const cpu::Kernels& k, Outputs& outputs) {
+    check_kernel(1e-5, [&, n = n, c = c, plane = plane](const Kernels& k, Outputs& outputs) {
       Buffer<double> sum(c, 0.0), squares(c, 0.0), sum_dz(c, 0.0), sum_dz_x(c, 0.0);
       Floats mean(c), rstd(c), y(count), dz(count), dx(count), scale(c), center(c), slope(c), dw(c), db(c);
       k.batch_norm.partial(s, 0, 1, x, bias, sum, squares);

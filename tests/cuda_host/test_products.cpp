@@ -67,7 +67,7 @@ void check_conv(const Case& c, Precision precision) {
   const int64_t in = s.h_in * s.w_in, out = s.h_out * s.w_out;
   const Floats x = random_floats(s.n * s.c_in * in, 1), dy = random_floats(s.n * s.c_out * out, 2);
   const Floats w = random_floats(s.c_out * s.c_in_per_group() * s.taps(), 3), b = random_floats(s.c_out, 4);
-  check_kernel(bound_of(precision), [&](const cpu::Kernels& k, Outputs& outputs) {
+  check_kernel(bound_of(precision), [&](const Kernels& k, Outputs& outputs) {
     Floats y(s.n * s.c_out * out);
     if (is_cuda(k)) {
       k.conv2d.direct_forward(s, x, Layout::channels_last, w, b, y);
@@ -76,7 +76,7 @@ void check_conv(const Case& c, Precision precision) {
     k.conv2d.planar_forward(s, turned(x, s.n, s.c_in, in, false), w, b, y);
     keep(outputs, turned(y, s.n, s.c_out, out, true));
   });
-  check_kernel(bound_of(precision), [&](const cpu::Kernels& k, Outputs& outputs) {
+  check_kernel(bound_of(precision), [&](const Kernels& k, Outputs& outputs) {
     Floats dx(s.n * s.c_in * in);
     if (is_cuda(k)) {
       k.conv2d.direct_backward_input(s, dy, Layout::channels_last, w, dx);
@@ -85,7 +85,7 @@ void check_conv(const Case& c, Precision precision) {
     k.conv2d.planar_backward_input(s, dy, Layout::channels_last, w, dx);
     keep(outputs, turned(dx, s.n, s.c_in, in, true));
   });
-  check_kernel(bound_of(precision), [&](const cpu::Kernels& k, Outputs& outputs) {
+  check_kernel(bound_of(precision), [&](const Kernels& k, Outputs& outputs) {
     Floats dw(w.count()), db(s.c_out);
     if (is_cuda(k))
       k.conv2d.direct_backward_weight(s, dy, x, dw);
@@ -125,7 +125,7 @@ void check_linear(const LinearShape& s, Precision precision) {
   const With with(precision);
   const Floats x = random_floats(s.n * s.in, 1), w = random_floats(s.out * s.in, 2), b = random_floats(s.out, 3);
   const Floats dy = random_floats(s.n * s.out, 4);
-  check_kernel(bound_of(precision), [&](const cpu::Kernels& k, Outputs& outputs) {
+  check_kernel(bound_of(precision), [&](const Kernels& k, Outputs& outputs) {
     Floats y(s.n * s.out), dx(s.n * s.in), dw(s.out * s.in), db(s.out);
     k.linear.forward(s, x, w, b, y);
     k.linear.backward_input(s, dy, w, dx);

@@ -1,6 +1,6 @@
 #include <utility>
 
-#include "cpu/kernels.h"
+#include "ops/kernels.h"
 #include "ops/transforms/transform.h"
 
 namespace convcore {
@@ -16,7 +16,7 @@ class Grayscale final : public Transform {
   }
   bool apply(const Numbers& numbers, const ImageShape& in, float* x, float* y, float*) const override {
     if (!numbers.chance(0, p_)) return false;
-    cpu::kernels().transform_images.grayscale(in, channels(in), x, y);
+    current_kernels().transform_images.grayscale(in, channels(in), x, y);
     return true;
   }
 
@@ -60,7 +60,7 @@ class ColorJitter final : public Transform {
   void change(int what, const Numbers& numbers, const ImageShape& in, float* x) const {
     if (!used(what)) return;
     const float by = float(numbers.between(what, ranges_[what].first, ranges_[what].second));
-    const cpu::TransformImagesKernels& k = cpu::kernels().transform_images;
+    const TransformImagesKernels& k = current_kernels().transform_images;
     if (what == kBrightness) return k.brightness(in, by, x);
     if (what == kContrast) return k.contrast(in, by, x);
     if (what == kSaturation) return k.saturation(in, by, x);
@@ -81,7 +81,7 @@ class Normalize final : public Transform {
     return in;
   }
   bool apply(const Numbers&, const ImageShape& in, float* x, float*, float*) const override {
-    cpu::kernels().transform_images.normalize(in, scale_.of(in.c).data(), shift_.of(in.c).data(), x);
+    current_kernels().transform_images.normalize(in, scale_.of(in.c).data(), shift_.of(in.c).data(), x);
     return false;
   }
   int64_t work() const override { return 1; }

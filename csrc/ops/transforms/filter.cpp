@@ -1,6 +1,6 @@
 #include <cmath>
 
-#include "cpu/kernels.h"
+#include "ops/kernels.h"
 #include "ops/transforms/transform.h"
 
 namespace convcore {
@@ -11,7 +11,7 @@ class Noise final : public Transform {
  public:
   explicit Noise(const std::vector<double>& v) : mean_(float(v[0])), sigma_(float(v[1])), clip_(v[2] != 0) {}
   bool apply(const Numbers& numbers, const ImageShape& in, float* x, float*, float*) const override {
-    cpu::kernels().transform_images.noise(in.count(), numbers.key(), mean_, sigma_, clip_, x);
+    current_kernels().transform_images.noise(in.count(), numbers.key(), mean_, sigma_, clip_, x);
     return false;
   }
   int64_t work() const override { return 20; }
@@ -49,7 +49,7 @@ class Blur final : public Transform {
   bool apply(const Numbers& numbers, const ImageShape& in, float* x, float* y, float* scratch) const override {
     const double sigma = numbers.between(0, low_, high_);
     const std::vector<float> rows = bell(rows_, sigma), columns = bell(columns_, sigma);
-    cpu::kernels().transform_images.blur(in, rows_, rows.data(), columns_, columns.data(), x, scratch, y);
+    current_kernels().transform_images.blur(in, rows_, rows.data(), columns_, columns.data(), x, scratch, y);
     return true;
   }
   int64_t work() const override { return rows_ + columns_; }
@@ -63,7 +63,7 @@ class Sobel final : public Transform {
  public:
   int64_t scratch(const ImageShape& in) const override { return 2 * (in.w + 2); }
   bool apply(const Numbers&, const ImageShape& in, float* x, float* y, float* scratch) const override {
-    cpu::kernels().transform_images.sobel(in, x, scratch, y);
+    current_kernels().transform_images.sobel(in, x, scratch, y);
     return true;
   }
   int64_t work() const override { return 10; }

@@ -1,7 +1,7 @@
 #include <algorithm>
 #include <cmath>
 
-#include "cpu/kernels.h"
+#include "ops/kernels.h"
 #include "ops/transforms/transform.h"
 
 namespace convcore {
@@ -37,7 +37,7 @@ class Crop final : public Transform {
     // The middle is rounded to the even side, as in Python.
     const int64_t top = random_ ? numbers.below(0, down + 1) : int64_t(std::nearbyint(double(down) / 2));
     const int64_t left = random_ ? numbers.below(1, across + 1) : int64_t(std::nearbyint(double(across) / 2));
-    cpu::kernels().transform_images.crop(in, {top - top_, left - left_, out.h, out.w}, fill_.of(in.c).data(), x, y);
+    current_kernels().transform_images.crop(in, {top - top_, left - left_, out.h, out.w}, fill_.of(in.c).data(), x, y);
     return true;
   }
   int64_t work() const override { return 1; }
@@ -57,7 +57,7 @@ class Flip final : public Transform {
   explicit Flip(const std::vector<double>& v) : horizontal_(v[0] != 0), p_(v[1]) {}
   bool apply(const Numbers& numbers, const ImageShape& in, float* x, float* y, float*) const override {
     if (!numbers.chance(0, p_)) return false;
-    cpu::kernels().transform_images.flip(in, horizontal_, x, y);
+    current_kernels().transform_images.flip(in, horizontal_, x, y);
     return true;
   }
   int64_t work() const override { return 1; }
@@ -78,8 +78,8 @@ class Rotation final : public Transform {
   }
   bool apply(const Numbers& numbers, const ImageShape& in, float* x, float* y, float*) const override {
     const double angle = numbers.between(0, low_, high_) * (kPi / 180);
-    cpu::kernels().transform_images.rotate(in, float(std::cos(angle)), float(std::sin(angle)), fill_.of(in.c).data(), x,
-                                           y);
+    current_kernels().transform_images.rotate(in, float(std::cos(angle)), float(std::sin(angle)), fill_.of(in.c).data(),
+                                              x, y);
     return true;
   }
   int64_t work() const override { return 20; }
@@ -104,7 +104,7 @@ class QuarterTurns final : public Transform {
   bool apply(const Numbers& numbers, const ImageShape& in, float* x, float* y, float*) const override {
     const int64_t turns = turns_[size_t(numbers.below(0, int64_t(turns_.size())))];
     if (turns == 0) return false;
-    cpu::kernels().transform_images.quarter_turns(in, turns, x, y);
+    current_kernels().transform_images.quarter_turns(in, turns, x, y);
     return true;
   }
 
@@ -144,7 +144,7 @@ class LinearTaps {
 
 // The box of x, resized to h x w.
 void resize(const ImageShape& in, const ImageBox& box, int64_t h, int64_t w, const float* x, float* scratch, float* y) {
-  cpu::kernels().transform_images.resize(in, box, LinearTaps(box.h, h), LinearTaps(box.w, w), x, scratch, y);
+  current_kernels().transform_images.resize(in, box, LinearTaps(box.h, h), LinearTaps(box.w, w), x, scratch, y);
 }
 
 // values: h, w; w 0: h is that of the shorter side, and the other one keeps the proportions.
@@ -237,7 +237,7 @@ class Erasing final : public Transform {
   }
   bool apply(const Numbers& numbers, const ImageShape& in, float* x, float*, float*) const override {
     if (!numbers.chance(0, p_)) return false;
-    cpu::kernels().transform_images.fill(in, rule_.draw(numbers, 1, in.h, in.w, false), value_.of(in.c).data(), x);
+    current_kernels().transform_images.fill(in, rule_.draw(numbers, 1, in.h, in.w, false), value_.of(in.c).data(), x);
     return false;
   }
   int64_t work() const override { return 1; }
@@ -263,7 +263,7 @@ class Cutout final : public Transform {
       const int64_t top = std::max<int64_t>(i, 0), bottom = std::min(i + length_, in.h);
       const int64_t left = std::max<int64_t>(j, 0), right = std::min(j + length_, in.w);
       const ImageBox box{top, left, std::max<int64_t>(bottom - top, 0), std::max<int64_t>(right - left, 0)};
-      cpu::kernels().transform_images.fill(in, box, value_.of(in.c).data(), x);
+      current_kernels().transform_images.fill(in, box, value_.of(in.c).data(), x);
     }
     return false;
   }

@@ -1,6 +1,6 @@
 #include "ops/activation.h"
 
-#include "cpu/kernels.h"
+#include "ops/kernels.h"
 #include "plan/builder.h"
 
 namespace convcore::plan {
@@ -20,7 +20,7 @@ void forward(Builder& b, int i) {
   const int64_t floats = b.program[y].floats;
   b.made(i).y = y;
   b.program.block(name_of(kind), {x}, {y}, [=](const Frame& f, const Block& block) {
-    cpu::kernels().activation.forward[int(kind)](block.count() * floats, params, f.at(x, block), f.at(y, block));
+    current_kernels().activation.forward[int(kind)](block.count() * floats, params, f.at(x, block), f.at(y, block));
   });
 }
 
@@ -33,8 +33,8 @@ void backward(Builder& b, int i) {
   const ValueId dx = b.gradient_in_place(i, "d" + b.program[b.input_of(i).y].name);
   const int64_t floats = b.program[dx].floats;
   b.program.block(std::string(name_of(kind)) + " backward", {dy, of}, {dx}, [=](const Frame& f, const Block& block) {
-    cpu::kernels().activation.backward[int(kind)](block.count() * floats, params, f.at(dy, block), f.at(of, block),
-                                                  f.at(dx, block));
+    current_kernels().activation.backward[int(kind)](block.count() * floats, params, f.at(dy, block), f.at(of, block),
+                                                     f.at(dx, block));
   });
   b.add_gradient(b.node(i).inputs[0], dx, true);
 }

@@ -11,7 +11,7 @@
 
 #include <algorithm>
 
-#include "cpu/kernels.h"
+#include "ops/kernels.h"
 #include "plan/builder.h"
 
 namespace convcore::plan {
@@ -82,11 +82,10 @@ ValueId apply(Builder& b, int i, int phase) {
   b.program.block(
       std::string("batch_norm") + (adds ? " + residual" : "") + (relu ? " + relu" : ""), reads, {y},
       [=](const Frame& f, const Block& block) {
-        const cpu::BatchNormAffine affine{f.buffer(buffers[kMean]), f.buffer(buffers[kScale]),
-                                          f.buffer(buffers[kShift])};
-        const cpu::BatchNormResidual add{adds ? f.at(residual, block) : nullptr, {}};
-        cpu::kernels().batch_norm.apply(of_block(s, block), 0, block.count(), f.at(x, block), affine, add, relu,
-                                        f.at(y, block));
+        const BatchNormAffine affine{f.buffer(buffers[kMean]), f.buffer(buffers[kScale]), f.buffer(buffers[kShift])};
+        const BatchNormResidual add{adds ? f.at(residual, block) : nullptr, {}};
+        current_kernels().batch_norm.apply(of_block(s, block), 0, block.count(), f.at(x, block), affine, add, relu,
+                                           f.at(y, block));
       },
       phase);
   return y;
@@ -102,17 +101,17 @@ int training_statistics(Builder& b, int i) {
   const ShardSums sums(b, s.c);
   const int phase = b.program.block("batch_norm sums", {x}, {}, [=](const Frame& f, const Block& block) {
     double* sum = sums.begin(f, block);
-    cpu::kernels().batch_norm.partial(of_block(s, block), 0, block.count(), f.at(x, block), data(f, running_mean), sum,
-                                      sum + s.c);
+    current_kernels().batch_norm.partial(of_block(s, block), 0, block.count(), f.at(x, block), data(f, running_mean),
+                                         sum, sum + s.c);
   });
   return b.program.serial("batch_norm statistics", {}, phase + 1, [=](const Frame& f) {
     const double* sum = sums.total(f);
     const float* mean = data(f, running_mean);
     float* pivot = f.buffer(buffers[kPivot]);
     if (mean) std::copy(mean, mean + s.c, pivot);
-    cpu::kernels().batch_norm.finish(s.c, s.per_channel(), mean ? pivot : nullptr, sum, sum + s.c, momentum, eps,
-                                     f.buffer(buffers[kMean]), f.buffer(buffers[kRstd]), data(f, running_mean),
-                                     data(f, running_var));
+    current_kernels().batch_norm.finish(s.c, s.per_channel(), mean ? pivot : nullptr, sum, sum + s.c, momentum, eps,
+                                        f.buffer(buffers[kMean]), f.buffer(buffers[kRstd]), data(f, running_mean),
+                                        data(f, running_var));
     set_affine(f, buffers, data(f, weight), data(f, bias), s.c);
   });
 }
@@ -126,7 +125,7 @@ int running_statistics(Builder& b, int i) {
   return b.program.serial("batch_norm statistics", {}, 0, [=](const Frame& f) {
     const float* mean = data(f, running_mean);
     std::copy(mean, mean + c, f.buffer(buffers[kMean]));
-    cpu::kernels().batch_norm.reciprocal_std(c, data(f, running_var), eps, f.buffer(buffers[kRstd]));
+    current_kernels().batch_norm.reciprocal_std(c, data(f, running_var), eps, f.buffer(buffers[kRstd]));
     set_affine(f, buffers, data(f, weight), data(f, bias), c);
   });
 }
@@ -141,8 +140,7 @@ Builder::GradientSums gradient_sums(Builder& b, int i, ValueId with) {
   if (y >= 0) reads.push_back(y);
   return {std::move(reads), [=](const Frame& f, const Block& block) {
             double* sum = sums.begin(f, block);
-            return cpu::ConvGradientSums{f.at(x, block), y < 0 ? nullptr : f.at(y, block), f.buffer(mean), sum,
-                                         sum + c};
+            return ConvGradientSums{f.at(x, block), y < 0 ? nullptr : f.at(y, block), f.buffer(mean), sum, sum + c};
           }};
 }
 
@@ -173,7 +171,7 @@ int sum_gradient(Builder& b, int i, ValueId dy, ValueId dz) {
   return b.program.block(relu ? "relu backward and batch_norm sums" : "batch_norm backward sums", reads, writes,
                          [=](const Frame& f, const Block& block) {
                            double* sum = sums.begin(f, block);
-                           cpu::kernels().batch_norm.backward_partial(
+                           current_kernels().batch_norm.backward_partial(
                                of_block(s, block), 0, block.count(), f.at(dy, block), f.at(x, block),
                                f.buffer(buffers[kMean]), relu ? f.at(y, block) : nullptr,
                                relu ? f.at(dz, block) : nullptr, sum, sum + s.c);
@@ -199,10 +197,10 @@ void backward(Builder& b, int i) {
                  slope = b.program.buffer(Per::program, s.c);
   const int next = b.program.serial("batch_norm backward statistics", {}, phase + 1, [=](const Frame& f) {
     const double* sum = sums.total(f);
-    cpu::kernels().batch_norm.backward_finish(s.c, s.per_channel(), sum, sum + s.c, f.buffer(buffers[kRstd]),
-                                              data(f, weight), f.buffer(scale), f.buffer(center), f.buffer(slope),
-                                              trains_weight ? f.parameters[size_t(weight)].grad : nullptr,
-                                              trains_bias ? f.parameters[size_t(bias)].grad : nullptr);
+    current_kernels().batch_norm.backward_finish(s.c, s.per_channel(), sum, sum + s.c, f.buffer(buffers[kRstd]),
+                                                 data(f, weight), f.buffer(scale), f.buffer(center), f.buffer(slope),
+                                                 trains_weight ? f.parameters[size_t(weight)].grad : nullptr,
+                                                 trains_bias ? f.parameters[size_t(bias)].grad : nullptr);
   });
   if (trains_weight) b.gradient_written(weight, next);
   if (trains_bias) b.gradient_written(bias, next);
@@ -214,10 +212,10 @@ void backward(Builder& b, int i) {
   b.program.block(
       "batch_norm backward", {dz, x}, {dx},
       [=](const Frame& f, const Block& block) {
-        const cpu::BatchNormInputGradient gradient{f.buffer(buffers[kMean]), f.buffer(scale), f.buffer(center),
-                                                   f.buffer(slope)};
-        cpu::kernels().batch_norm.backward_apply(of_block(s, block), 0, block.count(), f.at(dz, block), f.at(x, block),
-                                                 gradient, f.at(dx, block));
+        const BatchNormInputGradient gradient{f.buffer(buffers[kMean]), f.buffer(scale), f.buffer(center),
+                                              f.buffer(slope)};
+        current_kernels().batch_norm.backward_apply(of_block(s, block), 0, block.count(), f.at(dz, block),
+                                                    f.at(x, block), gradient, f.at(dx, block));
       },
       next);
   b.add_gradient(b.node(i).inputs[0], dx, true);

@@ -1,8 +1,8 @@
 #include <cmath>
 
-#include "cpu/kernels.h"
 #include "ops/conv2d_algorithm.h"
 #include "ops/conv2d_passes.h"
+#include "ops/kernels.h"
 #include "plan/builder.h"
 
 namespace convcore::plan {
@@ -77,10 +77,10 @@ Weights weights_of(Builder& b, int i, const Conv2dShape& s) {
 
 // Prepares the Winograd filters of a pass, once per step.
 BufferId winograd_filters(Builder& b, const Conv2dShape& s, int tile, bool backward, const FloatsOf& weight) {
-  const auto& kernels = cpu::kernels().conv2d;
+  const auto& kernels = current_kernels().conv2d;
   const BufferId u = b.program.buffer(Per::program, kernels.winograd_filter_floats(s, tile, backward));
   b.prepare("Winograd filters", double(s.c_in * s.c_out) * (tile + 2) * (tile + 2) / 4, [=](const Frame& f) {
-    cpu::kernels().conv2d.winograd_transform_filters(s, tile, backward, weight(f), f.buffer(u));
+    current_kernels().conv2d.winograd_transform_filters(s, tile, backward, weight(f), f.buffer(u));
   });
   return u;
 }
@@ -104,9 +104,9 @@ void forward(Builder& b, int i) {
   if (const int tile = winograd_tile(algorithm)) {
     const BufferId u = winograd_filters(b, s, tile, false, weights.weight);
     b.program.block(text, reads, {y}, [=](const Frame& f, const Block& block) {
-      const cpu::ConvEpilogue epilogue{weights.bias(f), adds ? f.at(residual, block) : nullptr, relu};
-      cpu::kernels().conv2d.winograd_convolve(of_block(s, block), tile, false, f.at(x, block), f.buffer(u), epilogue,
-                                              f.at(y, block));
+      const ConvEpilogue epilogue{weights.bias(f), adds ? f.at(residual, block) : nullptr, relu};
+      current_kernels().conv2d.winograd_convolve(of_block(s, block), tile, false, f.at(x, block), f.buffer(u), epilogue,
+                                                 f.at(y, block));
     });
     return;
   }
@@ -114,30 +114,30 @@ void forward(Builder& b, int i) {
   b.program.block(text, reads, {y}, [=](const Frame& f, const Block& block) {
     float* out = f.at(y, block);
     conv_forward(algorithm, of_block(s, block), f.at(x, block), x_layout, weights.weight(f), weights.bias(f), out);
-    if (adds) cpu::kernels().add.forward(block.count() * floats, out, f.at(residual, block), out);
-    if (relu) cpu::kernels().activation.forward[int(Activation::relu)](block.count() * floats, {}, out, out);
+    if (adds) current_kernels().add.forward(block.count() * floats, out, f.at(residual, block), out);
+    if (relu) current_kernels().activation.forward[int(Activation::relu)](block.count() * floats, {}, out, out);
   });
 }
 
 // Partial gradients per shard in the kernel's own order; a task adds them up.
 void sum_winograd_parts(Builder& b, int i, const Conv2dShape& s, ValueId dy, ValueId x) {
   const int weight = b.parameter(i, 0);
-  const auto& kernels = cpu::kernels().conv2d;
+  const auto& kernels = current_kernels().conv2d;
   const int64_t kept = kernels.weight_sum_floats(s);
   const BufferId parts = b.program.buffer(Per::shard, kernels.weight_part_floats(s));
   const BufferId sums = b.program.buffer(Per::thread, kept);
   const int phase =
       b.program.block("conv2d backward weight winograd", {dy, x}, {}, [=](const Frame& f, const Block& block) {
-        cpu::kernels().conv2d.winograd_weight_part(of_block(s, block), f.at(dy, block), f.at(x, block),
-                                                   kept ? f.buffer(sums, block.thread) : nullptr, block.first,
-                                                   block.last, f.buffer(parts, block.shard));
+        current_kernels().conv2d.winograd_weight_part(of_block(s, block), f.at(dy, block), f.at(x, block),
+                                                      kept ? f.buffer(sums, block.thread) : nullptr, block.first,
+                                                      block.last, f.buffer(parts, block.shard));
       });
-  const int next =
-      b.program.tasks("sum the gradients of " + b.node(i).name, {}, phase + 1, 1, double(s.c_in * s.c_out) * 9,
-                      [=](const Frame& f, int64_t, int) {
-                        cpu::kernels().conv2d.sum_weight_parts(s, f.buffer(parts), f.shard_stride(),
-                                                               f.program().shards(), f.parameters[size_t(weight)].grad);
-                      });
+  const int next = b.program.tasks("sum the gradients of " + b.node(i).name, {}, phase + 1, 1,
+                                   double(s.c_in * s.c_out) * 9, [=](const Frame& f, int64_t, int) {
+                                     current_kernels().conv2d.sum_weight_parts(s, f.buffer(parts), f.shard_stride(),
+                                                                               f.program().shards(),
+                                                                               f.parameters[size_t(weight)].grad);
+                                   });
   b.gradient_written(weight, next + 1);
 }
 
@@ -183,10 +183,10 @@ void backward_input(Builder& b, int i, const Conv2dShape& s) {
     const int phase = b.program.block(
         text + (known >= 0 ? " + gradient of the other branch" : "") + (sums.at ? " + batch_norm sums" : ""), reads,
         {dx}, [=](const Frame& f, const Block& block) {
-          const cpu::ConvEpilogue epilogue{nullptr, known < 0 ? nullptr : f.at(known, block), false,
-                                           sums.at ? sums.at(f, block) : cpu::ConvGradientSums{}};
-          cpu::kernels().conv2d.winograd_convolve(of_block(s, block), tile, true, f.at(dy, block), f.buffer(u),
-                                                  epilogue, f.at(dx, block));
+          const ConvEpilogue epilogue{nullptr, known < 0 ? nullptr : f.at(known, block), false,
+                                      sums.at ? sums.at(f, block) : ConvGradientSums{}};
+          current_kernels().conv2d.winograd_convolve(of_block(s, block), tile, true, f.at(dy, block), f.buffer(u),
+                                                     epilogue, f.at(dx, block));
         });
     if (sums.at) b.made(input).summed = phase;
   } else {
@@ -204,8 +204,8 @@ void backward_relu(Builder& b, int i) {
   const ValueId dz = b.gradient_in_place(i, "dz of " + b.node(i).name);
   const int64_t floats = b.program[dz].floats;
   b.program.block("relu backward", {dy, y}, {dz}, [=](const Frame& f, const Block& block) {
-    cpu::kernels().activation.backward[int(Activation::relu)](block.count() * floats, {}, f.at(dy, block),
-                                                              f.at(y, block), f.at(dz, block));
+    current_kernels().activation.backward[int(Activation::relu)](block.count() * floats, {}, f.at(dy, block),
+                                                                 f.at(y, block), f.at(dz, block));
   });
   b.made(i).dy = dz, b.made(i).owns_dy = true;
 }
@@ -219,7 +219,7 @@ void backward(Builder& b, int i) {
     const Layout layout = b.program[dy].layout;
     b.sum_gradients("conv2d backward bias", {b.parameter(i, 1)}, {dy},
                     [=](const Frame& f, const Block& block, float* const* sums) {
-                      cpu::kernels().conv2d.backward_bias(of_block(s, block), f.at(dy, block), layout, sums[0]);
+                      current_kernels().conv2d.backward_bias(of_block(s, block), f.at(dy, block), layout, sums[0]);
                     });
   }
   if (b.input_of(i).needs_gradient) backward_input(b, i, s);

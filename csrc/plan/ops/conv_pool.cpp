@@ -2,7 +2,7 @@
 
 #include <algorithm>
 
-#include "cpu/kernels.h"
+#include "ops/kernels.h"
 #include "plan/builder.h"
 
 namespace convcore::plan {
@@ -38,7 +38,7 @@ ConvPoolShape of_block(ConvPoolShape s, const Block& block) {
   return s;
 }
 
-const cpu::ConvPoolKernels& kernels() { return cpu::kernels().conv_pool; }
+const ConvPoolKernels& kernels() { return current_kernels().conv_pool; }
 
 enum Buffers { kPacked, kWorkspace };
 

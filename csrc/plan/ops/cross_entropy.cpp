@@ -2,7 +2,7 @@
 
 #include <algorithm>
 
-#include "cpu/kernels.h"
+#include "ops/kernels.h"
 #include "plan/builder.h"
 
 namespace convcore::plan {
@@ -39,7 +39,7 @@ void forward(Builder& b, int i) {
       [=](const Frame& f, const Block& block) {
         int64_t* label = reinterpret_cast<int64_t*>(f.buffer(labels, block.thread));
         float *hit = f.at(right, block), *y = f.at(logits, block);
-        const cpu::CrossEntropyKernels& kernels = cpu::kernels().cross_entropy;
+        const CrossEntropyKernels& kernels = current_kernels().cross_entropy;
         if (f.input.targets) {
           for (int64_t k = 0; k < block.count(); k++) {
             const int64_t n = block.begin + k;

@@ -1,7 +1,7 @@
 // group_norm and layer_norm: samples do not see each other, so a block computes all it needs.
 #include "ops/group_norm.h"
 
-#include "cpu/kernels.h"
+#include "ops/kernels.h"
 #include "plan/builder.h"
 
 namespace convcore::plan {
@@ -37,8 +37,8 @@ void forward(Builder& b, int i) {
   const ValueId y = b.program.value(b.node(i).name, b.shape(x));
   b.made(i).y = y, b.made(i).values = {x, mean, rstd};
   b.program.block("group_norm", {x}, {y, mean, rstd}, [=](const Frame& f, const Block& block) {
-    cpu::kernels().group_norm.forward(of_block(s, block), eps, f.at(x, block), data(f, weight), data(f, bias),
-                                      f.at(y, block), f.at(mean, block), f.at(rstd, block));
+    current_kernels().group_norm.forward(of_block(s, block), eps, f.at(x, block), data(f, weight), data(f, bias),
+                                         f.at(y, block), f.at(mean, block), f.at(rstd, block));
   });
 }
 
@@ -54,15 +54,15 @@ void backward(Builder& b, int i) {
   if (!parameters.empty())
     b.sum_gradients("group_norm backward weight", parameters, {dy, x, mean, rstd},
                     [=](const Frame& f, const Block& block, float* const* sums) {
-                      cpu::kernels().group_norm.backward_weight(
+                      current_kernels().group_norm.backward_weight(
                           of_block(s, block), f.at(dy, block), f.at(x, block), f.at(mean, block), f.at(rstd, block),
                           with_weight ? sums[0] : nullptr, with_bias ? sums[with_weight] : nullptr);
                     });
   if (!b.input_of(i).needs_gradient) return;
   const ValueId dx = b.program.value("d" + b.program[x].name, b.shape(x));
   b.program.block("group_norm backward", {dy, x, mean, rstd}, {dx}, [=](const Frame& f, const Block& block) {
-    cpu::kernels().group_norm.backward_input(of_block(s, block), f.at(dy, block), f.at(x, block), f.at(mean, block),
-                                             f.at(rstd, block), data(f, weight), f.at(dx, block));
+    current_kernels().group_norm.backward_input(of_block(s, block), f.at(dy, block), f.at(x, block), f.at(mean, block),
+                                                f.at(rstd, block), data(f, weight), f.at(dx, block));
   });
   b.add_gradient(b.node(i).inputs[0], dx, true);
 }

@@ -1,6 +1,6 @@
 #include <algorithm>
 
-#include "cpu/kernels.h"
+#include "ops/kernels.h"
 #include "plan/builder.h"
 
 namespace convcore::plan {
@@ -27,11 +27,11 @@ bool stays_packed(Builder& b, int i) { return b.updates_at_once(i) || !b.trains(
 // The weight as the product reads it, packed once for all blocks.
 BufferId pack(Builder& b, int i, const LinearShape& s, bool backward) {
   const int weight = b.parameter(i, 0);
-  const BufferId packed = b.program.buffer(Per::program, cpu::kernels().linear.packed_floats(s, backward));
+  const BufferId packed = b.program.buffer(Per::program, current_kernels().linear.packed_floats(s, backward));
   b.prepare(
       "pack " + b.node(i).name + (backward ? " for backward" : ""), double(s.in * s.out) / (backward ? 8 : 4),
       [=](const Frame& f) {
-        cpu::kernels().linear.pack(s, backward, f.parameters[size_t(weight)].data, f.buffer(packed));
+        current_kernels().linear.pack(s, backward, f.parameters[size_t(weight)].data, f.buffer(packed));
       },
       stays_packed(b, i));
   b.made(i).buffers.push_back(packed);
@@ -46,8 +46,8 @@ void forward(Builder& b, int i) {
   b.count_work(double(s.in) * double(s.out) * (b.options.training ? 3 : 1));
   const BufferId packed = pack(b, i, s, false);
   b.program.block("linear", {x}, {y}, [=](const Frame& f, const Block& block) {
-    cpu::kernels().linear.forward_packed(of_block(s, block), f.at(x, block), f.buffer(packed),
-                                         bias < 0 ? nullptr : f.parameters[size_t(bias)].data, f.at(y, block));
+    current_kernels().linear.forward_packed(of_block(s, block), f.at(x, block), f.buffer(packed),
+                                            bias < 0 ? nullptr : f.parameters[size_t(bias)].data, f.at(y, block));
   });
 }
 
@@ -67,11 +67,11 @@ void train_weight(Builder& b, int i, ValueId dy, int after) {
                       tasks, cost, [=](const Frame& f, int64_t task, int) {
                         const int64_t begin = task * kGradientRows, end = std::min(s.out, begin + kGradientRows);
                         const ParameterMemory& w = f.parameters[size_t(weight)];
-                        cpu::kernels().linear.backward_weight_rows(s, begin, end, f.whole(dy), f.whole(x), w.grad);
+                        current_kernels().linear.backward_weight_rows(s, begin, end, f.whole(dy), f.whole(x), w.grad);
                         if (!update) return;
                         f.update(group, w, begin * s.in, (end - begin) * s.in);
                         for (size_t k = 0; k < packed.size(); k++)
-                          cpu::kernels().linear.pack_rows(s, k == 1, begin, end, w.data, f.buffer(packed[k]));
+                          current_kernels().linear.pack_rows(s, k == 1, begin, end, w.data, f.buffer(packed[k]));
                       });
   if (!update) b.gradient_written(weight, phase + 1);
 }
@@ -83,7 +83,7 @@ void train_bias(Builder& b, int i, ValueId dy) {
   const int phase = b.program.tasks(update ? "linear backward bias and update" : "linear backward bias", {dy}, 0, 1,
                                     double(s.n * s.out) / 16, [=](const Frame& f, int64_t, int) {
                                       const ParameterMemory& memory = f.parameters[size_t(bias)];
-                                      cpu::kernels().linear.backward_bias(s, f.whole(dy), memory.grad);
+                                      current_kernels().linear.backward_bias(s, f.whole(dy), memory.grad);
                                       if (update) f.update(group, memory, 0, s.out);
                                     });
   if (!update) b.gradient_written(bias, phase + 1);
@@ -97,8 +97,8 @@ void backward(Builder& b, int i) {
     const ValueId dx = b.program.value("d" + b.program[b.input_of(i).y].name, {s.in});
     const BufferId packed = pack(b, i, s, true);
     after = 1 + b.program.block("linear backward input", {dy}, {dx}, [=](const Frame& f, const Block& block) {
-      cpu::kernels().linear.backward_input_packed(of_block(s, block), f.at(dy, block), f.buffer(packed),
-                                                  f.at(dx, block));
+      current_kernels().linear.backward_input_packed(of_block(s, block), f.at(dy, block), f.buffer(packed),
+                                                     f.at(dx, block));
     });
     b.add_gradient(b.node(i).inputs[0], dx, true);
   }

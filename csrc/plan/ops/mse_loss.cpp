@@ -2,7 +2,7 @@
 
 #include <algorithm>
 
-#include "cpu/kernels.h"
+#include "ops/kernels.h"
 #include "plan/builder.h"
 
 namespace convcore::plan {
@@ -12,7 +12,7 @@ double sum_of_squares(int64_t count, const float* y, const float* target) {
   double total = 0;
   for (int64_t i = 0; i < count; i += kMseShard) {
     double sum;
-    cpu::kernels().mse_loss.shard_sums(std::min(kMseShard, count - i), y + i, target + i, &sum);
+    current_kernels().mse_loss.shard_sums(std::min(kMseShard, count - i), y + i, target + i, &sum);
     total += sum;
   }
   return total;
@@ -34,8 +34,8 @@ void forward(Builder& b, int i) {
           const float* target = f.input.targets + (f.input.order ? f.input.order[n] : n) * floats;
           const float* output = f.at(y, block) + k * floats;
           f.at(losses, block)[k] = float(sum_of_squares(floats, output, target));
-          cpu::kernels().mse_loss.backward(floats, factor, &one, false, output, target,
-                                           f.at(gradient, block) + k * floats);
+          current_kernels().mse_loss.backward(floats, factor, &one, false, output, target,
+                                              f.at(gradient, block) + k * floats);
         }
       });
   b.program.serial("sum of the losses", {losses}, phase + 1, [=](const Frame& f) {

@@ -1,14 +1,14 @@
 #include "ops/pad.h"
 
 #include "core/window.h"
-#include "cpu/kernels.h"
+#include "ops/kernels.h"
 #include "plan/builder.h"
 
 namespace convcore::plan {
 namespace {
 
 // The padding of the convolution that follows; with `same` from the size of the image and the window.
-cpu::PadShape shape_of(Builder& b, int i) {
+PadShape shape_of(Builder& b, int i) {
   const Node& n = b.node(i);
   const Shape& x = b.shape(b.input_of(i).y);
   if (x.size() != 3) fail("plan", "pad cannot be planned", "images (C, H, W)", to_string(x));
@@ -22,29 +22,29 @@ cpu::PadShape shape_of(Builder& b, int i) {
                          {PadMode(n.integer("mode")), 0, pads[0][0], pads[0][1], pads[1][0], pads[1][1]});
 }
 
-cpu::PadShape of_block(cpu::PadShape s, const Block& block) {
+PadShape of_block(PadShape s, const Block& block) {
   s.n = block.count();
   return s;
 }
 
 void forward(Builder& b, int i) {
-  const cpu::PadShape s = shape_of(b, i);
+  const PadShape s = shape_of(b, i);
   const ValueId x = b.input_of(i).y;
   const Layout layout = b.program[x].layout;
   const ValueId y = b.program.value(b.node(i).name, {s.c, s.h_out, s.w_out}, layout);
   b.made(i).y = y;
   b.program.block("pad", {x}, {y}, [=](const Frame& f, const Block& block) {
-    cpu::kernels().pad.forward(of_block(s, block), layout, f.at(x, block), f.at(y, block));
+    current_kernels().pad.forward(of_block(s, block), layout, f.at(x, block), f.at(y, block));
   });
 }
 
 void backward(Builder& b, int i) {
-  const cpu::PadShape s = shape_of(b, i);
+  const PadShape s = shape_of(b, i);
   const ValueId x = b.input_of(i).y;
   const Layout layout = b.program[x].layout;
   const ValueId dy = b.gradient(i, layout), dx = b.program.value("d" + b.program[x].name, b.shape(x), layout);
   b.program.block("pad backward", {dy}, {dx}, [=](const Frame& f, const Block& block) {
-    cpu::kernels().pad.backward(of_block(s, block), layout, f.at(dy, block), f.at(dx, block));
+    current_kernels().pad.backward(of_block(s, block), layout, f.at(dy, block), f.at(dx, block));
   });
   b.add_gradient(b.node(i).inputs[0], dx, true);
 }

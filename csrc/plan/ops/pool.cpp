@@ -1,5 +1,5 @@
 // max_pool2d, avg_pool2d, adaptive_avg_pool2d in the layout that comes; stochastic_pool2d.
-#include "cpu/kernels.h"
+#include "ops/kernels.h"
 #include "plan/builder.h"
 
 namespace convcore::plan {
@@ -47,7 +47,7 @@ void max_forward(Builder& b, int i) {
   if (keep) writes.push_back(indices);
   b.made(i).y = y, b.made(i).values = {indices};
   b.program.block("max_pool2d", {x}, writes, [=](const Frame& f, const Block& block) {
-    const auto& kernels = cpu::kernels().max_pool2d;
+    const auto& kernels = current_kernels().max_pool2d;
     int32_t* at = keep ? reinterpret_cast<int32_t*>(f.at(indices, block)) : nullptr;
     if (p.last())
       kernels.forward_channels_last(of_block(s, p.channels, block), p.channels, f.at(x, block), f.at(y, block), at);
@@ -62,7 +62,7 @@ void max_backward(Builder& b, int i) {
   const ValueId dy = b.gradient(i, p.layout), indices = b.made(i).values[0];
   const ValueId dx = b.program.value("d" + b.program[p.x].name, b.shape(p.x), p.layout);
   b.program.block("max_pool2d backward", {dy, indices}, {dx}, [=](const Frame& f, const Block& block) {
-    const auto& kernels = cpu::kernels().max_pool2d;
+    const auto& kernels = current_kernels().max_pool2d;
     const int32_t* at = reinterpret_cast<const int32_t*>(f.at(indices, block));
     if (p.last())
       kernels.backward_channels_last(of_block(s, p.channels, block), p.channels, f.at(dy, block), at, f.at(dx, block));
@@ -146,16 +146,16 @@ void stochastic_forward(Builder& b, int i) {
   b.made(i).y = y;
   if (!b.options.training) {
     b.program.block("stochastic_pool2d mean", {x}, {y}, [=](const Frame& f, const Block& block) {
-      cpu::kernels().stochastic_pool2d.mean(of_block(s, channels, block), f.at(x, block), f.at(y, block));
+      current_kernels().stochastic_pool2d.mean(of_block(s, channels, block), f.at(x, block), f.at(y, block));
     });
     return;
   }
   const ValueId indices = b.program.value(b.node(i).name + " drawn", b.shape(y));
   b.made(i).values = {indices};
   b.program.block("stochastic_pool2d", {x}, {y, indices}, [=](const Frame& f, const Block& block) {
-    cpu::kernels().stochastic_pool2d.draw(of_block(s, channels, block), f.input.dropout_keys[number],
-                                          block.begin * channels, f.at(x, block), f.at(y, block),
-                                          reinterpret_cast<int32_t*>(f.at(indices, block)));
+    current_kernels().stochastic_pool2d.draw(of_block(s, channels, block), f.input.dropout_keys[number],
+                                             block.begin * channels, f.at(x, block), f.at(y, block),
+                                             reinterpret_cast<int32_t*>(f.at(indices, block)));
   });
 }
 
@@ -165,8 +165,8 @@ void stochastic_backward(Builder& b, int i) {
   const int64_t channels = b.shape(x)[0];
   const ValueId dx = b.program.value("d" + b.program[x].name, b.shape(x));
   b.program.block("stochastic_pool2d backward", {dy, indices}, {dx}, [=](const Frame& f, const Block& block) {
-    cpu::kernels().max_pool2d.backward(of_block(s, channels, block), f.at(dy, block),
-                                       reinterpret_cast<const int32_t*>(f.at(indices, block)), f.at(dx, block));
+    current_kernels().max_pool2d.backward(of_block(s, channels, block), f.at(dy, block),
+                                          reinterpret_cast<const int32_t*>(f.at(indices, block)), f.at(dx, block));
   });
   b.add_gradient(b.node(i).inputs[0], dx, true);
 }
@@ -176,16 +176,17 @@ void stochastic_backward(Builder& b, int i) {
 const OpSteps kStochasticPoolSteps{stochastic_forward, stochastic_backward};
 const OpSteps kMaxPoolSteps{max_forward, max_backward};
 const OpSteps kAvgPoolSteps{
-    [](Builder& b, int i) { average_forward(b, i, avg_shape(b, i), cpu::kernels().avg_pool2d, "avg_pool2d"); },
+    [](Builder& b, int i) { average_forward(b, i, avg_shape(b, i), current_kernels().avg_pool2d, "avg_pool2d"); },
     [](Builder& b, int i) {
-      average_backward(b, i, avg_shape(b, i), cpu::kernels().avg_pool2d, "avg_pool2d backward");
+      average_backward(b, i, avg_shape(b, i), current_kernels().avg_pool2d, "avg_pool2d backward");
     }};
 const OpSteps kAdaptiveAvgPoolSteps{
     [](Builder& b, int i) {
-      average_forward(b, i, adaptive_shape(b, i), cpu::kernels().adaptive_avg_pool2d, "adaptive_avg_pool2d");
+      average_forward(b, i, adaptive_shape(b, i), current_kernels().adaptive_avg_pool2d, "adaptive_avg_pool2d");
     },
     [](Builder& b, int i) {
-      average_backward(b, i, adaptive_shape(b, i), cpu::kernels().adaptive_avg_pool2d, "adaptive_avg_pool2d backward");
+      average_backward(b, i, adaptive_shape(b, i), current_kernels().adaptive_avg_pool2d,
+                       "adaptive_avg_pool2d backward");
     }};
 
 }  // namespace convcore::plan

@@ -1,5 +1,5 @@
 // The input, and ops that compute nothing or one addition: input, flatten, add.
-#include "cpu/kernels.h"
+#include "ops/kernels.h"
 #include "plan/builder.h"
 
 namespace convcore::plan {
@@ -10,12 +10,12 @@ ValueId gather(Builder& b, int after) {
   const ValueId x = b.program.value("x", b.options.input);
   const Shape& shape = b.options.input;
   const int64_t floats = b.program[x].floats;
-  const cpu::GatherImagesShape image =  // samples of another shape are lines
-      shape.size() == 3 ? cpu::GatherImagesShape{shape[0], shape[1], shape[2]} : cpu::GatherImagesShape{1, 1, floats};
+  const GatherImagesShape image =  // samples of another shape are lines
+      shape.size() == 3 ? GatherImagesShape{shape[0], shape[1], shape[2]} : GatherImagesShape{1, 1, floats};
   b.program.block(
       "gather", {}, {x},
       [=](const Frame& f, const Block& block) {
-        const auto& kernels = cpu::kernels().gather_images;
+        const auto& kernels = current_kernels().gather_images;
         const PassInput& in = f.input;
         const int64_t* order = in.order ? in.order + block.begin : nullptr;
         const int64_t skipped = in.order ? 0 : block.begin * floats;
@@ -60,7 +60,7 @@ void add_forward(Builder& b, int i) {
   const int64_t floats = b.program[y].floats;
   b.made(i).y = y;
   b.program.block("add", {left, right}, {y}, [=](const Frame& f, const Block& block) {
-    cpu::kernels().add.forward(block.count() * floats, f.at(left, block), f.at(right, block), f.at(y, block));
+    current_kernels().add.forward(block.count() * floats, f.at(left, block), f.at(right, block), f.at(y, block));
   });
 }
 

@@ -1,7 +1,7 @@
 // subsampling2d: in the layout that comes. The sums of the windows are kept for the gradient of the coefficients.
 #include "ops/subsampling2d.h"
 
-#include "cpu/kernels.h"
+#include "ops/kernels.h"
 #include "plan/builder.h"
 
 namespace convcore::plan {
@@ -22,7 +22,7 @@ AvgPool2dShape of_block(AvgPool2dShape s, int64_t channels, const Block& block) 
   return s;
 }
 
-cpu::ChannelsShape outputs_of(const AvgPool2dShape& s, int64_t channels, Layout layout, const Block& block) {
+ChannelsShape outputs_of(const AvgPool2dShape& s, int64_t channels, Layout layout, const Block& block) {
   return {block.count(), channels, s.pool.h_out * s.pool.w_out, layout};
 }
 
@@ -36,16 +36,16 @@ void forward(Builder& b, int i) {
   const ValueId y = b.program.value(b.node(i).name, b.shape(sums), layout);
   b.made(i).y = y, b.made(i).values = {sums};
   b.program.block("sums of windows", {x}, {sums}, [=](const Frame& f, const Block& block) {
-    const auto& kernels = cpu::kernels().avg_pool2d;
+    const auto& kernels = current_kernels().avg_pool2d;
     if (layout == Layout::channels_last)
       kernels.forward_channels_last(of_block(s, channels, block), channels, f.at(x, block), f.at(sums, block));
     else
       kernels.forward(of_block(s, channels, block), f.at(x, block), f.at(sums, block));
   });
   b.program.block("subsampling2d", {sums}, {y}, [=](const Frame& f, const Block& block) {
-    cpu::kernels().subsampling2d.scale(outputs_of(s, channels, layout, block), f.at(sums, block),
-                                       f.parameters[size_t(weight)].data,
-                                       bias < 0 ? nullptr : f.parameters[size_t(bias)].data, f.at(y, block));
+    current_kernels().subsampling2d.scale(outputs_of(s, channels, layout, block), f.at(sums, block),
+                                          f.parameters[size_t(weight)].data,
+                                          bias < 0 ? nullptr : f.parameters[size_t(bias)].data, f.at(y, block));
   });
 }
 
@@ -60,9 +60,9 @@ void backward_parameters(Builder& b, int i, const AvgPool2dShape& s, ValueId dy)
   if (with_bias) parameters.push_back(b.parameter(i, 1));
   b.sum_gradients("subsampling2d backward weight", parameters, {dy, sums},
                   [=](const Frame& f, const Block& block, float* const* totals) {
-                    cpu::kernels().subsampling2d.sums(outputs_of(s, channels, layout, block), f.at(dy, block),
-                                                      f.at(sums, block), with_weight ? totals[0] : nullptr,
-                                                      with_bias ? totals[with_weight] : nullptr);
+                    current_kernels().subsampling2d.sums(outputs_of(s, channels, layout, block), f.at(dy, block),
+                                                         f.at(sums, block), with_weight ? totals[0] : nullptr,
+                                                         with_bias ? totals[with_weight] : nullptr);
                   });
 }
 
@@ -78,11 +78,11 @@ void backward(Builder& b, int i) {
   const ValueId ds = b.gradient_in_place(i, "d" + b.node(i).name + " sums");
   const ValueId dx = b.program.value("d" + x.name, b.shape(b.input_of(i).y), layout);
   b.program.block("subsampling2d backward", {dy}, {ds}, [=](const Frame& f, const Block& block) {
-    cpu::kernels().subsampling2d.scale(outputs_of(s, channels, layout, block), f.at(dy, block),
-                                       f.parameters[size_t(weight)].data, nullptr, f.at(ds, block));
+    current_kernels().subsampling2d.scale(outputs_of(s, channels, layout, block), f.at(dy, block),
+                                          f.parameters[size_t(weight)].data, nullptr, f.at(ds, block));
   });
   b.program.block("sums of windows backward", {ds}, {dx}, [=](const Frame& f, const Block& block) {
-    const auto& kernels = cpu::kernels().avg_pool2d;
+    const auto& kernels = current_kernels().avg_pool2d;
     if (layout == Layout::channels_last)
       kernels.backward_channels_last(of_block(s, channels, block), channels, f.at(ds, block), f.at(dx, block));
     else
