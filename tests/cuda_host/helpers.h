@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "core/random.h"
+#include "cpu/kernels.h"
 #include "cuda/table.h"
 #include "runtime.h"
 #include "shim.h"
