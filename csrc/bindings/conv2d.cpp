@@ -13,7 +13,7 @@ Arg<float> with_height(const char* op, const char* name, const char* dims, Arg<f
   Shape shape = arg.array.shape();
   expect_rank(op, name, shape, 3, dims);
   shape.insert(shape.begin() + 2, 1);
-  return {arg.holder, Tensor(arg.array.data(), shape, arg.array.owner())};
+  return {arg.holder, arg.array.reshaped(shape)};
 }
 
 Tensor without_height(const char* op, const Tensor& array) {
@@ -21,7 +21,7 @@ Tensor without_height(const char* op, const Tensor& array) {
   const Tensor plain = reorder(op, array, Layout::row_major);
   Shape shape = plain.shape();
   shape.erase(shape.begin() + 2);
-  return Tensor(plain.data(), shape, plain.owner() ? plain.owner() : array.owner());
+  return Tensor(plain.data(), shape, plain.owner() ? plain.owner() : array.owner(), Layout::row_major, plain.device());
 }
 
 using Ints1 = std::array<int64_t, 1>;

@@ -74,6 +74,22 @@ Array<T> to_device(const Array<T>& array, Device device) {
   return copy;
 }
 
+// A small value where kernels of the current device read it, for the time of a call.
+template <typename T>
+class Handed {
+ public:
+  explicit Handed(const T& value) : value_(value) {
+    if (current_device() == Device::cpu) return;
+    block_ = allocate_on(current_device(), sizeof(T));
+    copy_bytes(current_device(), block_.get(), Device::cpu, &value_, sizeof(T));
+  }
+  const T* get() const { return block_ ? static_cast<const T*>(block_.get()) : &value_; }
+
+ private:
+  T value_;
+  std::shared_ptr<void> block_;
+};
+
 // The device of the arrays of an op, as the current one while the op runs. Throws std::invalid_argument when they are
 // on different ones.
 class OnDeviceOf {

@@ -12,6 +12,7 @@
 
 #include "core/check.h"
 #include "core/denormals.h"
+#include "core/device.h"
 
 namespace convcore {
 namespace {
@@ -63,6 +64,7 @@ void set_num_threads(int64_t count) {
 
 void parallel_for(int64_t count, int64_t work, RangeBody body) {
   if (count <= 0) return;
+  if (current_device() != Device::cpu) return body(0, count);  // the kernels in it use the threads of the device
   const double total = double(count) * double(std::max<int64_t>(work, 1));
   const int64_t useful = int64_t(std::min(total / kWorkPerThread, double(kMaxThreads)));
   const int64_t ranges = std::max<int64_t>(1, std::min({int64_t(num_threads()), count, useful}));

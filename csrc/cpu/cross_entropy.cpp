@@ -116,8 +116,9 @@ static void forward_columns(const CrossEntropyShape& s, const CrossEntropyParams
 
 // ---- forward ------------------------------------------------------------------------------------------------------
 
-static void forward(const CrossEntropyShape& s, const CrossEntropyParams& params, float scale, const float* x,
-                    const int64_t* target, float* loss, float* gradient) {
+static void forward(const CrossEntropyShape& s, const CrossEntropyParams& params, const float* given_scale,
+                    const float* x, const int64_t* target, float* loss, float* gradient) {
+  const float scale = *given_scale;
   if (s.inner == 1) {
     parallel_for(s.n, s.c * kWork, [&](int64_t begin, int64_t end) {
       for (int64_t n = begin; n < end; n++)
@@ -135,8 +136,9 @@ static void forward(const CrossEntropyShape& s, const CrossEntropyParams& params
   });
 }
 
-static void forward_shares(const CrossEntropyShape& s, const CrossEntropyParams& params, float scale, const float* x,
-                           const float* target, float* loss, float* gradient) {
+static void forward_shares(const CrossEntropyShape& s, const CrossEntropyParams& params, const float* given_scale,
+                           const float* x, const float* target, float* loss, float* gradient) {
+  const float scale = *given_scale;
   parallel_for(s.n, s.c * 2 * kWork, [&](int64_t begin, int64_t end) {
     for (int64_t n = begin; n < end; n++)
       forward_row_of_shares(s.c, params, scale, x + n * s.c, target + n * s.c, loss + n,

@@ -103,13 +103,14 @@ static void image(const GatherImagesShape& s, const GatherImagesParams& p, const
 }
 
 template <typename T>
-static void block(const GatherImagesShape& shape, const GatherImagesParams& p, const T* x, const int64_t* indices,
-                  int64_t n0, int64_t n1, float* y) {
+static void block(const GatherImagesShape& shape, const GatherImagesParams& p, const RandomKey* key, const T* x,
+                  const int64_t* indices, int64_t n0, int64_t n1, float* y) {
   const int64_t pixels = shape.c * shape.h * shape.w;
   const bool whole = p.pad == 0 && !p.flip && (p.layout == Layout::row_major || shape.c == 1);
   // An image that stays in order is one line per channel; without a scale, of floats, it is one copy.
   const GatherImagesShape s = whole ? GatherImagesShape{shape.c, 1, shape.h * shape.w} : shape;
   GatherImagesParams params = p;
+  params.key = *key;
   if (whole) params.layout = Layout::row_major;
   for (int64_t n = n0; n < n1; n++) {
     const int64_t index = indices == nullptr ? n : indices[n];
@@ -118,7 +119,7 @@ static void block(const GatherImagesShape& shape, const GatherImagesParams& p, c
         memcpy(y + n * pixels, x + index * pixels, size_t(pixels) * sizeof(float));
         continue;
       }
-    image(s, params, crop_of(p, index), x + index * pixels, y + n * pixels);
+    image(s, params, crop_of(params, index), x + index * pixels, y + n * pixels);
   }
 }
 

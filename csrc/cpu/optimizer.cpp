@@ -16,7 +16,8 @@ CONVCORE_INLINE Vec penalized(Vec grad, Vec param, const Penalty& penalty) {
   return grad + select(param > zero, l1, select(param < zero, -l1, zero));
 }
 
-static void optimizer_sgd(int64_t count, const SgdFactors& f, float* param, const float* grad, float* buffer) {
+static void optimizer_sgd(int64_t count, const SgdFactors* factors, float* param, const float* grad, float* buffer) {
+  const SgdFactors f = *factors;
   parallel_for_each_vector(count, 2, [&](int64_t i, int64_t lanes) {
     const Vec p = load_partial(param + i, lanes);
     Vec g = penalized(load_partial(grad + i, lanes), p, f.penalty);
@@ -30,8 +31,9 @@ static void optimizer_sgd(int64_t count, const SgdFactors& f, float* param, cons
   });
 }
 
-static void optimizer_adam(int64_t count, const AdamFactors& f, float* param, const float* grad, float* mean,
+static void optimizer_adam(int64_t count, const AdamFactors* factors, float* param, const float* grad, float* mean,
                            float* square) {
+  const AdamFactors f = *factors;
   parallel_for_each_vector(count, 3, [&](int64_t i, int64_t lanes) {
     const Vec p = load_partial(param + i, lanes);
     const Vec g = penalized(load_partial(grad + i, lanes), p, f.penalty);
@@ -45,8 +47,9 @@ static void optimizer_adam(int64_t count, const AdamFactors& f, float* param, co
   });
 }
 
-static void optimizer_rmsprop(int64_t count, const RmspropFactors& f, float* param, const float* grad, float* square,
-                              float* mean, float* buffer) {
+static void optimizer_rmsprop(int64_t count, const RmspropFactors* factors, float* param, const float* grad,
+                              float* square, float* mean, float* buffer) {
+  const RmspropFactors f = *factors;
   parallel_for_each_vector(count, 3, [&](int64_t i, int64_t lanes) {
     const Vec p = load_partial(param + i, lanes);
     const Vec g = penalized(load_partial(grad + i, lanes), p, f.penalty);
@@ -69,7 +72,9 @@ static void optimizer_rmsprop(int64_t count, const RmspropFactors& f, float* par
   });
 }
 
-static void optimizer_adagrad(int64_t count, const AdagradFactors& f, float* param, const float* grad, float* sum) {
+static void optimizer_adagrad(int64_t count, const AdagradFactors* factors, float* param, const float* grad,
+                              float* sum) {
+  const AdagradFactors f = *factors;
   parallel_for_each_vector(count, 3, [&](int64_t i, int64_t lanes) {
     const Vec p = load_partial(param + i, lanes);
     const Vec g = penalized(load_partial(grad + i, lanes), p, f.penalty);

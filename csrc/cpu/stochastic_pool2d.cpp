@@ -61,8 +61,9 @@ static void draw_windows(const Pool2dShape& s, const float* plane, int64_t corne
     store_int_partial(indices, position, lanes);
 }
 
-static void draw(const Pool2dShape& shape, RandomKey key, int64_t first_plane, const float* x, float* y,
+static void draw(const Pool2dShape& shape, const RandomKey* given_key, int64_t first_plane, const float* x, float* y,
                  int32_t* indices) {
+  const RandomKey key = *given_key;
   const int64_t blocks_of_row = (shape.w_out + 3) / 4, taps = shape.window.h.kernel * shape.window.w.kernel;
   parallel_for(shape.planes * shape.h_out, shape.w_out * (taps + 4), [=](int64_t begin, int64_t end) {
     const Pool2dShape s = shape;  // local, as the keys: vectors that are stored may alias all other memory

@@ -27,6 +27,7 @@ OptimizerKernels optimizer_kernels();
 PadKernels pad_kernels();
 PadChannelsKernels pad_channels_kernels();
 PeakKernels peak_kernels();
+ReductionKernels reduction_kernels();
 ReorderKernels reorder_kernels();
 SoftmaxKernels softmax_kernels();
 StochasticPool2dKernels stochastic_pool2d_kernels();
@@ -58,6 +59,7 @@ Kernels table() {
   t.pad = pad_kernels();
   t.pad_channels = pad_channels_kernels();
   t.peak = peak_kernels();
+  t.reduction = reduction_kernels();
   t.reorder = reorder_kernels();
   t.softmax = softmax_kernels();
   t.stochastic_pool2d = stochastic_pool2d_kernels();

@@ -1,6 +1,6 @@
 // cross_entropy: one warp per sample; loss and gradient together. With z = x - max and s = sum exp(z):
 //
-//   loss = log(s) - (1 - smoothing) z[target] - smoothing / C * sum z        gradient = scale * (exp(z) / s - q)
+//   loss = log(s) - (1 - smoothing) z[target] - smoothing / C * sum z        gradient = *scale * (exp(z) / s - q)
 //
 // Bytes: x three times (twice from the caches), the gradient once.
 #include "ops/cross_entropy.h"
@@ -13,7 +13,7 @@ namespace convcore::cuda {
 namespace {
 
 CONVCORE_KERNEL(kRowThreads)
-cross_entropy_rows(CrossEntropyShape s, CrossEntropyParams p, float scale, const float* x, const int64_t* target,
+cross_entropy_rows(CrossEntropyShape s, CrossEntropyParams p, const float* scale, const float* x, const int64_t* target,
                    float* loss, float* gradient) {
   const float on_target = 1.0f - p.label_smoothing, on_each = p.label_smoothing / float(s.c);
   for_each_row(s.n * s.inner, [&](int64_t row) {
@@ -36,15 +36,15 @@ cross_entropy_rows(CrossEntropyShape s, CrossEntropyParams p, float scale, const
     if (lane() == 0) loss[row] = value;
     for (int64_t c = lane(); gradient && c < s.c; c += kWarp) {
       const float share = expf(x[at + c * s.inner] - high) / sum;
-      gradient[at + c * s.inner] = scale * (share - on_each - (c == label ? on_target : 0.0f));
+      gradient[at + c * s.inner] = *scale * (share - on_each - (c == label ? on_target : 0.0f));
     }
   });
 }
 
 // The same for shares of the classes, inner = 1: q = (1 - smoothing) * target + smoothing / C,
-// loss = log(s) * sum q - sum q z, gradient = scale * (exp(z) / s * sum q - q).
+// loss = log(s) * sum q - sum q z, gradient = *scale * (exp(z) / s * sum q - q).
 CONVCORE_KERNEL(kRowThreads)
-cross_entropy_rows_of_shares(CrossEntropyShape s, CrossEntropyParams p, float scale, const float* x,
+cross_entropy_rows_of_shares(CrossEntropyShape s, CrossEntropyParams p, const float* scale, const float* x,
                              const float* target, float* loss, float* gradient) {
   const float on_target = 1.0f - p.label_smoothing, on_each = p.label_smoothing / float(s.c);
   for_each_row(s.n, [&](int64_t row) {
@@ -61,7 +61,7 @@ cross_entropy_rows_of_shares(CrossEntropyShape s, CrossEntropyParams p, float sc
     if (lane() == 0) loss[row] = logf(sum) * sum_q - product;
     for (int64_t c = lane(); gradient && c < s.c; c += kWarp) {
       const float q = fmaf(target[at + c], on_target, on_each);
-      gradient[at + c] = scale * (expf(x[at + c] - high) / sum * sum_q - q);
+      gradient[at + c] = *scale * (expf(x[at + c] - high) / sum * sum_q - q);
     }
   });
 }
@@ -78,11 +78,11 @@ struct Backward {
   }
 };
 
-void forward(const CrossEntropyShape& s, const CrossEntropyParams& params, float scale, const float* x,
+void forward(const CrossEntropyShape& s, const CrossEntropyParams& params, const float* scale, const float* x,
              const int64_t* target, float* loss, float* gradient) {
   launch_rows("cross_entropy", cross_entropy_rows, s.n * s.inner, s, params, scale, x, target, loss, gradient);
 }
-void forward_shares(const CrossEntropyShape& s, const CrossEntropyParams& params, float scale, const float* x,
+void forward_shares(const CrossEntropyShape& s, const CrossEntropyParams& params, const float* scale, const float* x,
                     const float* target, float* loss, float* gradient) {
   launch_rows("cross_entropy", cross_entropy_rows_of_shares, s.n, s, params, scale, x, target, loss, gradient);
 }

@@ -13,6 +13,7 @@ template <typename T>
 struct Gather {
   GatherImagesShape s;
   GatherImagesParams p;  // scale and shift point to the device
+  const RandomKey* key;
   const T* x;
   const int64_t* indices;  // null: the first images
   int64_t n0;
@@ -27,12 +28,12 @@ struct Gather {
     uint64_t use = 0;  // the crop is the first use of random numbers, if there is one, and the mirroring the next
     int64_t down = 0, right = 0;
     if (p.pad > 0) {
-      const Philox random = philox_at(substream_of(p.key, uint64_t(index), use++), 0);
+      const Philox random = philox_at(substream_of(*key, uint64_t(index), use++), 0);
       const auto places = uint32_t(2 * p.pad + 1);
       down = int64_t(__umulhi(random.value[0], places)) - p.pad;
       right = int64_t(__umulhi(random.value[1], places)) - p.pad;
     }
-    if (p.flip && philox_at(substream_of(p.key, uint64_t(index), use), 0).value[0] >> 31) w = s.w - 1 - w;
+    if (p.flip && philox_at(substream_of(*key, uint64_t(index), use), 0).value[0] >> 31) w = s.w - 1 - w;
     h += down, w += right;
     const bool inside = h >= 0 && h < s.h && w >= 0 && w < s.w;
     const float value = inside ? float(x[(index * s.c + c) * plane + h * s.w + w]) : 0.0f;
@@ -41,9 +42,9 @@ struct Gather {
 };
 
 template <typename T>
-void gather(const GatherImagesShape& s, const GatherImagesParams& params, const T* x, const int64_t* indices,
-            int64_t n0, int64_t n1, float* y) {
-  for_positions("gather_images", (n1 - n0) * s.c * s.h * s.w, Gather<T>{s, params, x, indices, n0, y});
+void gather(const GatherImagesShape& s, const GatherImagesParams& params, const RandomKey* key, const T* x,
+            const int64_t* indices, int64_t n0, int64_t n1, float* y) {
+  for_positions("gather_images", (n1 - n0) * s.c * s.h * s.w, Gather<T>{s, params, key, x, indices, n0, y});
 }
 
 }  // namespace

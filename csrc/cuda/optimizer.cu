@@ -18,9 +18,10 @@ CONVCORE_DEVICE float penalized(float grad, float param, const Penalty& penalty)
 
 // in: param, grad, buffer; out: param, buffer
 struct Sgd {
-  SgdFactors f;
+  const SgdFactors* factors;
   bool keeps;  // there is a buffer
   __device__ void operator()(int64_t, const float* in, float* out) const {
+    const SgdFactors f = *factors;
     float g = penalized(in[1], in[0], f.penalty);
     if (keeps) {
       const float buffer = f.first_step ? g : fmaf(f.momentum, in[2], f.grad_rate * g);
@@ -33,8 +34,9 @@ struct Sgd {
 
 // in: param, grad, mean, square; out: param, mean, square
 struct Adam {
-  AdamFactors f;
+  const AdamFactors* factors;
   __device__ void operator()(int64_t, const float* in, float* out) const {
+    const AdamFactors f = *factors;
     const float g = penalized(in[1], in[0], f.penalty);
     const float mean = fmaf(f.mean_rate, g - in[2], in[2]);
     const float square = fmaf(f.square_rate * g, g, f.square_keep * in[3]);
@@ -45,9 +47,10 @@ struct Adam {
 
 // in: param, grad, square, mean, buffer; out: param, square, mean, buffer
 struct Rmsprop {
-  RmspropFactors f;
+  const RmspropFactors* factors;
   bool centered, keeps;
   __device__ void operator()(int64_t, const float* in, float* out) const {
+    const RmspropFactors f = *factors;
     const float g = penalized(in[1], in[0], f.penalty);
     const float square = fmaf(f.rate * g, g, f.square_keep * in[2]);
     float spread = square;
@@ -66,8 +69,9 @@ struct Rmsprop {
 
 // in: param, grad, sum; out: param, sum
 struct Adagrad {
-  AdagradFactors f;
+  const AdagradFactors* factors;
   __device__ void operator()(int64_t, const float* in, float* out) const {
+    const AdagradFactors f = *factors;
     const float g = penalized(in[1], in[0], f.penalty), sum = fmaf(g, g, in[2]);
     out[0] = in[0] - f.step_size * (g / (sqrtf(sum) + f.eps));
     out[1] = sum;
@@ -87,18 +91,18 @@ limit_norms_of_rows(int64_t rows, int64_t columns, float max_norm, float* param)
   });
 }
 
-void sgd(int64_t count, const SgdFactors& factors, float* param, const float* grad, float* buffer) {
+void sgd(int64_t count, const SgdFactors* factors, float* param, const float* grad, float* buffer) {
   // Without a buffer the parameter stands in for it: read, and not written.
   const bool keeps = buffer != nullptr;
   for_elements("sgd", count, ElementArrays<3, 2>{{param, grad, keeps ? buffer : param}, {param, buffer}},
                Sgd{factors, keeps});
 }
 
-void adam(int64_t count, const AdamFactors& factors, float* param, const float* grad, float* mean, float* square) {
+void adam(int64_t count, const AdamFactors* factors, float* param, const float* grad, float* mean, float* square) {
   for_elements("adam", count, ElementArrays<4, 3>{{param, grad, mean, square}, {param, mean, square}}, Adam{factors});
 }
 
-void rmsprop(int64_t count, const RmspropFactors& factors, float* param, const float* grad, float* square, float* mean,
+void rmsprop(int64_t count, const RmspropFactors* factors, float* param, const float* grad, float* square, float* mean,
              float* buffer) {
   const bool centered = mean != nullptr, keeps = buffer != nullptr;
   for_elements("rmsprop", count,
@@ -107,7 +111,7 @@ void rmsprop(int64_t count, const RmspropFactors& factors, float* param, const f
                Rmsprop{factors, centered, keeps});
 }
 
-void adagrad(int64_t count, const AdagradFactors& factors, float* param, const float* grad, float* sum) {
+void adagrad(int64_t count, const AdagradFactors* factors, float* param, const float* grad, float* sum) {
   for_elements("adagrad", count, ElementArrays<3, 2>{{param, grad, sum}, {param, sum}}, Adagrad{factors});
 }
 

@@ -20,6 +20,7 @@ Kernels table() {
   t.mse_loss = mse_loss_kernels();
   t.optimizer = optimizer_kernels();
   t.pad_channels = pad_channels_kernels();
+  t.reduction = reduction_kernels();
   t.reorder = reorder_kernels();
   t.softmax = softmax_kernels();
   return t;

@@ -18,6 +18,7 @@ MaxPool2dKernels max_pool2d_kernels();
 MseLossKernels mse_loss_kernels();
 OptimizerKernels optimizer_kernels();
 PadChannelsKernels pad_channels_kernels();
+ReductionKernels reduction_kernels();
 ReorderKernels reorder_kernels();
 SoftmaxKernels softmax_kernels();
 

@@ -20,6 +20,7 @@ const char* name_of(Activation kind) {
 
 Tensor activation_forward(Activation kind, const Tensor& x, const ActivationParams& params) {
   check(name_of(kind), kind, params);
+  const OnDeviceOf on(name_of(kind), {{"x", x}});
   Tensor y = Tensor::empty(name_of(kind), "y", x.shape(), x.layout());
   current_kernels().activation.forward[int(kind)](x.count(), params, x.data(), y.data());
   return y;
@@ -32,6 +33,7 @@ Tensor activation_backward(Activation kind, const Tensor& dy, const Tensor& x, c
   const Tensor& known = x.given() ? x : y;
   expect_shape(op.c_str(), "dy", dy.shape(), known.shape(), "the shape of the output");
   if (y.given()) expect_shape(op.c_str(), "saved", y.shape(), known.shape(), "the shape of the output");
+  const OnDeviceOf on(op, {{"dy", dy}, {"x", x}, {"saved", y}});
   Tensor of = known;
   if (gradient_reads_output(kind)) of = y.given() ? y : activation_forward(kind, x, params);
   const Tensor gradient = reorder(op.c_str(), dy, of.layout());  // element by element: the orders of memory must agree

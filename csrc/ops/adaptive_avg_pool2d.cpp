@@ -23,6 +23,7 @@ AdaptiveAvgPool2dShape infer_adaptive_pool2d_shape(const char* op, const Shape& 
 
 Tensor adaptive_avg_pool2d_forward(const Tensor& x, const OutputSize& output_size) {
   const AdaptiveAvgPool2dShape s = infer_adaptive_pool2d_shape(kOp, x.shape(), output_size);
+  const OnDeviceOf on(kOp, {{"x", x}});
   Tensor y = Tensor::empty(kOp, "y", {x.size(0), x.size(1), s.h_out, s.w_out}, x.layout());
   const auto& kernels = current_kernels().adaptive_avg_pool2d;
   if (x.layout() == Layout::channels_last)
@@ -35,6 +36,7 @@ Tensor adaptive_avg_pool2d_forward(const Tensor& x, const OutputSize& output_siz
 Tensor adaptive_avg_pool2d_backward(const Tensor& dy, const Shape& x_shape, const OutputSize& output_size) {
   const AdaptiveAvgPool2dShape s = infer_adaptive_pool2d_shape(kOp, x_shape, output_size);
   expect_shape(kOpBackward, "dy", dy.shape(), {x_shape[0], x_shape[1], s.h_out, s.w_out}, "the shape of the output");
+  const OnDeviceOf on(kOpBackward, {{"dy", dy}});
   Tensor dx = Tensor::empty(kOpBackward, "dx", x_shape, dy.layout());
   const auto& kernels = current_kernels().adaptive_avg_pool2d;
   if (dy.layout() == Layout::channels_last)

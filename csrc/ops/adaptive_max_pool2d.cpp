@@ -31,6 +31,7 @@ PoolWindows tiles(const AdaptiveAvgPool2dShape& s) {
 MaxPool2dResult adaptive_max_pool2d_forward(const Tensor& x, const OutputSize& output_size, bool need_indices) {
   const AdaptiveAvgPool2dShape s = infer(x.shape(), output_size);
   if (divides(s)) return max_pool2d_forward(kOp, x, tiles(s), false, need_indices);
+  const OnDeviceOf on(kOp, {{"x", x}});
   const Tensor rows = reorder(kOp, x, Layout::row_major);
   const Shape out{x.size(0), x.size(1), s.h_out, s.w_out};
   MaxPool2dResult result{Tensor::empty(kOp, "y", out), IndexArray::empty(kOp, "indices", out)};
@@ -49,6 +50,7 @@ Tensor adaptive_max_pool2d_backward(const Tensor& dy, const Shape& x_shape, cons
     expect_shape(kOpBackward, "indices", indices.shape(), out, "the shape of the output");
   else
     expect_shape(kOpBackward, "x", x.shape(), x_shape, "the shape of the input");
+  const OnDeviceOf on(kOpBackward, {{"dy", dy}, {"x", x}, {"indices", indices}});
   const IndexArray argmax = indices.given() ? indices : adaptive_max_pool2d_forward(x, output_size, true).indices;
   if (argmax.layout() != Layout::row_major)
     fail(kOpBackward, "indices have the wrong order of memory", "row-major ones, as the forward gave", "channels-last");

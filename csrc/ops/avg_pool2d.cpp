@@ -20,6 +20,7 @@ AvgPool2dShape infer(const char* op, const Shape& x, const AvgPool2dParams& p) {
 
 Tensor avg_pool2d_forward(const char* op, const Tensor& x, const AvgPool2dParams& params) {
   const AvgPool2dShape s = infer(op, x.shape(), params);
+  const OnDeviceOf on(op, {{"x", x}});
   Tensor y = Tensor::empty(op, "y", pool2d_output_shape(x.shape(), s.pool), x.layout());
   const auto& kernels = current_kernels().avg_pool2d;
   if (x.layout() == Layout::channels_last)
@@ -33,6 +34,7 @@ Tensor avg_pool2d_backward(const char* op, const Tensor& dy, const Shape& x_shap
   const AvgPool2dShape s = infer(op, x_shape, params);
   const std::string op_backward = std::string(op) + "_backward";
   expect_shape(op_backward.c_str(), "dy", dy.shape(), pool2d_output_shape(x_shape, s.pool), "the shape of the output");
+  const OnDeviceOf on(op_backward, {{"dy", dy}});
   Tensor dx = Tensor::empty(op_backward.c_str(), "dx", x_shape, dy.layout());
   const auto& kernels = current_kernels().avg_pool2d;
   if (dy.layout() == Layout::channels_last)

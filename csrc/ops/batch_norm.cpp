@@ -57,7 +57,7 @@ BatchNormSaved find_statistics(const char* op, const BatchNormShape& s, const Te
     kernels.statistics(s, x.data(), params.momentum, params.eps, found.mean.data(), found.rstd.data(),
                        update ? running_mean.data() : nullptr, update ? running_var.data() : nullptr);
   } else {
-    for (int64_t c = 0; c < s.c; c++) found.mean.data()[c] = running_mean.data()[c];
+    copy_bytes(x.device(), found.mean.data(), x.device(), running_mean.data(), s.c * int64_t(sizeof(float)));
     kernels.reciprocal_std(s.c, running_var.data(), params.eps, found.rstd.data());
   }
   return found;
@@ -69,6 +69,9 @@ BatchNormResult batch_norm_forward(const Tensor& x, const Tensor& running_mean, 
                                    const Tensor& weight, const Tensor& bias, const BatchNormParams& params) {
   const BatchNormShape s = check(x, running_mean, running_var, weight, bias, params);
   expect_running("batch_norm", running_mean, params);
+  const OnDeviceOf on(
+      "batch_norm",
+      {{"x", x}, {"running_mean", running_mean}, {"running_var", running_var}, {"weight", weight}, {"bias", bias}});
   BatchNormResult result;
   result.y = Tensor::empty("batch_norm", "y", x.shape(), x.layout());
   result.saved = find_statistics("batch_norm", s, x, running_mean, running_var, params, true);
@@ -89,6 +92,8 @@ BatchNormGrads batch_norm_backward(const Tensor& dy, const Tensor& x, const Tens
   } else {
     expect_running(op, running_mean, params);
   }
+  const OnDeviceOf on(
+      op, {{"dy", dy}, {"x", x}, {"running_mean", running_mean}, {"weight", weight}, {"saved mean", saved.mean}});
   BatchNormGrads grads;
   if (need_dx) grads.dx = Tensor::empty(op, "dx", x.shape(), x.layout());
   if (need_dweight) grads.dweight = Tensor::empty(op, "dweight", {s.c});

@@ -37,6 +37,7 @@ Conv2dShape infer_conv2d_shape(const char* op, const Shape& x, const Shape& w, c
 Tensor conv2d_forward(const char* op, const Tensor& x, const Tensor& w, const Tensor& b, const Conv2dParams& params) {
   const Conv2dShape s = infer_conv2d_shape(op, x.shape(), w.shape(), params);
   if (b.given()) expect_shape(op, "b", b.shape(), {s.c_out}, "one value per output channel");
+  const OnDeviceOf on(op, {{"x", x}, {"w", w}, {"b", b}});
   const ConvAlgorithm algorithm = choose_algorithm(op, s, ConvPass::forward, params.algorithm);
   const ConvForwardLayouts layouts = conv_forward_layouts(algorithm);
   const Tensor xs = layouts.x ? reorder(op, x, *layouts.x) : x;
@@ -75,11 +76,16 @@ Conv2dGrads conv2d_backward(const char* op, const Tensor& dy, const Tensor& x, c
   const Conv2dShape s = infer_conv2d_shape(op, x.shape(), w.shape(), params);
   const std::string op_backward = std::string(op) + "_backward";
   expect_shape(op_backward.c_str(), "dy", dy.shape(), {s.n, s.c_out, s.h_out, s.w_out}, "the shape of the output");
+  const OnDeviceOf on(op_backward, {{"dy", dy}, {"x", x}, {"w", w}});
   Conv2dGrads grads;
   if (need_dx) grads.dx = backward_input(op, s, dy, w, params.algorithm);
   if (need_db) grads.db = Tensor::empty(op, "db", {s.c_out});
   const bool summed = need_dw && backward_weight(op, s, dy, x, params.algorithm, grads);
-  if (need_db && !summed) current_kernels().conv2d.backward_bias(s, dy.data(), dy.layout(), grads.db.data());
+  if (need_db && !summed) {
+    const bool any = current_device() == Device::cpu;
+    const Tensor dys = any ? dy : reorder(op, dy, Layout::channels_last);
+    current_kernels().conv2d.backward_bias(s, dys.data(), dys.layout(), grads.db.data());
+  }
   return grads;
 }
 

@@ -5,7 +5,10 @@
 
 namespace convcore {
 
+static bool on_cuda() { return current_device() == Device::cuda; }  // where all images are channels-last
+
 ConvForwardLayouts conv_forward_layouts(ConvAlgorithm algorithm) {
+  if (on_cuda()) return {Layout::channels_last, Layout::channels_last};
   switch (algorithm) {
     case ConvAlgorithm::direct:
       return {std::nullopt, Layout::channels_last};
@@ -19,6 +22,7 @@ ConvForwardLayouts conv_forward_layouts(ConvAlgorithm algorithm) {
 }
 
 ConvBackwardInputLayouts conv_backward_input_layouts(ConvAlgorithm algorithm) {
+  if (on_cuda()) return {Layout::channels_last, Layout::channels_last};
   switch (algorithm) {
     case ConvAlgorithm::direct:
       return {std::nullopt, Layout::channels_last};
@@ -32,6 +36,7 @@ ConvBackwardInputLayouts conv_backward_input_layouts(ConvAlgorithm algorithm) {
 }
 
 ConvBackwardWeightLayouts conv_backward_weight_layouts(ConvAlgorithm algorithm, const Conv2dShape& s) {
+  if (on_cuda()) return {Layout::channels_last, Layout::channels_last, false};
   if (algorithm == ConvAlgorithm::planar) return {Layout::row_major, Layout::row_major, false};
   if (algorithm == ConvAlgorithm::direct && few_input_channels(s))
     return {Layout::channels_last, Layout::row_major, true};
@@ -48,7 +53,8 @@ void conv_forward(ConvAlgorithm algorithm, const Conv2dShape& s, const float* x,
   const auto& kernels = current_kernels().conv2d;
   switch (algorithm) {
     case ConvAlgorithm::direct:
-      return (few_input_channels(s) ? kernels.few_forward : kernels.direct_forward)(s, x, layout, w, b, y);
+      return (few_input_channels(s) && !on_cuda() ? kernels.few_forward : kernels.direct_forward)(s, x, layout, w, b,
+                                                                                                  y);
     case ConvAlgorithm::gemm:
       return kernels.pointwise_forward(s, x, w, b, y);
     case ConvAlgorithm::winograd:
@@ -80,7 +86,7 @@ void conv_backward_weight(ConvAlgorithm algorithm, const Conv2dShape& s, const f
   const auto& kernels = current_kernels().conv2d;
   switch (algorithm) {
     case ConvAlgorithm::direct:
-      if (few_input_channels(s)) return kernels.few_backward_weight(s, dy, x, dw, db);
+      if (few_input_channels(s) && !on_cuda()) return kernels.few_backward_weight(s, dy, x, dw, db);
       return kernels.direct_backward_weight(s, dy, x, dw);
     case ConvAlgorithm::gemm:
       return kernels.pointwise_backward_weight(s, dy, x, dw);

@@ -42,7 +42,7 @@ int64_t count_targets(const char* op, const CrossEntropyTarget& given, const Sha
     if (x.size() > 2) fail(op, "target has shares of classes", "x of shape (N, C) or (C,) for them", to_string(x));
     return s.shape.n;
   }
-  const LabelArray& target = given.labels;
+  const LabelArray target = to_device(given.labels, Device::cpu);
   const int64_t classes = s.shape.c;
   expect_shape(op, "target", target.shape(), s.target, "one label per sample");
   int64_t counted = 0;
@@ -67,15 +67,18 @@ CrossEntropyResult cross_entropy_forward(const char* op, const Tensor& x, const 
   check_params(op, params);
   const int64_t counted = count_targets(op, target, x.shape(), s, params.ignore_index);
   const float scale = params.reduction == Reduction::mean && counted > 0 ? float(1.0 / double(counted)) : 1.0f;
+  const OnDeviceOf on(op, {{"x", x}, {"target", target.shares}});
   CrossEntropyResult result;
   if (need_gradient) result.gradient = Tensor::empty(op, "dx", x.shape());
   Tensor losses = Tensor::empty(op, "loss", s.target);
   const CrossEntropyKernels& kernels = current_kernels().cross_entropy;
+  const Handed<float> handed(scale);
   if (target.shares.given())
-    kernels.forward_shares(s.shape, params, scale, x.data(), target.shares.data(), losses.data(),
+    kernels.forward_shares(s.shape, params, handed.get(), x.data(), target.shares.data(), losses.data(),
                            result.gradient.data());
   else
-    kernels.forward(s.shape, params, scale, x.data(), target.labels.data(), losses.data(), result.gradient.data());
+    kernels.forward(s.shape, params, handed.get(), x.data(), to_device(target.labels, x.device()).data(), losses.data(),
+                    result.gradient.data());
   result.loss = params.reduction == Reduction::none ? losses : reduce_losses(op, losses, params.reduction, counted);
   return result;
 }
@@ -87,6 +90,7 @@ Tensor cross_entropy_backward(const Tensor& dy, const Tensor& x, const CrossEntr
   const bool per_sample = params.reduction == Reduction::none;
   expect_shape(op, "dy", dy.shape(), per_sample ? s.target : Shape{}, "the shape of the loss");
   if (gradient.given()) expect_shape(op, "saved", gradient.shape(), x.shape(), "the shape of x");
+  const OnDeviceOf on(op, {{"dy", dy}, {"x", x}, {"saved", gradient}});
   const Tensor known = gradient.given() ? gradient : cross_entropy_forward(op, x, target, params, true).gradient;
   Tensor dx = Tensor::empty(op, "dx", x.shape());
   current_kernels().cross_entropy.backward(s.shape, dy.data(), per_sample, known.data(), dx.data());

@@ -48,13 +48,13 @@ Tensor cross_entropy_backward(const Tensor& dy, const Tensor& x, const CrossEntr
 
 struct CrossEntropyKernels {
   void (*forward)(const CrossEntropyShape&, const CrossEntropyParams&,
-                  float scale,            // of the gradient
+                  const float* scale,     // of the gradient, one number
                   const float* x,         // (N, C, inner)
                   const int64_t* target,  // (N, inner)
                   float* loss,            // (N, inner)
                   float* gradient);       // (N, C, inner) or null
   // The same for shares of the classes; inner = 1.
-  void (*forward_shares)(const CrossEntropyShape&, const CrossEntropyParams&, float scale, const float* x,
+  void (*forward_shares)(const CrossEntropyShape&, const CrossEntropyParams&, const float* scale, const float* x,
                          const float* target,  // (N, C)
                          float* loss, float* gradient);
   // dx = gradient * dy

@@ -8,6 +8,7 @@
 #pragma once
 #include "core/array.h"
 #include "core/random.h"
+#include "ops/subsampling2d.h"
 
 namespace convcore {
 
@@ -27,16 +28,18 @@ Tensor dropout_backward(const Tensor& dy, const Tensor& x, const DropoutParams& 
 
 // An element is dropped where the upper 24 of its 32 random bits, as an integer, are less than `threshold`.
 struct DropoutMask {
-  RandomKey key;
   int32_t threshold;  // 0 to 2^24
   float scale;        // of what is kept
   int64_t first = 0;  // position of the first element
 };
 
 struct DropoutKernels {
-  void (*apply)(int64_t count, const DropoutMask&, const float* x, float* y);
+  // y = x times the mask, or the mask itself where x is null; y may be x.
+  void (*apply)(int64_t count, const RandomKey* key, const DropoutMask&, const float* x, float* y);
+  // y = x * mask[n, c]; y may be x.
+  void (*apply_to_channels)(const ChannelsShape&, const float* x, const float* mask, float* y);
 };
 
-DropoutMask dropout_mask(const DropoutParams& params);
+DropoutMask dropout_mask(double p);  // `first` is 0
 
 }  // namespace convcore

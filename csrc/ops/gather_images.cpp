@@ -11,7 +11,8 @@ namespace {
 constexpr char kOp[] = "gather_images";
 constexpr int64_t kWork = 2;  // elementary operations per pixel
 
-void check(const Shape& x, const LabelArray& indices, const GatherImagesParams& params) {
+void check(const Shape& x, const LabelArray& given, const GatherImagesParams& params) {
+  const LabelArray indices = to_device(given, Device::cpu);
   constexpr int64_t kMaxPad = 1 << 30;  // 2 pad + 1 places are drawn with 32 bits
   expect_rank(kOp, "x", x, 4, "(M, C, H, W)");
   checked_count(kOp, "x", x);
@@ -28,6 +29,7 @@ void check(const Shape& x, const LabelArray& indices, const GatherImagesParams& 
 template <typename T>
 Tensor gather_images(const Array<T>& x, const LabelArray& indices, const GatherImagesParams& params) {
   check(x.shape(), indices, params);
+  const OnDeviceOf on(kOp, {{"x", x}});
   const GatherImagesShape s{x.size(1), x.size(2), x.size(3)};
   Tensor y = Tensor::empty(kOp, "y", {indices.size(0), s.c, s.h, s.w}, params.layout);
   GatherImagesBlock<T> block;
@@ -35,8 +37,11 @@ Tensor gather_images(const Array<T>& x, const LabelArray& indices, const GatherI
     block = current_kernels().gather_images.from_uint8;
   else
     block = current_kernels().gather_images.from_float;
-  parallel_for(indices.size(0), kWork * s.c * s.h * s.w,
-               [&](int64_t begin, int64_t end) { block(s, params, x.data(), indices.data(), begin, end, y.data()); });
+  const LabelArray rows = to_device(indices, x.device());
+  const Handed<RandomKey> key(params.key);
+  parallel_for(indices.size(0), kWork * s.c * s.h * s.w, [&](int64_t begin, int64_t end) {
+    block(s, params, key.get(), x.data(), rows.data(), begin, end, y.data());
+  });
   return y;
 }
 

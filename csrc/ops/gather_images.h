@@ -15,7 +15,7 @@
 
 namespace convcore {
 
-struct GatherImagesParams {
+struct GatherImagesParams {  // the pointers are to the device of the images
   int64_t pad = 0;
   bool flip = false;
   RandomKey key{};
@@ -33,10 +33,11 @@ struct GatherImagesShape {
 };
 
 // Images n0 to n1 - 1 of the batch, on the calling thread; x, indices and y are those of image 0. Indices of null: the
-// batch is the first images of x. Checks nothing, allocates nothing.
+// batch is the first images of x. The key in the params is not read: it is where `key` points. Checks nothing,
+// allocates nothing.
 template <typename T>
-using GatherImagesBlock = void (*)(const GatherImagesShape&, const GatherImagesParams&, const T* x,
-                                   const int64_t* indices, int64_t n0, int64_t n1, float* y);
+using GatherImagesBlock = void (*)(const GatherImagesShape&, const GatherImagesParams&, const RandomKey* key,
+                                   const T* x, const int64_t* indices, int64_t n0, int64_t n1, float* y);
 
 struct GatherImagesKernels {
   GatherImagesBlock<uint8_t> from_uint8;

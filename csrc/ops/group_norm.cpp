@@ -60,6 +60,7 @@ GroupNormShape infer_layer_norm_shape(const Shape& x, const Shape& normalized_sh
 GroupNormResult group_norm_forward(const char* op, const GroupNormShape& s, const Shape& parameters, const Tensor& x,
                                    const Tensor& weight, const Tensor& bias, double eps) {
   check(op, parameters, weight, bias, eps);
+  const OnDeviceOf on(op, {{"x", x}, {"weight", weight}, {"bias", bias}});
   GroupNormResult result{Tensor::empty(op, "y", x.shape()), Tensor::empty(op, "mean", {s.n, s.groups}),
                          Tensor::empty(op, "rstd", {s.n, s.groups})};
   current_kernels().group_norm.forward(s, eps, x.data(), weight.data(), bias.data(), result.y.data(),
@@ -75,6 +76,7 @@ GroupNormGrads group_norm_backward(const char* op_forward, const GroupNormShape&
   const char* op = name.c_str();
   check(name, parameters, weight, {}, eps);
   expect_shape(op, "dy", dy.shape(), x.shape(), "the shape of x");
+  const OnDeviceOf on(name, {{"dy", dy}, {"x", x}, {"weight", weight}, {"saved mean", saved_mean}});
   Tensor mean = saved_mean, rstd = saved_rstd;
   if (mean.given()) {
     expect_shape(op, "saved mean", mean.shape(), {s.n, s.groups}, "one value per group of a sample");

@@ -25,6 +25,7 @@
 #include "ops/pad.h"
 #include "ops/pad_channels.h"
 #include "ops/peak.h"
+#include "ops/reduction.h"
 #include "ops/reorder.h"
 #include "ops/softmax.h"
 #include "ops/stochastic_pool2d.h"
@@ -56,6 +57,7 @@ struct Kernels {
   PadKernels pad;
   PadChannelsKernels pad_channels;
   PeakKernels peak;
+  ReductionKernels reduction;
   ReorderKernels reorder;
   SoftmaxKernels softmax;
   StochasticPool2dKernels stochastic_pool2d;

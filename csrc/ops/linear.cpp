@@ -25,6 +25,7 @@ Shape output_shape(const Shape& x, const LinearShape& s) {
 Tensor linear_forward(const Tensor& x, const Tensor& w, const Tensor& b) {
   const LinearShape s = infer(x.shape(), w.shape());
   if (b.given()) expect_shape("linear", "b", b.shape(), {s.out}, "one value per output feature");
+  const OnDeviceOf on("linear", {{"x", x}, {"w", w}, {"b", b}});
   Tensor y = Tensor::empty("linear", "y", output_shape(x.shape(), s));
   current_kernels().linear.forward(s, x.data(), w.data(), b.data(), y.data());
   return y;
@@ -34,6 +35,7 @@ LinearGrads linear_backward(const Tensor& dy, const Tensor& x, const Tensor& w, 
                             bool need_db) {
   const LinearShape s = infer(x.shape(), w.shape());
   expect_shape("linear_backward", "dy", dy.shape(), output_shape(x.shape(), s), "the shape of the output");
+  const OnDeviceOf on("linear_backward", {{"dy", dy}, {"x", x}, {"w", w}});
   const auto& kernels = current_kernels().linear;
   LinearGrads grads;
   if (need_dx) {

@@ -32,6 +32,7 @@ Tensor sums_of_powers(const char* op, const Tensor& x, double p, const AvgPool2d
 
 Tensor lp_pool2d_forward(const Tensor& x, double p, const PoolWindows& windows, bool ceil_mode) {
   const AvgPool2dShape s = infer(kForward, x.shape(), p, windows, ceil_mode);
+  const OnDeviceOf on(kForward, {{"x", x}});
   Tensor y = sums_of_powers(kForward, x, p, s);
   current_kernels().lp_pool2d.root(y.count(), p, y.data());
   return y;
@@ -40,6 +41,7 @@ Tensor lp_pool2d_forward(const Tensor& x, double p, const PoolWindows& windows, 
 Tensor lp_pool2d_backward(const Tensor& dy, const Tensor& x, double p, const PoolWindows& windows, bool ceil_mode) {
   const AvgPool2dShape s = infer(kBackward, x.shape(), p, windows, ceil_mode);
   expect_shape(kBackward, "dy", dy.shape(), pool2d_output_shape(x.shape(), s.pool), "the shape of the output");
+  const OnDeviceOf on(kBackward, {{"dy", dy}, {"x", x}});
   const Tensor gradient = reorder(kBackward, dy, x.layout());
   const Tensor sums = sums_of_powers(kBackward, x, p, s);
   current_kernels().lp_pool2d.root_backward(sums.count(), p, gradient.data(), sums.data());

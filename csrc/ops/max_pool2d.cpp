@@ -19,6 +19,7 @@ Pool2dShape infer(const char* op, const Shape& x, const PoolWindows& windows, bo
 MaxPool2dResult max_pool2d_forward(const char* op, const Tensor& x, const PoolWindows& windows, bool ceil_mode,
                                    bool need_indices) {
   const Pool2dShape s = infer(op, x.shape(), windows, ceil_mode);
+  const OnDeviceOf on(op, {{"x", x}});
   MaxPool2dResult result;
   const Layout layout = x.layout();
   result.y = Tensor::empty(op, "y", pool2d_output_shape(x.shape(), s), layout);
@@ -37,6 +38,7 @@ Tensor max_pool2d_backward(const char* op, const Tensor& dy, const Shape& x_shap
   const std::string op_backward = std::string(op) + "_backward";
   const Shape y_shape = pool2d_output_shape(x_shape, s);
   expect_shape(op_backward.c_str(), "dy", dy.shape(), y_shape, "the shape of the output");
+  const OnDeviceOf on(op_backward, {{"dy", dy}, {"x", x}, {"indices", indices}});
   IndexArray argmax = indices;
   if (indices.given()) {
     expect_shape(op_backward.c_str(), "indices", indices.shape(), y_shape, "the shape of the output");

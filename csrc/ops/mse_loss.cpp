@@ -6,6 +6,7 @@ namespace convcore {
 
 Tensor mse_loss_forward(const Tensor& x, const Tensor& target, Reduction reduction) {
   expect_shape("mse_loss", "target", target.shape(), x.shape(), "the shape of x");
+  const OnDeviceOf on("mse_loss", {{"x", x}, {"target", target}});
   const auto& kernels = current_kernels().mse_loss;
   const int64_t count = x.count();
   if (reduction == Reduction::none) {
@@ -16,10 +17,9 @@ Tensor mse_loss_forward(const Tensor& x, const Tensor& target, Reduction reducti
   const int64_t shards = (count + kMseShard - 1) / kMseShard;
   Array<double> sums = Array<double>::empty("mse_loss", "loss", {shards});
   kernels.shard_sums(count, x.data(), target.data(), sums.data());
-  double total = 0;
-  for (int64_t shard = 0; shard < shards; shard++) total += sums.data()[shard];
   Tensor loss = Tensor::empty("mse_loss", "loss", {});
-  *loss.data() = float(reduction == Reduction::mean ? total / double(count) : total);
+  const double divisor = reduction == Reduction::mean ? double(count) : 1.0;
+  current_kernels().reduction.sum_doubles(shards, sums.data(), divisor, loss.data());
   return loss;
 }
 
@@ -29,6 +29,7 @@ MseLossGrads mse_loss_backward(const Tensor& dy, const Tensor& x, const Tensor& 
   const bool per_element = reduction == Reduction::none;
   expect_shape(op, "target", target.shape(), x.shape(), "the shape of x");
   expect_shape(op, "dy", dy.shape(), per_element ? x.shape() : Shape{}, "the shape of the loss");
+  const OnDeviceOf on(op, {{"dy", dy}, {"x", x}, {"target", target}});
   const auto backward = current_kernels().mse_loss.backward;
   const int64_t count = x.count();
   const float factor = float(reduction == Reduction::mean && count > 0 ? 2.0 / double(count) : 2.0);

@@ -21,9 +21,10 @@ Inferred infer(const char* op, const Shape& x) {
   return s;
 }
 
-void check(const char* op, const Inferred& s, const LabelArray& target, const Tensor& weight,
+void check(const char* op, const Inferred& s, const LabelArray& given, const Tensor& weight,
            const MultiMarginLossParams& params) {
   expect_range(op, "p", params.p, 1, 2);
+  const LabelArray target = to_device(given, Device::cpu);
   expect_shape(op, "target", target.shape(), s.target, "one label per sample");
   if (weight.given()) expect_shape(op, "weight", weight.shape(), {s.c}, "one value per class");
   for (int64_t i = 0; i < s.n; i++)
@@ -40,11 +41,12 @@ MultiMarginLossResult multi_margin_loss_forward(const char* op, const Tensor& x,
   const Inferred s = infer(op, x.shape());
   check(op, s, target, weight, params);
   const float scale = params.reduction == Reduction::mean && s.n > 0 ? float(1.0 / double(s.n)) : 1.0f;
+  const OnDeviceOf on(op, {{"x", x}, {"weight", weight}});
   MultiMarginLossResult result;
   if (need_gradient) result.gradient = Tensor::empty(op, "dx", x.shape());
   const Tensor losses = Tensor::empty(op, "loss", s.target);
-  current_kernels().multi_margin_loss.forward(s.n, s.c, params, scale, x.data(), target.data(), weight.data(),
-                                              losses.data(), result.gradient.data());
+  current_kernels().multi_margin_loss.forward(s.n, s.c, params, scale, x.data(), to_device(target, x.device()).data(),
+                                              weight.data(), losses.data(), result.gradient.data());
   result.loss = params.reduction == Reduction::none ? losses : reduce_losses(op, losses, params.reduction, s.n);
   return result;
 }
@@ -56,6 +58,7 @@ Tensor multi_margin_loss_backward(const Tensor& dy, const Tensor& x, const Label
   const bool per_sample = params.reduction == Reduction::none;
   expect_shape(op, "dy", dy.shape(), per_sample ? s.target : Shape{}, "the shape of the loss");
   if (gradient.given()) expect_shape(op, "saved", gradient.shape(), x.shape(), "the shape of x");
+  const OnDeviceOf on(op, {{"dy", dy}, {"x", x}, {"weight", weight}, {"saved", gradient}});
   const Tensor known =
       gradient.given() ? gradient : multi_margin_loss_forward(op, x, target, weight, params, true).gradient;
   Tensor dx = Tensor::empty(op, "dx", x.shape());

@@ -47,8 +47,9 @@ void sgd_step(const Tensor& param, const Tensor& grad, const Tensor& buffer, con
     expect_fits("sgd_step", "momentum_buffer", buffer, param);
   else if (params.momentum != 0)
     fail("sgd_step", "momentum_buffer is missing", "an array when momentum is not 0", "None");
-  current_kernels().optimizer.sgd(param.count(), sgd_factors(params), param.data(), grad.data(),
-                                  params.momentum != 0 ? buffer.data() : nullptr);
+  const OnDeviceOf on("sgd_step", {{"param", param}, {"grad", grad}, {"momentum_buffer", buffer}});
+  current_kernels().optimizer.sgd(param.count(), Handed<SgdFactors>(sgd_factors(params)).get(), param.data(),
+                                  grad.data(), params.momentum != 0 ? buffer.data() : nullptr);
 }
 
 void adam_step(const Tensor& param, const Tensor& grad, const Tensor& mean, const Tensor& square,
@@ -57,8 +58,9 @@ void adam_step(const Tensor& param, const Tensor& grad, const Tensor& mean, cons
   expect_fits("adam_step", "exp_avg", mean, param);
   expect_fits("adam_step", "exp_avg_sq", square, param);
   expect_range("adam_step", "step", params.step, 1, INT64_MAX);
-  current_kernels().optimizer.adam(param.count(), adam_factors(params), param.data(), grad.data(), mean.data(),
-                                   square.data());
+  const OnDeviceOf on("adam_step", {{"param", param}, {"grad", grad}, {"exp_avg", mean}, {"exp_avg_sq", square}});
+  current_kernels().optimizer.adam(param.count(), Handed<AdamFactors>(adam_factors(params)).get(), param.data(),
+                                   grad.data(), mean.data(), square.data());
 }
 
 void rmsprop_step(const Tensor& param, const Tensor& grad, const Tensor& square, const Tensor& mean,
@@ -67,8 +69,11 @@ void rmsprop_step(const Tensor& param, const Tensor& grad, const Tensor& square,
   expect_fits("rmsprop_step", "square_avg", square, param);
   if (params.centered) expect_fits("rmsprop_step", "grad_avg", mean, param);
   if (params.momentum != 0) expect_fits("rmsprop_step", "momentum_buffer", buffer, param);
-  current_kernels().optimizer.rmsprop(param.count(), rmsprop_factors(params), param.data(), grad.data(), square.data(),
-                                      params.centered ? mean.data() : nullptr,
+  const OnDeviceOf on(
+      "rmsprop_step",
+      {{"param", param}, {"grad", grad}, {"square_avg", square}, {"grad_avg", mean}, {"momentum_buffer", buffer}});
+  current_kernels().optimizer.rmsprop(param.count(), Handed<RmspropFactors>(rmsprop_factors(params)).get(),
+                                      param.data(), grad.data(), square.data(), params.centered ? mean.data() : nullptr,
                                       params.momentum != 0 ? buffer.data() : nullptr);
 }
 
@@ -76,12 +81,15 @@ void adagrad_step(const Tensor& param, const Tensor& grad, const Tensor& sum, co
   expect_fits("adagrad_step", "grad", grad, param);
   expect_fits("adagrad_step", "sum", sum, param);
   expect_range("adagrad_step", "step", params.step, 1, INT64_MAX);
-  current_kernels().optimizer.adagrad(param.count(), adagrad_factors(params), param.data(), grad.data(), sum.data());
+  const OnDeviceOf on("adagrad_step", {{"param", param}, {"grad", grad}, {"sum", sum}});
+  current_kernels().optimizer.adagrad(param.count(), Handed<AdagradFactors>(adagrad_factors(params)).get(),
+                                      param.data(), grad.data(), sum.data());
 }
 
 void limit_norms(const Tensor& param, double max_norm) {
   if (param.shape().empty()) fail("limit_norms", "param has no rows", "at least one axis", "a scalar");
   const int64_t rows = param.shape()[0];
+  const OnDeviceOf on("limit_norms", {{"param", param}});
   current_kernels().optimizer.limit_norms(rows, rows ? param.count() / rows : 0, float(max_norm), param.data());
 }
 

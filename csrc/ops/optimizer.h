@@ -85,12 +85,13 @@ struct AdagradFactors {
   float step_size, eps;  // lr / (1 + (t - 1) * lr_decay)
   Penalty penalty;
 };
+// The factors are where the kernels read them: on the device that they run on.
 struct OptimizerKernels {
-  void (*sgd)(int64_t count, const SgdFactors&, float* param, const float* grad, float* buffer /* or null */);
-  void (*adam)(int64_t count, const AdamFactors&, float* param, const float* grad, float* mean, float* square);
-  void (*rmsprop)(int64_t count, const RmspropFactors&, float* param, const float* grad, float* square,
+  void (*sgd)(int64_t count, const SgdFactors*, float* param, const float* grad, float* buffer /* or null */);
+  void (*adam)(int64_t count, const AdamFactors*, float* param, const float* grad, float* mean, float* square);
+  void (*rmsprop)(int64_t count, const RmspropFactors*, float* param, const float* grad, float* square,
                   float* mean /* or null: not centered */, float* buffer /* or null */);
-  void (*adagrad)(int64_t count, const AdagradFactors&, float* param, const float* grad, float* sum);
+  void (*adagrad)(int64_t count, const AdagradFactors*, float* param, const float* grad, float* sum);
   void (*limit_norms)(int64_t rows, int64_t columns, float max_norm, float* param);
 };
 

@@ -55,6 +55,7 @@ PadShape infer_pad_shape(const char* op, const Shape& x, const PadParams& params
 
 Tensor pad_forward(const Tensor& x, const PadParams& params) {
   const PadShape s = infer_pad_shape("pad", x.shape(), params);
+  const OnDeviceOf on("pad", {{"x", x}});
   Tensor y = Tensor::empty("pad", "y", output_shape(x.shape(), s), x.layout());
   current_kernels().pad.forward(s, x.layout(), x.data(), y.data());
   return y;
@@ -63,6 +64,7 @@ Tensor pad_forward(const Tensor& x, const PadParams& params) {
 Tensor pad_backward(const Tensor& dy, const Shape& x_shape, const PadParams& params) {
   const PadShape s = infer_pad_shape("pad_backward", x_shape, params);
   expect_shape("pad_backward", "dy", dy.shape(), output_shape(x_shape, s), "the shape of the output");
+  const OnDeviceOf on("pad_backward", {{"dy", dy}});
   Tensor dx = Tensor::empty("pad_backward", "dx", x_shape, dy.layout());
   current_kernels().pad.backward(s, dy.layout(), dy.data(), dx.data());
   return dx;

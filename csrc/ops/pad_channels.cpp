@@ -31,6 +31,7 @@ PadChannelsShape infer(const Shape& x, const PadChannelsParams& p) {
 
 Tensor pad_channels_forward(const Tensor& x, const PadChannelsParams& params) {
   const PadChannelsShape s = infer(x.shape(), params);
+  const OnDeviceOf on(kOp, {{"x", x}});
   Tensor y = Tensor::empty(kOp, "y", {s.n, s.c_out, s.h_out, s.w_out}, x.layout());
   const auto& kernels = current_kernels().pad_channels;
   const bool last = x.layout() == Layout::channels_last;
@@ -41,6 +42,7 @@ Tensor pad_channels_forward(const Tensor& x, const PadChannelsParams& params) {
 Tensor pad_channels_backward(const Tensor& dy, const Shape& x_shape, const PadChannelsParams& params) {
   const PadChannelsShape s = infer(x_shape, params);
   expect_shape(kOpBackward, "dy", dy.shape(), {s.n, s.c_out, s.h_out, s.w_out}, "the shape of the output");
+  const OnDeviceOf on(kOpBackward, {{"dy", dy}});
   Tensor dx = Tensor::empty(kOpBackward, "dx", x_shape, dy.layout());
   const auto& kernels = current_kernels().pad_channels;
   const bool last = dy.layout() == Layout::channels_last;

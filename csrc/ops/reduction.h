@@ -15,14 +15,12 @@ inline Reduction parse_reduction(const char* op, const std::string& text) {
   fail(op, "reduction is not known", "'mean', 'sum' or 'none'", "'" + text + "'");
 }
 
-// The sum of the losses of all samples, or their mean over `counted` of them: added in order, in double.
-inline Tensor reduce_losses(const char* op, const Tensor& losses, Reduction reduction, int64_t counted) {
-  double total = 0;
-  const int64_t count = losses.count();
-  for (int64_t i = 0; i < count; i++) total += double(losses.data()[i]);
-  Tensor loss = Tensor::empty(op, "loss", {});
-  *loss.data() = float(reduction == Reduction::mean ? total / double(counted) : total);
-  return loss;
-}
+// The sum of the losses of all samples, or their mean over `counted` of them: added in double, in a fixed order.
+Tensor reduce_losses(const char* op, const Tensor& losses, Reduction reduction, int64_t counted);
+
+struct ReductionKernels {
+  void (*sum)(int64_t count, const float* x, double divisor, float* y);  // *y = sum of x / divisor
+  void (*sum_doubles)(int64_t count, const double* x, double divisor, float* y);
+};
 
 }  // namespace convcore

@@ -24,6 +24,7 @@ SoftmaxShape infer(const std::string& op, const Shape& x, int64_t dim) {
 
 Tensor softmax_forward(Softmax kind, const Tensor& x, int64_t dim) {
   const SoftmaxShape s = infer(name_of(kind), x.shape(), dim);
+  const OnDeviceOf on(name_of(kind), {{"x", x}});
   Tensor y = Tensor::empty(name_of(kind), "y", x.shape());
   if (x.count() > 0) current_kernels().softmax.forward[int(kind)](s, x.data(), y.data());
   return y;
@@ -35,6 +36,7 @@ Tensor softmax_backward(Softmax kind, const Tensor& dy, const Tensor& x, const T
   const SoftmaxShape s = infer(op, known.shape(), dim);
   expect_shape(op.c_str(), "dy", dy.shape(), known.shape(), "the shape of the output");
   if (y.given()) expect_shape(op.c_str(), "saved", y.shape(), known.shape(), "the shape of the output");
+  const OnDeviceOf on(op, {{"dy", dy}, {"x", x}, {"saved", y}});
   const Tensor output = y.given() ? y : softmax_forward(kind, x, dim);
   Tensor dx = Tensor::empty(op.c_str(), "dx", dy.shape());
   if (dy.count() > 0) current_kernels().softmax.backward[int(kind)](s, dy.data(), output.data(), dx.data());

@@ -17,12 +17,13 @@ StochasticPool2dResult stochastic_pool2d_forward(const Tensor& x, const PoolWind
   const char* op = "stochastic_pool2d";
   const Pool2dShape s = infer_stochastic_pool2d_shape(op, x.shape(), windows);
   const Shape out = pool2d_output_shape(x.shape(), s);
+  const OnDeviceOf on(op, {{"x", x}});
   const auto& kernels = current_kernels().stochastic_pool2d;
   StochasticPool2dResult result;
   result.y = Tensor::empty(op, "y", out);
   if (training) {
     result.indices = IndexArray::empty(op, "indices", out);
-    kernels.draw(s, key, 0, x.data(), result.y.data(), result.indices.data());
+    kernels.draw(s, Handed<RandomKey>(key).get(), 0, x.data(), result.y.data(), result.indices.data());
   } else {
     kernels.mean(s, x.data(), result.y.data());
   }
@@ -33,6 +34,7 @@ Tensor stochastic_pool2d_backward(const Tensor& dy, const Tensor& x, const PoolW
   const char* op = "stochastic_pool2d_backward";
   const Pool2dShape s = infer_stochastic_pool2d_shape("stochastic_pool2d", x.shape(), windows);
   expect_shape(op, "dy", dy.shape(), pool2d_output_shape(x.shape(), s), "the shape of the output");
+  const OnDeviceOf on(op, {{"dy", dy}, {"x", x}});
   Tensor dx = Tensor::empty(op, "dx", x.shape());
   current_kernels().stochastic_pool2d.mean_backward(s, dy.data(), x.data(), dx.data());
   return dx;

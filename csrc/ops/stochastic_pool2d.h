@@ -35,7 +35,8 @@ Pool2dShape infer_stochastic_pool2d_shape(const char* op, const Shape& x, const 
 
 struct StochasticPool2dKernels {
   // `first_plane`: how many planes of the batch come before x, for the random numbers.
-  void (*draw)(const Pool2dShape&, RandomKey, int64_t first_plane, const float* x, float* y, int32_t* indices);
+  void (*draw)(const Pool2dShape&, const RandomKey* key, int64_t first_plane, const float* x, float* y,
+               int32_t* indices);
   void (*mean)(const Pool2dShape&, const float* x, float* y);
   void (*mean_backward)(const Pool2dShape&, const float* dy, const float* x, float* dx);
 };

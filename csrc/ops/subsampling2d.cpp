@@ -40,6 +40,7 @@ Tensor subsampling2d_forward(const Tensor& x, const Tensor& weight, const Tensor
   const AvgPool2dShape s = subsampling2d_windows(x.shape(), windows);
   expect_shape(kForward, "weight", weight.shape(), {x.size(1)}, "one value per channel");
   if (bias.given()) expect_shape(kForward, "bias", bias.shape(), {x.size(1)}, "one value per channel");
+  const OnDeviceOf on(kForward, {{"x", x}, {"weight", weight}, {"bias", bias}});
   Tensor y = Tensor::empty(kForward, "y", pool2d_output_shape(x.shape(), s.pool), x.layout());
   sum_windows(x, s, y.data());
   current_kernels().subsampling2d.scale(channels_of(y), y.data(), weight.data(), bias.data(), y.data());
@@ -53,6 +54,7 @@ Subsampling2dGrads subsampling2d_backward(const Tensor& dy, const Tensor& x, con
   const Shape out = pool2d_output_shape(x.shape(), s.pool), per_channel{x.size(1)};
   expect_shape(kForward, "weight", weight.shape(), per_channel, "one value per channel");
   expect_shape(kBackward, "dy", dy.shape(), out, "the shape of the output");
+  const OnDeviceOf on(kBackward, {{"dy", dy}, {"x", x}, {"weight", weight}});
   const Tensor gradient = reorder(kBackward, dy, x.layout());
   Subsampling2dGrads grads;
   if (need_dweight) grads.dweight = Tensor::empty(kBackward, "dweight", per_channel);

@@ -323,13 +323,13 @@ void Frame::update(int group, const ParameterMemory& p, int64_t begin, int64_t c
   if (const auto* sgd = std::get_if<SgdFactors>(&step.factors)) {
     SgdFactors factors = *sgd;
     factors.first_step = p.first_step;
-    kernels.sgd(count, factors, data, grad, state(0));
+    kernels.sgd(count, &factors, data, grad, state(0));
   } else if (const auto* adam = std::get_if<AdamFactors>(&step.factors)) {
-    kernels.adam(count, *adam, data, grad, state(0), state(1));
+    kernels.adam(count, adam, data, grad, state(0), state(1));
   } else if (const auto* rmsprop = std::get_if<RmspropFactors>(&step.factors)) {
-    kernels.rmsprop(count, *rmsprop, data, grad, state(0), state(1), state(2));
+    kernels.rmsprop(count, rmsprop, data, grad, state(0), state(1), state(2));
   } else {
-    kernels.adagrad(count, std::get<AdagradFactors>(step.factors), data, grad, state(0));
+    kernels.adagrad(count, &std::get<AdagradFactors>(step.factors), data, grad, state(0));
   }
 }
 

@@ -82,13 +82,13 @@ TEST_CASE("gather_images by blocks gives the same bits as at once") {
   const Tensor whole = gather_images(x, indices, p);
   Tensor parts = Tensor::empty("test", "y", whole.shape());
   const auto block = cpu::kernels().gather_images.from_uint8;
-  block({3, 8, 8}, p, x.data(), indices.data(), 2, 5, parts.data());
-  block({3, 8, 8}, p, x.data(), indices.data(), 0, 2, parts.data());
+  block({3, 8, 8}, p, &p.key, x.data(), indices.data(), 2, 5, parts.data());
+  block({3, 8, 8}, p, &p.key, x.data(), indices.data(), 0, 2, parts.data());
   CHECK(std::memcmp(whole.data(), parts.data(), size_t(whole.count()) * sizeof(float)) == 0);
 
   GatherImagesParams plain;
   const Tensor first = gather_images(x, labels({0, 1}), plain);
-  block({3, 8, 8}, plain, x.data(), nullptr, 0, 2, parts.data());
+  block({3, 8, 8}, plain, &plain.key, x.data(), nullptr, 0, 2, parts.data());
   CHECK(std::memcmp(first.data(), parts.data(), size_t(first.count()) * sizeof(float)) == 0);
 }
 

@@ -45,6 +45,16 @@ class Buffer {
 };
 using Floats = Buffer<float>;
 
+// One value in device memory, for the time of a call.
+template <typename T>
+struct OnDevice : Buffer<T> {
+  explicit OnDevice(const T& value) : Buffer<T>(1, value) {}
+};
+template <typename T>
+OnDevice<T> on_device(const T& value) {
+  return OnDevice<T>(value);
+}
+
 // Numbers in [-1, 1), a pure function of the seed.
 inline Floats random_floats(int64_t count, uint64_t seed) {
   Floats values(count);

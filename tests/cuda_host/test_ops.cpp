@@ -49,21 +49,24 @@ TEST_CASE("optimizers") {
       for (const bool first_step : {false, true})
         check_kernel(kRounding, [&](const Kernels& k, Outputs& outputs) {
           const Floats p = copy(param), buffer = copy(first), plain = copy(param);
-          k.optimizer.sgd(count, {0.1f, 0.9f, 0.8f, both, nesterov, first_step}, p, grad, buffer);
-          k.optimizer.sgd(count, {0.1f, 0, 1, none, false, first_step}, plain, grad, nullptr);
+          k.optimizer.sgd(count, on_device(SgdFactors{0.1f, 0.9f, 0.8f, both, nesterov, first_step}), p, grad, buffer);
+          k.optimizer.sgd(count, on_device(SgdFactors{0.1f, 0, 1, none, false, first_step}), plain, grad, nullptr);
           for (const Floats* values : {&p, &buffer, &plain}) keep(outputs, *values);
         });
     check_kernel(kRounding, [&](const Kernels& k, Outputs& outputs) {
       const Floats p = copy(param), mean = copy(first), square(count, 0.5f);
-      k.optimizer.adam(count, {0.99f, both, 0.1f, 0.999f, 0.001f, 0.01f, 1.5f, 1e-8f}, p, grad, mean, square);
+      k.optimizer.adam(count, on_device(AdamFactors{0.99f, both, 0.1f, 0.999f, 0.001f, 0.01f, 1.5f, 1e-8f}), p, grad,
+                       mean, square);
       for (const Floats* values : {&p, &mean, &square}) keep(outputs, *values);
     });
     check_kernel(kRounding, [&](const Kernels& k, Outputs& outputs) {
       const Floats p = copy(param), plain = copy(param), mean(count, 0.1f), buffer = copy(first);
       const Floats square(count, 0.5f), plain_square(count, 0.5f), sum(count, 0.25f), other = copy(param);
-      k.optimizer.rmsprop(count, {0.01f, 0.9f, 0.1f, 1e-8f, 0.8f, both}, p, grad, square, mean, buffer);
-      k.optimizer.rmsprop(count, {0.01f, 0.9f, 0.1f, 1e-8f, 0, none}, plain, grad, plain_square, nullptr, nullptr);
-      k.optimizer.adagrad(count, {0.02f, 1e-8f, both}, other, grad, sum);
+      k.optimizer.rmsprop(count, on_device(RmspropFactors{0.01f, 0.9f, 0.1f, 1e-8f, 0.8f, both}), p, grad, square, mean,
+                          buffer);
+      k.optimizer.rmsprop(count, on_device(RmspropFactors{0.01f, 0.9f, 0.1f, 1e-8f, 0, none}), plain, grad,
+                          plain_square, nullptr, nullptr);
+      k.optimizer.adagrad(count, on_device(AdagradFactors{0.02f, 1e-8f, both}), other, grad, sum);
       for (const Floats* values : {&p, &square, &mean, &buffer, &plain, &plain_square, &other, &sum})
         keep(outputs, *values);
     });
@@ -81,7 +84,7 @@ TEST_CASE("dropout: the same elements as on the CPU, from any first position") {
       const Floats x = random_floats(count, 1);
       check_kernel(0, [&](const Kernels& k, Outputs& outputs) {
         Floats y(count);
-        k.dropout.apply(count, {{77, 5}, 1 << 23, 2.0f, first}, x, y);
+        k.dropout.apply(count, on_device(RandomKey{77, 5}), {1 << 23, 2.0f, first}, x, y);
         keep(outputs, y);
       });
     }
@@ -109,7 +112,8 @@ TEST_CASE("softmax, log_softmax and cross_entropy") {
         check_kernel(kRounding, [&](const Kernels& k, Outputs& outputs) {
           const CrossEntropyShape shape{outer, c, inner};
           Floats loss(samples), gradient(count), dx(count);
-          k.cross_entropy.forward(shape, {-100, Reduction::mean, smoothing}, 0.25f, x, target, loss, gradient);
+          k.cross_entropy.forward(shape, {-100, Reduction::mean, smoothing}, on_device(0.25f), x, target, loss,
+                                  gradient);
           const Floats up = random_floats(per_sample ? samples : 1, 3);
           k.cross_entropy.backward(shape, up, per_sample, gradient, dx);
           for (const Floats* values : {&loss, &gradient, &dx}) keep(outputs, *values);
@@ -118,7 +122,8 @@ TEST_CASE("softmax, log_softmax and cross_entropy") {
     const Floats shares = random_floats(count, 4);
     check_kernel(kRounding, [&](const Kernels& k, Outputs& outputs) {
       Floats loss(samples), gradient(count);
-      k.cross_entropy.forward_shares({outer, c, 1}, {-100, Reduction::mean, 0.1f}, 0.25f, x, shares, loss, gradient);
+      k.cross_entropy.forward_shares({outer, c, 1}, {-100, Reduction::mean, 0.1f}, on_device(0.25f), x, shares, loss,
+                                     gradient);
       keep(outputs, loss);
       keep(outputs, gradient);
     });
@@ -250,8 +255,8 @@ TEST_CASE("gather_images: the same crops and mirrors as on the CPU") {
             augment ? 2 : 0, augment, {11, 22}, augment ? scale.data() : nullptr, augment ? shift.data() : nullptr,
             layout};
         Floats y(4 * pixels), z(4 * pixels, 0.0f);
-        k.gather_images.from_uint8(s, p, bytes, indices, 0, 4, y);
-        k.gather_images.from_float(s, p, floats, nullptr, 1, 3, z);
+        k.gather_images.from_uint8(s, p, on_device(p.key), bytes, indices, 0, 4, y);
+        k.gather_images.from_float(s, p, on_device(p.key), floats, nullptr, 1, 3, z);
         keep(outputs, y);
         keep(outputs, z);
       });

@@ -46,7 +46,7 @@ void forward(Builder& b, int i) {
             const float* share = f.input.targets + (f.input.order ? f.input.order[n] : n) * classes;
             const float* row = y + k * classes;
             hit[k] = is_right(row, classes, label_of(share, classes)) ? 1.f : 0.f;
-            kernels.forward_shares({1, classes, 1}, params, f.input.loss_scale, row, share, f.at(losses, block) + k,
+            kernels.forward_shares({1, classes, 1}, params, &f.input.loss_scale, row, share, f.at(losses, block) + k,
                                    f.at(gradient, block) + k * classes);
           }
           return;
@@ -56,7 +56,7 @@ void forward(Builder& b, int i) {
           label[k] = f.input.labels[f.input.order ? f.input.order[n] : n];
           hit[k] = label[k] != params.ignore_index && is_right(y + k * classes, classes, label[k]) ? 1.f : 0.f;
         }
-        kernels.forward({block.count(), classes, 1}, params, f.input.loss_scale, y, label, f.at(losses, block),
+        kernels.forward({block.count(), classes, 1}, params, &f.input.loss_scale, y, label, f.at(losses, block),
                         f.at(gradient, block));
       });
   b.program.serial("sum of the losses", {losses, right}, phase + 1, [=](const Frame& f) {

@@ -1,7 +1,5 @@
 #include "ops/dropout.h"
 
-#include <algorithm>
-
 #include "ops/kernels.h"
 #include "plan/builder.h"
 
@@ -13,9 +11,10 @@ void apply(Builder& b, int i, const char* text, ValueId from, ValueId to) {
   const double p = b.node(i).number("p");
   const int64_t number = b.node(i).integer("number"), floats = b.program[to].floats;
   b.program.block(text, {from}, {to}, [=](const Frame& f, const Block& block) {
-    DropoutMask mask = dropout_mask({p, f.input.dropout_keys[number]});
+    DropoutMask mask = dropout_mask(p);
     mask.first = block.begin * floats;
-    current_kernels().dropout.apply(block.count() * floats, mask, f.at(from, block), f.at(to, block));
+    current_kernels().dropout.apply(block.count() * floats, f.input.dropout_keys + number, mask, f.at(from, block),
+                                    f.at(to, block));
   });
 }
 
@@ -48,14 +47,12 @@ void apply_to_channels(Builder& b, int i, const char* text, ValueId from, ValueI
   const Layout layout = b.program[to].layout;
   const ValueId factors = b.program.value(std::string(text) + " mask", {channels});
   b.program.block(text, {from}, {factors, to}, [=](const Frame& f, const Block& block) {
-    DropoutMask mask = dropout_mask({p, f.input.dropout_keys[number]});
+    DropoutMask mask = dropout_mask(p);
     mask.first = block.begin * channels;
     float* factor = f.at(factors, block);
-    std::fill(factor, factor + block.count() * channels, 1.0f);
-    current_kernels().dropout.apply(block.count() * channels, mask, factor, factor);
-    for (int64_t n = 0; n < block.count(); n++)
-      current_kernels().subsampling2d.scale({1, channels, plane, layout}, f.at(from, block) + n * floats,
-                                            factor + n * channels, nullptr, f.at(to, block) + n * floats);
+    current_kernels().dropout.apply(block.count() * channels, f.input.dropout_keys + number, mask, nullptr, factor);
+    current_kernels().dropout.apply_to_channels({block.count(), channels, plane, layout}, f.at(from, block), factor,
+                                                f.at(to, block));
   });
 }
 

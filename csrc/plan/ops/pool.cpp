@@ -153,7 +153,7 @@ void stochastic_forward(Builder& b, int i) {
   const ValueId indices = b.program.value(b.node(i).name + " drawn", b.shape(y));
   b.made(i).values = {indices};
   b.program.block("stochastic_pool2d", {x}, {y, indices}, [=](const Frame& f, const Block& block) {
-    current_kernels().stochastic_pool2d.draw(of_block(s, channels, block), f.input.dropout_keys[number],
+    current_kernels().stochastic_pool2d.draw(of_block(s, channels, block), f.input.dropout_keys + number,
                                              block.begin * channels, f.at(x, block), f.at(y, block),
                                              reinterpret_cast<int32_t*>(f.at(indices, block)));
   });

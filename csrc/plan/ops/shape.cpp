@@ -20,9 +20,11 @@ ValueId gather(Builder& b, int after) {
         const int64_t* order = in.order ? in.order + block.begin : nullptr;
         const int64_t skipped = in.order ? 0 : block.begin * floats;
         if (in.bytes)
-          kernels.from_uint8(image, in.gather, in.bytes + skipped, order, 0, block.count(), f.at(x, block));
+          kernels.from_uint8(image, in.gather, &in.gather.key, in.bytes + skipped, order, 0, block.count(),
+                             f.at(x, block));
         else
-          kernels.from_float(image, in.gather, in.floats + skipped, order, 0, block.count(), f.at(x, block));
+          kernels.from_float(image, in.gather, &in.gather.key, in.floats + skipped, order, 0, block.count(),
+                             f.at(x, block));
       },
       after);
   return x;
