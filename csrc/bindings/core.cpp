@@ -20,7 +20,11 @@ py::dict build_info() {
   info["compiler"] = CONVCORE_COMPILER;
   info["build_type"] = CONVCORE_BUILD_TYPE;
   info["openmp"] = _OPENMP;
+#ifdef CONVCORE_HAVE_CUDA_PLUGIN
+  info["cuda"] = true;
+#else
   info["cuda"] = false;
+#endif
   return info;
 }
 

@@ -110,6 +110,15 @@ Workspace workspaces[kWorkspaceSlots];
 // ---- the device
 // -------------------------------------------------------------------------------------------------------
 
+CONVCORE_KERNEL(kWarp) nothing() {}
+
+bool has_code_for_device() {
+  cudaFuncAttributes attributes;
+  const cudaError_t error = cudaFuncGetAttributes(&attributes, nothing);
+  cudaGetLastError();
+  return error == cudaSuccess;
+}
+
 const char* probe() {
   static const char* answer = [] {
     static char reason[512];
@@ -129,6 +138,11 @@ const char* probe() {
     if (10 * properties.major + properties.minor < kOldestCompute) {
       std::snprintf(reason, sizeof reason, "%s has compute capability %d.%d; 8.0 or newer is needed", properties.name,
                     properties.major, properties.minor);
+      return static_cast<const char*>(reason);
+    }
+    if (!has_code_for_device()) {
+      std::snprintf(reason, sizeof reason, "%s has compute capability %d.%d, and this build is for: %s",
+                    properties.name, properties.major, properties.minor, CONVCORE_CUDA_ARCHITECTURES);
       return static_cast<const char*>(reason);
     }
     if (const char* text = said("creating a stream", cudaStreamCreateWithFlags(&main_stream, cudaStreamNonBlocking)))

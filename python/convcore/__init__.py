@@ -30,6 +30,7 @@ from convcore.random import get_rng_state, manual_seed, set_rng_state
 
 if TYPE_CHECKING:
     from convcore import callbacks as callbacks
+    from convcore import cuda as cuda
     from convcore import data as data
     from convcore import engine as engine
     from convcore import filters as filters
@@ -64,6 +65,7 @@ __version__: str = _core.build_info()["version"]
 # Imported on first use, so that `import convcore` stays fast: submodules, and names in submodules.
 _LAZY_MODULES = (
     "callbacks",
+    "cuda",
     "data",
     "engine",
     "filters",
@@ -89,6 +91,7 @@ __all__ = [
     "Model",
     "callbacks",
     "check",
+    "cuda",
     "data",
     "engine",
     "explain",

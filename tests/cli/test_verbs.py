@@ -10,7 +10,7 @@ import pytest
 
 import convcore
 import convcore.cli
-from convcore import data, models, serialization
+from convcore import cuda, data, models, serialization
 from data_files import mnist_files, write
 
 VERBS = (
@@ -348,8 +348,14 @@ def test_info_json(cli):
     assert document["numpy"] == np.__version__
     assert document["threads"] == 3
     assert document["instruction_set"] in document["reachable_instruction_sets"]
-    assert document["cuda"]["available"] is False
-    assert document["cuda"]["reason"] == "layers do not run on CUDA yet (docs/cuda.md)"
+    assert document["cuda"]["available"] == (document["cuda"]["reason"] is None)
+    assert document["cuda"]["available"] == (document["cuda"]["device"] is not None)
+
+
+def test_info_tells_why_cuda_cannot_be_used(cli):
+    if cuda.is_available():
+        pytest.skip("it can be used here")
+    assert f"not available: {cuda.reason()}" in cli("info").out
 
 
 def test_info_says_which_instruction_set_is_in_use(cli):

@@ -43,7 +43,7 @@ def run(args: Args) -> Result:
     isa, isas = _core.isa(), _core.reachable_isas().split(",")
     threads, cpus = convcore.num_threads(), os.cpu_count()
     runtimes = openmp_runtimes()
-    cuda = _cuda(build)
+    cuda = _cuda(build["cuda"])
     system = platform.platform()
     document = {
         "version": convcore.__version__,
@@ -65,7 +65,7 @@ def run(args: Args) -> Result:
             ("instruction set", f"{isa} (this build on this CPU: {', '.join(isas)})"),
             ("threads", f"{threads} (the machine has {cpus} logical CPUs)"),
             ("OpenMP", f"version {build['openmp']}; {_describe(runtimes)}"),
-            ("CUDA", "available" if cuda["available"] else f"not available: {cuda['reason']}"),
+            ("CUDA", _describe_cuda(cuda)),
             ("NumPy", np.__version__),
             ("Python", f"{platform.python_version()}, {system}"),
         ]
@@ -92,7 +92,24 @@ def _describe(runtimes: list[str] | None) -> str:
     return ", ".join(runtimes) or "no library loaded"
 
 
-def _cuda(build: dict[str, Any]) -> dict[str, Any]:
-    if build["cuda"]:
-        return {"available": True, "reason": None}
-    return {"available": False, "reason": "layers do not run on CUDA yet (docs/cuda.md)"}
+def _cuda(built: bool) -> dict[str, Any]:
+    from convcore import cuda
+
+    available = cuda.is_available()
+    return {
+        "available": available,
+        "reason": cuda.reason() or None,
+        "built": built,
+        "architectures": cuda.architectures(),
+        "device": cuda.device_properties()._asdict() if available else None,
+    }
+
+
+def _describe_cuda(cuda: dict[str, Any]) -> str:
+    built = f"built for {', '.join(cuda['architectures'])}" if cuda["architectures"] else ""
+    if not cuda["available"]:
+        return f"not available: {cuda['reason']}" + (f" ({built})" if built else "")
+    device = cuda["device"]
+    major, minor = device["compute_capability"]
+    gigabytes = device["memory_bytes"] / 2**30
+    return f"{device['name']}, compute capability {major}.{minor}, {gigabytes:.0f} GiB ({built})"
