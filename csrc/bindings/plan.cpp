@@ -116,11 +116,13 @@ plan::GroupSettings to_group(const py::dict& group) {
 void bind_plan(py::module_& m) {
   py::class_<plan::Plan>(m, "Plan")
       .def(py::init([](const py::list& training, const py::list& inference, const py::list& parameters, Shape input,
-                       double clip_grad_norm, std::vector<std::string> without_rules) {
+                       double clip_grad_norm, std::vector<std::string> without_rules, const std::string& device,
+                       int precision) {
+        const DeviceScope scope(parse_device("plan", device));
         Graph graph = to_graph(training, parameters);
         graph.clip_grad_norm = clip_grad_norm;
         return std::make_unique<plan::Plan>(std::move(graph), to_graph(inference, parameters), std::move(input),
-                                            std::move(without_rules));
+                                            std::move(without_rules), precision);
       }))
       .def("train",
            [](plan::Plan& self, py::object x, const py::tuple& gather, py::object y, py::object order, int64_t batch,
@@ -169,6 +171,7 @@ void bind_plan(py::module_& m) {
                     for (const plan::Rule& rule : plan::rules()) names.push_back(rule.name);
                     return names;
                   })
+      .def("kernel_nodes", &plan::Plan::kernel_nodes, py::call_guard<py::gil_scoped_release>())
       .def("prepare", &plan::Plan::prepare, py::call_guard<py::gil_scoped_release>())
       .def("describe", &plan::Plan::describe, py::call_guard<py::gil_scoped_release>())
       .def("profile", &plan::Plan::profile, py::call_guard<py::gil_scoped_release>())

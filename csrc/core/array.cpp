@@ -26,6 +26,17 @@ void copy_bytes(Device to_device, void* to, Device from_device, const void* from
   cuda::check(api.take_error());
 }
 
+void clear_bytes(void* to, int64_t bytes) {
+  if (current_device() == Device::cpu)
+    std::memset(to, 0, size_t(bytes));
+  else
+    cuda::check(cuda::api().fill_bytes(to, 0, bytes));
+}
+
+void copy_floats(float* to, const float* from, int64_t count) {
+  copy_bytes(current_device(), to, current_device(), from, count * int64_t(sizeof(float)));
+}
+
 Device OnDeviceOf::common(const char* op, std::initializer_list<Argument> arguments) {
   const Argument* first = nullptr;
   for (const Argument& argument : arguments) {

@@ -64,6 +64,10 @@ using IndexArray = Array<int32_t>;  // positions inside one image plane
 // Copies between devices, or on one; the shapes are the caller's to compare.
 void copy_bytes(Device to_device, void* to, Device from_device, const void* from, int64_t bytes);
 
+// Within the current device: zero bytes, and a copy.
+void clear_bytes(void* to, int64_t bytes);
+void copy_floats(float* to, const float* from, int64_t count);
+
 // The same array on another device: itself where it is there already.
 template <typename T>
 Array<T> to_device(const Array<T>& array, Device device) {

@@ -471,15 +471,32 @@ static void batch_norm_statistics(const BatchNormShape& shape, const float* x, d
                     running_var);
 }
 
+// ---- for a plan ---------------------------------------------------------------------------------------------------
+
+static void batch_norm_factors(int64_t c, const float* rstd, const float* weight, const float* bias, float* scale,
+                               float* shift) {
+  for (int64_t k = 0; k < c; k++) {
+    scale[k] = weight ? weight[k] * rstd[k] : rstd[k];
+    shift[k] = bias ? bias[k] : 0.f;
+  }
+}
+
+static void batch_norm_fold(int64_t c_out, int64_t terms, const float* w, const float* b, const float* weight,
+                            const float* bias, const float* mean, const float* var, double eps, float* folded,
+                            float* offset) {
+  for (int64_t k = 0; k < c_out; k++) {
+    const double factor = (weight ? double(weight[k]) : 1) / __builtin_sqrt(double(var[k]) + eps);
+    for (int64_t t = 0; t < terms; t++) folded[k * terms + t] = float(double(w[k * terms + t]) * factor);
+    offset[k] = float(((b ? double(b[k]) : 0) - double(mean[k])) * factor + (bias ? double(bias[k]) : 0));
+  }
+}
+
 static void batch_norm_normalize(const BatchNormShape& shape, const float* x, const float* mean, const float* rstd,
                                  const float* weight, const float* bias, float* y) {
   const BatchNormShape s = in_rows(shape);
   float* memory = static_cast<float*>(thread_workspace(1, size_t(2 * s.c) * sizeof(float)));
   float *scale = memory, *offset = memory + s.c;
-  for (int64_t c = 0; c < s.c; c++) {
-    scale[c] = rstd[c] * (weight ? weight[c] : 1);
-    offset[c] = bias ? bias[c] : 0;
-  }
+  batch_norm_factors(s.c, rstd, weight, bias, scale, offset);
   for_each_part(s, true, [&](const Part& part) {
     const BatchNormAffine affine{mean + part.c, scale + part.c, offset + part.c};
     batch_norm_apply(part.s, 0, part.s.n, x + part.at, affine, {}, false, y + part.at);
@@ -512,9 +529,9 @@ static void batch_norm_backward(const BatchNormShape& shape, bool training, cons
 
 BatchNormKernels batch_norm_kernels();
 BatchNormKernels batch_norm_kernels() {
-  return {batch_norm_statistics, batch_norm_reciprocal_std, batch_norm_normalize,        batch_norm_backward,
-          batch_norm_partial,    batch_norm_apply,          batch_norm_backward_partial, batch_norm_backward_apply,
-          batch_norm_finish,     batch_norm_backward_finish};
+  return {batch_norm_statistics, batch_norm_reciprocal_std,  batch_norm_normalize,        batch_norm_backward,
+          batch_norm_partial,    batch_norm_apply,           batch_norm_backward_partial, batch_norm_backward_apply,
+          batch_norm_finish,     batch_norm_backward_finish, batch_norm_factors,          batch_norm_fold};
 }
 
 }  // namespace convcore::cpu::CONVCORE_ISA

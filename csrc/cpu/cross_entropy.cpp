@@ -146,6 +146,24 @@ static void forward_shares(const CrossEntropyShape& s, const CrossEntropyParams&
   });
 }
 
+// ---- right answers ------------------------------------------------------------------------------------------------
+
+static int64_t arg_max(const float* x, int64_t count) {
+  int64_t best = 0;
+  for (int64_t c = 1; c < count && x[best] == x[best]; c++)
+    if (!(x[c] <= x[best])) best = c;
+  return best;
+}
+
+static void right(int64_t n, int64_t c, int64_t ignore_index, const float* x, const int64_t* target, float* hit) {
+  for (int64_t k = 0; k < n; k++)
+    hit[k] = target[k] != ignore_index && arg_max(x + k * c, c) == target[k] ? 1.0f : 0.0f;
+}
+
+static void right_shares(int64_t n, int64_t c, const float* x, const float* target, float* hit) {
+  for (int64_t k = 0; k < n; k++) hit[k] = arg_max(x + k * c, c) == arg_max(target + k * c, c) ? 1.0f : 0.0f;
+}
+
 // ---- backward -----------------------------------------------------------------------------------------------------
 
 static void backward(const CrossEntropyShape& s, const float* dy, bool dy_per_sample, const float* gradient,
@@ -168,6 +186,6 @@ static void backward(const CrossEntropyShape& s, const float* dy, bool dy_per_sa
 }
 
 CrossEntropyKernels cross_entropy_kernels();
-CrossEntropyKernels cross_entropy_kernels() { return {forward, forward_shares, backward}; }
+CrossEntropyKernels cross_entropy_kernels() { return {forward, forward_shares, right, right_shares, backward}; }
 
 }  // namespace convcore::cpu::CONVCORE_ISA

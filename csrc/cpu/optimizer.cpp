@@ -104,9 +104,26 @@ static void optimizer_limit_norms(int64_t rows, int64_t columns, float max_norm,
   });
 }
 
+static void optimizer_mask(int64_t count, const float* keep, float* grad) {
+  for (int64_t i = 0; i < count; i++) grad[i] = keep[i] != 0 ? grad[i] : 0;
+}
+
+static void optimizer_clip_factor(int64_t count, const double* squares, double max_norm, float* factor) {
+  double sum = 0;
+  for (int64_t i = 0; i < count; i++) sum += squares[i];
+  *factor = float(max_norm / (__builtin_sqrt(sum) + 1e-6));
+}
+
+static void optimizer_clip(int64_t count, const float* factor, float* grad) {
+  const float scale = *factor;
+  if (scale >= 1) return;
+  for (int64_t i = 0; i < count; i++) grad[i] *= scale;
+}
+
 OptimizerKernels optimizer_kernels();
 OptimizerKernels optimizer_kernels() {
-  return {optimizer_sgd, optimizer_adam, optimizer_rmsprop, optimizer_adagrad, optimizer_limit_norms};
+  return {optimizer_sgd,         optimizer_adam, optimizer_rmsprop,     optimizer_adagrad,
+          optimizer_limit_norms, optimizer_mask, optimizer_clip_factor, optimizer_clip};
 }
 
 }  // namespace convcore::cpu::CONVCORE_ISA

@@ -57,6 +57,7 @@ struct Api {
   const char* (*capture_end)(void** graph);
   const char* (*graph_launch)(void* graph);
   void (*graph_free)(void* graph);
+  int64_t (*graph_kernels)(void* graph);  // how many kernels it runs
 
   const Kernels* kernels;
 };

@@ -170,6 +170,29 @@ void backward_finish(int64_t c, int64_t m, const double* sum_dz, const double* s
                 FromSums<BackwardFinish>{sum_dz, sum_dz_x, {m, rstd, weight, scale, center, slope, dweight, dbias}});
 }
 
+void factors(int64_t c, const float* rstd, const float* weight, const float* bias, float* scale, float* shift) {
+  for_positions("batch_norm factors", c, ScaleAndBias{rstd, weight, bias, scale, shift});
+}
+
+struct Fold {
+  int64_t terms;
+  const float *w, *b, *weight, *bias, *mean, *var;
+  double eps;
+  float *folded, *offset;
+  __device__ void operator()(int64_t at) const {
+    const int64_t k = at / terms;
+    const double factor = (weight ? double(weight[k]) : 1.0) / sqrt(double(var[k]) + eps);
+    folded[at] = float(double(w[at]) * factor);
+    if (at % terms == 0)
+      offset[k] = float(((b ? double(b[k]) : 0.0) - double(mean[k])) * factor + (bias ? double(bias[k]) : 0.0));
+  }
+};
+
+void fold(int64_t c_out, int64_t terms, const float* w, const float* b, const float* weight, const float* bias,
+          const float* mean, const float* var, double eps, float* folded, float* offset) {
+  for_positions("batch_norm folded", c_out * terms, Fold{terms, w, b, weight, bias, mean, var, eps, folded, offset});
+}
+
 // ---- whole ops ------------------------------------------------------------------------------------------------------
 
 void statistics(const BatchNormShape& s, const float* x, double momentum, double eps, float* mean, float* rstd,
@@ -186,7 +209,7 @@ void reciprocal_std(int64_t c, const float* var, double eps, float* rstd) {
 void normalize(const BatchNormShape& s, const float* x, const float* mean, const float* rstd, const float* weight,
                const float* bias, float* y) {
   float *scale = workspace(kAffineWorkspace, 2 * s.c), *offset = scale + s.c;
-  for_positions("batch_norm factors", s.c, ScaleAndBias{rstd, weight, bias, scale, offset});
+  factors(s.c, rstd, weight, bias, scale, offset);
   apply(s, 0, s.n, x, {mean, scale, offset}, {}, false, y);
 }
 
@@ -205,8 +228,8 @@ void backward(const BatchNormShape& s, bool training, const float* dy, const flo
 }  // namespace
 
 BatchNormKernels batch_norm_kernels() {
-  return {statistics, reciprocal_std,   normalize,      backward, partial,
-          apply,      backward_partial, backward_apply, finish,   backward_finish};
+  return {statistics,       reciprocal_std, normalize, backward,        partial, apply,
+          backward_partial, backward_apply, finish,    backward_finish, factors, fold};
 }
 
 }  // namespace convcore::cuda

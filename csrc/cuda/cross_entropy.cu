@@ -90,8 +90,41 @@ void backward(const CrossEntropyShape& s, const float* dy, bool dy_per_sample, c
   for_positions("cross_entropy backward", s.n * s.c * s.inner, Backward{s, dy, dy_per_sample, gradient, dx});
 }
 
+// One thread per sample: there are as many as images in a batch.
+CONVCORE_DEVICE int64_t arg_max(const float* x, int64_t count) {
+  int64_t best = 0;
+  for (int64_t c = 1; c < count && x[best] == x[best]; c++)
+    if (!(x[c] <= x[best])) best = c;
+  return best;
+}
+
+struct Right {
+  int64_t c, ignore_index;
+  const float* x;
+  const int64_t* target;
+  float* hit;
+  __device__ void operator()(int64_t n) const {
+    hit[n] = target[n] != ignore_index && arg_max(x + n * c, c) == target[n] ? 1.0f : 0.0f;
+  }
+};
+struct RightShares {
+  int64_t c;
+  const float *x, *target;
+  float* hit;
+  __device__ void operator()(int64_t n) const {
+    hit[n] = arg_max(x + n * c, c) == arg_max(target + n * c, c) ? 1.0f : 0.0f;
+  }
+};
+
+void right(int64_t n, int64_t c, int64_t ignore_index, const float* x, const int64_t* target, float* hit) {
+  for_positions("right answers", n, Right{c, ignore_index, x, target, hit});
+}
+void right_shares(int64_t n, int64_t c, const float* x, const float* target, float* hit) {
+  for_positions("right answers", n, RightShares{c, x, target, hit});
+}
+
 }  // namespace
 
-CrossEntropyKernels cross_entropy_kernels() { return {forward, forward_shares, backward}; }
+CrossEntropyKernels cross_entropy_kernels() { return {forward, forward_shares, right, right_shares, backward}; }
 
 }  // namespace convcore::cuda

@@ -119,8 +119,42 @@ void limit_norms(int64_t rows, int64_t columns, float max_norm, float* param) {
   launch_rows("limit_norms", limit_norms_of_rows, rows, rows, columns, max_norm, param);
 }
 
+// ---- before the step ------------------------------------------------------------------------------------------------
+
+struct Mask {
+  __device__ void operator()(int64_t, const float* in, float* out) const { out[0] = in[0] != 0 ? in[1] : 0.0f; }
+};
+void mask(int64_t count, const float* keep, float* grad) {
+  for_elements("mask of a gradient", count, ElementArrays<2, 1>{{keep, grad}, {grad}}, Mask{});
+}
+
+struct ClipFactor {  // one thread: there are as many squares as parameters
+  int64_t count;
+  const double* squares;
+  double max_norm;
+  float* factor;
+  __device__ void operator()(int64_t) const {
+    double sum = 0;
+    for (int64_t i = 0; i < count; i++) sum += squares[i];
+    *factor = float(max_norm / (sqrt(sum) + 1e-6));
+  }
+};
+void clip_factor(int64_t count, const double* squares, double max_norm, float* factor) {
+  for_positions("norm of all gradients", 1, ClipFactor{count, squares, max_norm, factor});
+}
+
+struct Clip {
+  const float* factor;
+  __device__ void operator()(int64_t, const float* in, float* out) const {
+    out[0] = *factor >= 1 ? in[0] : in[0] * *factor;
+  }
+};
+void clip(int64_t count, const float* factor, float* grad) {
+  for_elements("clip", count, ElementArrays<1, 1>{{grad}, {grad}}, Clip{factor});
+}
+
 }  // namespace
 
-OptimizerKernels optimizer_kernels() { return {sgd, adam, rmsprop, adagrad, limit_norms}; }
+OptimizerKernels optimizer_kernels() { return {sgd, adam, rmsprop, adagrad, limit_norms, mask, clip_factor, clip}; }
 
 }  // namespace convcore::cuda

@@ -23,6 +23,7 @@ Kernels table() {
   t.reduction = reduction_kernels();
   t.reorder = reorder_kernels();
   t.softmax = softmax_kernels();
+  t.step = step_kernels();
   return t;
 }
 

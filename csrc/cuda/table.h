@@ -21,6 +21,7 @@ PadChannelsKernels pad_channels_kernels();
 ReductionKernels reduction_kernels();
 ReorderKernels reorder_kernels();
 SoftmaxKernels softmax_kernels();
+StepKernels step_kernels();
 
 Kernels table();
 

@@ -112,5 +112,12 @@ struct BatchNormKernels {
   void (*backward_finish)(int64_t c, int64_t m, const double* sum_dz, const double* sum_dz_x, const float* rstd,
                           const float* weight /*?*/, float* scale, float* center, float* slope, float* dweight /*?*/,
                           float* dbias /*?*/);
+  // What `apply` takes: scale = weight * rstd, shift = bias.
+  void (*factors)(int64_t c, const float* rstd, const float* weight /*?*/, const float* bias /*?*/, float* scale,
+                  float* shift);
+  // The weight (c_out, terms) and bias of a convolution with the batch norm after it folded in:
+  //   folded[k] = w[k] * scale[k], offset[k] = (b[k] - mean[k]) * scale[k] + bias[k], scale = weight / sqrt(var + eps)
+  void (*fold)(int64_t c_out, int64_t terms, const float* w, const float* b /*?*/, const float* weight /*?*/,
+               const float* bias /*?*/, const float* mean, const float* var, double eps, float* folded, float* offset);
 };
 }  // namespace convcore

@@ -57,6 +57,10 @@ struct CrossEntropyKernels {
   void (*forward_shares)(const CrossEntropyShape&, const CrossEntropyParams&, const float* scale, const float* x,
                          const float* target,  // (N, C)
                          float* loss, float* gradient);
+  // right[n] = 1 where the largest of x (N, C), the first of several, is the label's (or the largest share's), else 0.
+  // A NaN is larger than every number; what is ignored is not right.
+  void (*right)(int64_t n, int64_t c, int64_t ignore_index, const float* x, const int64_t* target, float* right);
+  void (*right_shares)(int64_t n, int64_t c, const float* x, const float* target, float* right);
   // dx = gradient * dy
   void (*backward)(const CrossEntropyShape&,
                    const float* dy,  // one number or, when dy_per_sample, (N, inner)

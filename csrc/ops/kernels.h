@@ -28,6 +28,7 @@
 #include "ops/reduction.h"
 #include "ops/reorder.h"
 #include "ops/softmax.h"
+#include "ops/step.h"
 #include "ops/stochastic_pool2d.h"
 #include "ops/subsampling2d.h"
 #include "ops/transform_images.h"
@@ -60,6 +61,7 @@ struct Kernels {
   ReductionKernels reduction;
   ReorderKernels reorder;
   SoftmaxKernels softmax;
+  StepKernels step;
   StochasticPool2dKernels stochastic_pool2d;
   Subsampling2dKernels subsampling2d;
   TransformImagesKernels transform_images;

@@ -93,6 +93,11 @@ struct OptimizerKernels {
                   float* mean /* or null: not centered */, float* buffer /* or null */);
   void (*adagrad)(int64_t count, const AdagradFactors*, float* param, const float* grad, float* sum);
   void (*limit_norms)(int64_t rows, int64_t columns, float max_norm, float* param);
+  void (*mask)(int64_t count, const float* keep, float* grad);  // grad = 0 where keep is 0
+  // Clipping by the norm of all gradients: factor = max_norm / (sqrt(sum of `squares`) + 1e-6), and then
+  // grad *= factor unless that is 1 or more (a NaN reaches the gradients).
+  void (*clip_factor)(int64_t count, const double* squares, double max_norm, float* factor);
+  void (*clip)(int64_t count, const float* factor, float* grad);
 };
 
 // What the kernels need, from the hyper-parameters.

@@ -21,6 +21,7 @@ Tensor reduce_losses(const char* op, const Tensor& losses, Reduction reduction, 
 struct ReductionKernels {
   void (*sum)(int64_t count, const float* x, double divisor, float* y);  // *y = sum of x / divisor
   void (*sum_doubles)(int64_t count, const double* x, double divisor, float* y);
+  void (*sum_squares)(int64_t count, const float* x, double* y);
 };
 
 }  // namespace convcore

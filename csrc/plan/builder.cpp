@@ -1,7 +1,6 @@
 #include "plan/builder.h"
 
 #include <algorithm>
-#include <cmath>
 
 #include "ops/kernels.h"
 
@@ -85,8 +84,7 @@ void Builder::output(int index) {
   const int64_t floats = program[y].floats;
   program.output = program[y].shape;
   program.block("output", {y}, {}, [=](const Frame& f, const Block& b) {
-    const float* from = f.at(y, b);
-    std::copy(from, from + b.count() * floats, f.input.y + b.begin * floats);
+    copy_floats(f.input.y + b.begin * floats, f.at(y, b), b.count() * floats);
   });
 }
 
@@ -195,8 +193,19 @@ void Builder::sum_gradients(std::string text, const std::vector<int>& parameters
   for (int p : parameters) {
     int64_t count = 1;
     for (int64_t size : graph.parameters[size_t(p)].shape) count *= size;
+    if (on_cuda()) continue;
     all.push_back({program.buffer(Per::shard, count), program.buffer(Per::thread, count), count});
     gradients_[size_t(p)].shards = all.back().shard;
+  }
+  if (on_cuda()) {  // one block of all images: its sums are the gradients
+    const int phase =
+        program.block(std::move(text), reads, {}, [=, work = std::move(work)](const Frame& f, const Block& b) {
+          float* sums[kMostSums];
+          for (size_t i = 0; i < parameters.size(); i++) sums[i] = f.parameters[size_t(parameters[i])].grad;
+          work(f, b, sums);
+        });
+    for (int p : parameters) gradients_[size_t(p)].phase = phase + 1;
+    return;
   }
   const int phase =
       program.block(std::move(text), reads, {}, [=, work = std::move(work)](const Frame& f, const Block& b) {
@@ -221,6 +230,23 @@ bool Builder::updates_at_once(int index) const {
 
 void Builder::gradient_written(int parameter, int phase) { gradients_[size_t(parameter)].phase = phase; }
 
+void keep_result(Builder& b, int phase, ValueId losses, int64_t count, ValueId right) {
+  const int64_t images = b.options.images;
+  std::vector<ValueId> reads{losses};
+  if (right >= 0) reads.push_back(right);
+  b.program.serial("sum of the losses", reads, phase, [=](const Frame& f) {
+    const float *loss = f.whole(losses), *hit = right < 0 ? nullptr : f.whole(right);
+    if (f.program().device() == Device::cuda) {
+      current_kernels().step.result(count, loss, images, hit, f.device_results.counter, f.device_results.rows);
+      return;
+    }
+    double total = 0, hits = 0;
+    for (int64_t k = 0; k < count; k++) total += double(loss[k]);
+    for (int64_t k = 0; hit && k < images; k++) hits += double(hit[k]);
+    *f.result = {total, hits};
+  });
+}
+
 // ---- the update ---------------------------------------------------------------------------------------------------
 
 // The gradient of a piece of a parameter, from the sums of the shards where it has some.
@@ -230,7 +256,7 @@ void Builder::sum_shards(const Frame& f, const std::optional<BufferId>& shards, 
   const auto& add = current_kernels().add.forward;
   const int64_t n = f.program().shards();
   const float* first = f.buffer(*shards, 0) + begin;
-  if (n == 1) std::copy(first, first + size, grad);
+  if (n == 1) copy_floats(grad, first, size);
   for (int64_t s = 1; s < n; s++) add(size, s == 1 ? first : grad, f.buffer(*shards, s) + begin, grad);
 }
 
@@ -245,20 +271,19 @@ void Builder::update() {
       float* grad = f.parameters[parameter].grad + begin;
       sum_shards(f, shards, begin, size, grad);
       if (mask < 0) return;
-      const float* keep = f.parameters[size_t(mask)].data + begin;
-      for (int64_t i = 0; i < size; i++) grad[i] = keep[i] != 0 ? grad[i] : 0;
+      current_kernels().optimizer.mask(size, f.parameters[size_t(mask)].data + begin, grad);
     }
   };
   int phase = 0;
   std::vector<Piece> all;
   int64_t pieces = 0;
+  const int64_t most = on_cuda() ? INT64_MAX : kUpdatePiece;
   for (size_t p = 0; p < gradients_.size(); p++) {
     if (gradients_[p].phase < 0) continue;
     int64_t count = 1;
     for (int64_t size : graph.parameters[p].shape) count *= size;
     const ParameterInfo& info = graph.parameters[p];
-    all.push_back(
-        {p, count, (count + kUpdatePiece - 1) / kUpdatePiece, pieces, gradients_[p].shards, info.group, info.mask});
+    all.push_back({p, count, count / most + (count % most != 0), pieces, gradients_[p].shards, info.group, info.mask});
     pieces += all.back().pieces;
     phase = std::max(phase, gradients_[p].phase);
   }
@@ -266,10 +291,10 @@ void Builder::update() {
       [&](const char* text,
           const std::function<void(const Frame&, const Piece&, int64_t task, int64_t begin, int64_t size)>& work) {
         for (const Piece& p : all)
-          program.tasks(text + std::to_string(p.parameter), {}, phase, p.pieces,
-                        double(std::min(p.count, kUpdatePiece)) / 2, [=](const Frame& f, int64_t task, int) {
-                          const int64_t begin = task * kUpdatePiece;
-                          work(f, p, task, begin, std::min(p.count - begin, kUpdatePiece));
+          program.tasks(text + std::to_string(p.parameter), {}, phase, p.pieces, double(std::min(p.count, most)) / 2,
+                        [=](const Frame& f, int64_t task, int) {
+                          const int64_t begin = task > 0 ? task * most : 0;
+                          work(f, p, task, begin, std::min(p.count - begin, most));
                         });
       };
   if (graph.clip_grad_norm == 0) {
@@ -285,22 +310,17 @@ void Builder::update() {
   for_pieces("square of the gradient of parameter ",
              [=](const Frame& f, const Piece& p, int64_t task, int64_t begin, int64_t size) {
                p.finish(f, begin, size);
-               const float* grad = f.parameters[p.parameter].grad + begin;
-               double sum = 0;
-               for (int64_t i = 0; i < size; i++) sum += double(grad[i]) * double(grad[i]);
-               reinterpret_cast<double*>(f.buffer(squares))[p.first + task] = sum;
+               current_kernels().reduction.sum_squares(size, f.parameters[p.parameter].grad + begin,
+                                                       reinterpret_cast<double*>(f.buffer(squares)) + p.first + task);
              });
-  const double most = graph.clip_grad_norm;
+  const double longest = graph.clip_grad_norm;
   phase = program.serial("norm of all gradients", {}, phase + 1, [=](const Frame& f) {
-    double sum = 0;
-    for (int64_t i = 0; i < pieces; i++) sum += reinterpret_cast<const double*>(f.buffer(squares))[i];
-    *f.buffer(factor) = float(most / (std::sqrt(sum) + 1e-6));
+    current_kernels().optimizer.clip_factor(pieces, reinterpret_cast<const double*>(f.buffer(squares)), longest,
+                                            f.buffer(factor));
   });
   for_pieces("clip and update parameter ", [=](const Frame& f, const Piece& p, int64_t, int64_t begin, int64_t size) {
     const ParameterMemory& memory = f.parameters[p.parameter];
-    const float scale = *f.buffer(factor);
-    if (!(scale >= 1))  // a NaN reaches the gradients
-      for (int64_t i = begin; i < begin + size; i++) memory.grad[i] *= scale;
+    current_kernels().optimizer.clip(size, f.buffer(factor), memory.grad + begin);
     f.update(p.group, memory, begin, size);
   });
   limit_norms(phase + 1);

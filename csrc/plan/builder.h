@@ -93,6 +93,8 @@ class Builder {
   bool updates_at_once(int index) const;
   int group_of(int parameter) const { return graph.parameters[size_t(parameter)].group; }
 
+  bool on_cuda() const { return program.device() == Device::cuda; }
+
   // Multiply-adds of one image, all passes.
   void count_work(double multiply_adds) { work_ += multiply_adds; }
 
@@ -111,6 +113,9 @@ class Builder {
   std::vector<Gradient> gradients_;
   double work_ = 0;
 };
+
+// Emits the sums of `count` losses and, unless `right` is -1, of the right answers: the result of a pass.
+void keep_result(Builder&, int phase, ValueId losses, int64_t count, ValueId right);
 
 // The steps of an op. `backward` finds made(node).dy, and adds to the gradients of the inputs that need one.
 struct OpSteps {

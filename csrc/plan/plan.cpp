@@ -1,10 +1,12 @@
 #include "plan/plan.h"
 
 #include <algorithm>
+#include <numeric>
 
 #include "core/team.h"
 #include "core/threads.h"
 #include "plan/builder.h"
+#include "plan/recorded.h"
 #include "plan/rules.h"
 
 namespace convcore::plan {
@@ -20,6 +22,7 @@ void set_images(PassInput& input, const ImageSource& x, int64_t begin) {
   input.floats = x.bytes.given() ? nullptr : x.floats.data() + begin * values;
   input.bytes = x.bytes.given() ? x.bytes.data() + begin * values : nullptr;
   input.gather = x.gather;
+  input.gather_key = &x.gather.key;
 }
 
 // `later`: steps since the first one of the call.
@@ -45,6 +48,8 @@ GroupStep step_of(const GroupSettings& group, int64_t later) {
 struct Plan::Prepared {
   Program program;
   std::unique_ptr<Frame> frame;
+  std::unique_ptr<Recorded> recorded;  // on a GPU
+  Tensor y;                            // where a recorded forward pass leaves its output
   int64_t profiled_passes = 0;
 
   Prepared(const Graph& graph, const Shape& input, int64_t images, bool training,
@@ -62,6 +67,12 @@ struct Plan::Prepared {
     return *frame;
   }
 
+  Recorded& recorded_for(int precision) {
+    if (!recorded) recorded = std::make_unique<Recorded>(frame_for(1));
+    frame->precision = precision;
+    return *recorded;
+  }
+
   // One pass from phase `from` on, called by every thread of a team. `before`: what one thread does first.
   void pass(Team& team, int thread, int from, CallableRef<> before) {
     for (int phase = from; phase < program.phases(); phase++) {
@@ -77,14 +88,17 @@ struct Plan::Prepared {
   }
 };
 
-Plan::Plan(Graph training, Graph inference, Shape input, std::vector<std::string> without_rules)
+Plan::Plan(Graph training, Graph inference, Shape input, std::vector<std::string> without_rules, int precision)
     : training_(std::move(training)),
       inference_(std::move(inference)),
       input_(std::move(input)),
-      without_rules_(std::move(without_rules)) {}
+      without_rules_(std::move(without_rules)),
+      device_(current_device()),
+      precision_(precision) {}
 Plan::~Plan() = default;
 
 Plan::Prepared& Plan::prepared(int64_t images, bool training) {
+  const DeviceScope scope(device_);
   auto& entry = programs_[{images, training}];
   if (!entry) {
     if (programs_.size() > kMostPrograms) {
@@ -125,9 +139,34 @@ static void check(const TrainingArguments& a, const Graph& graph, int64_t classe
   }
 }
 
+// The labels among the images of a step that count, or the values; 1 over that is the scale of a mean's gradient.
+static int64_t count_targets(const TrainingArguments& a, const int64_t* order, int64_t size, int64_t classes) {
+  const bool values = a.targets.given() && classes == 0;  // of a regression
+  int64_t targets = size * (values ? a.targets.count() / a.targets.shape()[0] : 1);
+  if (a.labels.given())
+    for (int64_t i = 0; i < size; i++) targets -= a.labels.data()[order[i]] == a.ignore_index;
+  return targets;
+}
+
+static float loss_scale(const TrainingArguments& a, int64_t targets) {
+  return a.mean && targets > 0 ? float(1.0 / double(targets)) : 1.f;
+}
+
+static std::vector<GroupStep> groups_of(const TrainingArguments& a, int64_t step) {
+  std::vector<GroupStep> groups;
+  for (const GroupSettings& group : a.groups) groups.push_back(step_of(group, step));
+  return groups;
+}
+
+static const RandomKey* dropout_keys(const TrainingArguments& a, int64_t step, int64_t dropouts) {
+  return a.dropout_keys.data() + step * dropouts;
+}
+
 std::vector<StepResult> Plan::train(const TrainingArguments& a) {
+  if (device_ == Device::cuda) return train_recorded(a);
   std::lock_guard<std::mutex> lock(mutex_);
   const int64_t images = a.order.count(), steps = (images + a.batch - 1) / a.batch;
+  const int64_t dropouts = steps > 0 ? int64_t(a.dropout_keys.size()) / steps : 0;  // of a step
   // What cannot be planned is an error before the first step.
   for (int64_t size : {std::min(a.batch, images), images % a.batch})
     if (size > 0) check(a, training_, prepared(size, true).program.label_classes);
@@ -141,20 +180,17 @@ std::vector<StepResult> Plan::train(const TrainingArguments& a) {
     Team team(int(std::min<int64_t>(num_threads(), p.program.shards())));
     Frame& frame = p.frame_for(team.threads());
     frame.parameters = parameters;
+    float scale = 1;
     const auto start = [&](int64_t step) {
       StepResult& result = results[size_t(step)];
       set_images(frame.input, a.x, 0);
       frame.input.labels = a.labels.data(), frame.input.targets = a.targets.data();
       frame.input.order = a.order.data() + step * a.batch;
-      frame.input.dropout_keys = a.dropout_keys.data() + step * int64_t(a.dropout_keys.size()) / steps;
-      const bool values = a.targets.given() && p.program.label_classes == 0;  // of a regression
-      int64_t targets = size * (values ? a.targets.count() / a.targets.shape()[0] : 1);
-      if (a.labels.given())
-        for (int64_t i = 0; i < size; i++) targets -= a.labels.data()[frame.input.order[i]] == a.ignore_index;
-      result.targets = targets;
-      frame.input.loss_scale = a.mean && targets > 0 ? float(1.0 / double(targets)) : 1.f;
-      frame.groups.clear();
-      for (const GroupSettings& group : a.groups) frame.groups.push_back(step_of(group, step));
+      frame.input.dropout_keys = dropout_keys(a, step, dropouts);
+      result.targets = count_targets(a, frame.input.order, size, p.program.label_classes);
+      scale = loss_scale(a, result.targets);
+      frame.input.loss_scale = &scale;
+      frame.groups = groups_of(a, step);
       if (step > 0)
         for (ParameterMemory& parameter : frame.parameters) parameter.first_step = false;
     };
@@ -176,7 +212,88 @@ std::vector<StepResult> Plan::train(const TrainingArguments& a) {
   return results;
 }
 
+std::vector<StepResult> Plan::train_recorded(const TrainingArguments& a) {
+  std::lock_guard<std::mutex> lock(mutex_);
+  const DeviceScope scope(device_);
+  const int64_t images = a.order.count(), steps = (images + a.batch - 1) / a.batch;
+  const int64_t dropouts = steps > 0 ? int64_t(a.dropout_keys.size()) / steps : 0;  // of a step
+  for (int64_t size : {std::min(a.batch, images), images % a.batch})
+    if (size > 0) check(a, training_, prepared(size, true).program.label_classes);
+  std::vector<StepResult> results;
+  std::vector<ParameterMemory> parameters = a.parameters;
+  for (size_t p = 0; p < parameters.size(); p++) parameters[p].group = training_.parameters[p].group;
+  for (int64_t begin = 0; begin < steps;) {
+    const int64_t size = std::min(a.batch, images - begin * a.batch);
+    const int64_t end = size < a.batch ? steps : begin + (images - begin * a.batch) / a.batch;
+    Prepared& p = prepared(size, true);
+    Recorded& recorded = p.recorded_for(precision_);
+    Frame& frame = *p.frame;
+    frame.parameters = parameters;
+    frame.groups = groups_of(a, begin);
+    set_images(frame.input, a.x, 0);
+    frame.input.targets = a.targets.data();
+    std::vector<int64_t> targets;
+    const auto record = [&](int64_t step) {
+      const int64_t* order = a.order.data() + (begin + step) * a.batch;
+      targets.push_back(count_targets(a, order, size, p.program.label_classes));
+      return Record{order, a.labels.data(), a.x.gather.key, dropout_keys(a, begin + step, dropouts),
+                    loss_scale(a, targets.back())};
+    };
+    recorded.begin(end - begin, dropouts, record, [&](int64_t step) { return groups_of(a, begin + step); });
+    for (int64_t step = begin; step < end; step++) recorded.run();
+    const std::vector<PassResult> sums = recorded.results();
+    for (size_t step = 0; step < sums.size(); step++)
+      results.push_back({sums[step].loss, sums[step].right, targets[step]});
+    for (ParameterMemory& parameter : parameters) parameter.first_step = false;
+    begin = end;
+  }
+  return results;
+}
+
+Tensor Plan::forward_recorded(const ImageSource& x, int64_t batch, std::vector<ParameterMemory> parameters) {
+  std::lock_guard<std::mutex> lock(mutex_);
+  const DeviceScope scope(device_);
+  const int64_t images = x.shape()[0];
+  std::vector<int64_t> order(static_cast<size_t>(images));
+  std::iota(order.begin(), order.end(), int64_t(0));
+  Tensor y;
+  for (int64_t begin = 0; begin < images || !y.given();) {
+    const int64_t size = std::min(batch, images - begin), steps = size < batch ? 1 : (images - begin) / batch;
+    Prepared& p = prepared(std::max<int64_t>(size, 1), false);
+    if (!y.given()) {
+      Shape shape = p.program.output;
+      shape.insert(shape.begin(), images);
+      y = Tensor::empty("predict", "y", shape);
+    }
+    if (size <= 0) break;
+    if (!p.y.given()) {
+      Shape shape = p.program.output;
+      shape.insert(shape.begin(), size);
+      p.y = Tensor::empty("predict", "y", shape);
+    }
+    Recorded& recorded = p.recorded_for(precision_);
+    Frame& frame = *p.frame;
+    frame.parameters = parameters;
+    set_images(frame.input, x, 0);
+    frame.input.y = p.y.data();
+    const int64_t floats = p.y.count();
+    recorded.begin(
+        steps, 0,
+        [&](int64_t step) {
+          return Record{order.data() + begin + step * size, nullptr, x.gather.key, nullptr, 1.f};
+        },
+        [](int64_t) { return std::vector<GroupStep>(); });
+    for (int64_t step = 0; step < steps; step++) {
+      recorded.run();
+      copy_floats(y.data() + begin * (floats / size) + step * floats, p.y.data(), floats);
+    }
+    begin += steps * size;
+  }
+  return y;
+}
+
 Tensor Plan::forward(const ImageSource& x, int64_t batch, std::vector<ParameterMemory> parameters) {
+  if (device_ == Device::cuda) return forward_recorded(x, batch, std::move(parameters));
   std::lock_guard<std::mutex> lock(mutex_);
   const int64_t images = x.shape()[0];
   Shape shape = x.shape();
@@ -226,6 +343,12 @@ void Plan::profile(int64_t images, bool training) {
   Prepared& p = prepared(images, training);
   p.frame_for(num_threads()).start_profile();
   p.profiled_passes = 0;
+}
+
+int64_t Plan::kernel_nodes(int64_t images, bool training) {
+  std::lock_guard<std::mutex> lock(mutex_);
+  const Prepared& p = prepared(images, training);
+  return p.recorded ? p.recorded->kernel_nodes() : 0;
 }
 
 int64_t Plan::memory_bytes() const {

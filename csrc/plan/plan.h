@@ -50,9 +50,10 @@ struct StepResult {
 
 class Plan {
  public:
-  // `training`: with a loss as its last node; `inference`: the same network without. Both number parameters alike.
-  // `without_rules`: fusions that are left out (rules.h), for comparison.
-  Plan(Graph training, Graph inference, Shape input, std::vector<std::string> without_rules = {});
+  // The programs are for the current device. `training`: with a loss as its last node; `inference`: the same network
+  // without. Both number parameters alike. `without_rules`: fusions that are left out (rules.h), for comparison.
+  // `precision`: of the products on a GPU, as cuda/device.cuh numbers them.
+  Plan(Graph training, Graph inference, Shape input, std::vector<std::string> without_rules = {}, int precision = 0);
   ~Plan();
 
   std::vector<StepResult> train(const TrainingArguments&);
@@ -66,15 +67,22 @@ class Plan {
   // From now on, measures the steps of this program, for describe: the means of the passes since.
   void profile(int64_t images, bool training);
   int64_t memory_bytes() const;  // of all programs
+  // Kernels of the recorded step or pass; 0: not recorded yet, or not on a GPU.
+  int64_t kernel_nodes(int64_t images, bool training);
   const std::vector<ParameterInfo>& parameters() const { return inference_.parameters; }
+  Device device() const { return device_; }
 
  private:
   struct Prepared;
   Prepared& prepared(int64_t images, bool training);
+  std::vector<StepResult> train_recorded(const TrainingArguments&);
+  Tensor forward_recorded(const ImageSource& x, int64_t batch, std::vector<ParameterMemory> parameters);
 
   const Graph training_, inference_;
   const Shape input_;
   const std::vector<std::string> without_rules_;
+  const Device device_;
+  const int precision_;
   std::map<std::pair<int64_t, bool>, std::unique_ptr<Prepared>> programs_;
   mutable std::mutex mutex_;
 };

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <iomanip>
 #include <sstream>
+#include <utility>
 
 #include "core/ahead.h"
 #include "ops/kernels.h"
@@ -138,7 +139,7 @@ int Program::first_phase(bool again) const {
 void Program::finish(int64_t shards) {
   for (size_t i = 0; i < values_.size(); i++) {
     Use& use = uses_[i];
-    use.local = values_[i].storage == int(i) && use.first == use.last && !use.whole;
+    use.local = device_ == Device::cpu && values_[i].storage == int(i) && use.first == use.last && !use.whole;
   }
   list_whole_values();
   cut_blocks(shards);
@@ -160,6 +161,10 @@ void Program::list_whole_values() {
 }
 
 void Program::cut_blocks(int64_t shards) {
+  if (device_ == Device::cuda) {
+    for (Phase& phase : phases_) phase.block_images = std::max<int64_t>(1, images_);
+    return;
+  }
   int64_t most = 1;
   for (size_t p = 0; p < phases_.size(); p++) {
     Phase& phase = phases_[p];
@@ -220,7 +225,7 @@ Frame::Frame(const Program& program, int threads) : program_(program), threads_(
   const int64_t floats = program.arena_floats_ + program.program_floats_ + program.shards_ * program.shard_floats_ +
                          threads * (program.thread_floats_ + program.block_floats_);
   bytes_ = floats * int64_t(sizeof(float));
-  memory_ = allocate(size_t(bytes_));
+  memory_ = allocate_on(program.device(), size_t(bytes_));
   arena_ = static_cast<float*>(memory_.get());
   programs_ = arena_ + program.arena_floats_;
   shards_ = programs_ + program.program_floats_;
@@ -242,6 +247,12 @@ float* Frame::buffer(BufferId id, int64_t index) const {
 
 void Frame::run_before(int phase) const {
   for (const auto& step : program_.phases_[size_t(phase)].before) step.work(*this);
+}
+
+void Frame::run_once_only() const {
+  for (const auto& phase : program_.phases_)
+    for (const auto& step : phase.tasks)
+      for (int64_t task = 0; step.once && task < step.count; task++) step.work(*this, task, 0);
 }
 
 Block Frame::block(int64_t shard, int64_t number, const Order& order) const {
@@ -289,7 +300,9 @@ void Frame::run_phase(int phase, int thread, int threads) const {
       const int64_t shard = order.backwards ? begin + end - 1 - i : i, blocks = blocks_of(shard, order);
       for (int64_t number = 0; number < blocks; number++) {
         const Block now = block(shard, number, order);
-        if (number + 1 < blocks)
+        if (program_.device() == Device::cuda)
+          ;  // nothing of the CPU's caches
+        else if (number + 1 < blocks)
           announce(steps, block(shard, number + 1, order));
         else if (i + 1 < end)
           announce(steps, block(order.backwards ? shard - 1 : shard + 1, 0, order));
@@ -320,16 +333,17 @@ void Frame::update(int group, const ParameterMemory& p, int64_t begin, int64_t c
   float *data = p.data + begin, *grad = p.grad + begin;
   const auto state = [&](int i) { return p.state[i] ? p.state[i] + begin : nullptr; };
   const OptimizerKernels& kernels = current_kernels().optimizer;
+  const auto at = [&](auto* own) { return p.factors ? static_cast<decltype(own)>(p.factors) : own; };
   if (const auto* sgd = std::get_if<SgdFactors>(&step.factors)) {
     SgdFactors factors = *sgd;
     factors.first_step = p.first_step;
-    kernels.sgd(count, &factors, data, grad, state(0));
+    kernels.sgd(count, at(&std::as_const(factors)), data, grad, state(0));
   } else if (const auto* adam = std::get_if<AdamFactors>(&step.factors)) {
-    kernels.adam(count, adam, data, grad, state(0), state(1));
+    kernels.adam(count, at(adam), data, grad, state(0), state(1));
   } else if (const auto* rmsprop = std::get_if<RmspropFactors>(&step.factors)) {
-    kernels.rmsprop(count, rmsprop, data, grad, state(0), state(1), state(2));
+    kernels.rmsprop(count, at(rmsprop), data, grad, state(0), state(1), state(2));
   } else {
-    kernels.adagrad(count, &std::get<AdagradFactors>(step.factors), data, grad, state(0));
+    kernels.adagrad(count, at(&std::get<AdagradFactors>(step.factors)), data, grad, state(0));
   }
 }
 

@@ -17,6 +17,9 @@
 //
 // The same bits at any number of threads: images are cut into shards and blocks by the shapes alone, sums are kept per
 // shard and added in the order of the shards.
+//
+// On a GPU the same steps start kernels on its stream: one shard, one block of all images, nothing local. There they
+// must read and write nothing through their pointers themselves (plan/recorded.h).
 #pragma once
 #include <algorithm>
 #include <chrono>
@@ -63,7 +66,7 @@ using SerialWork = std::function<void(const Frame&)>;
 
 class Program {
  public:
-  explicit Program(int64_t images) : images_(images) {}
+  explicit Program(int64_t images) : images_(images), device_(current_device()) {}
 
   // ---- building ----
 
@@ -92,6 +95,7 @@ class Program {
   int64_t label_classes = 0;  // the labels of the loss are less; 0: it takes none
 
   int64_t images() const { return images_; }
+  Device device() const { return device_; }
   const Value& operator[](ValueId id) const { return values_[size_t(id)]; }
   int phase_of(ValueId id) const { return uses_[size_t(values_[size_t(id)].storage)].made; }
   int phases() const { return int(phases_.size()); }
@@ -152,6 +156,7 @@ class Program {
   void place_buffers();
 
   int64_t images_, shards_ = 1;
+  Device device_;             // the current one when the program was made
   std::deque<Value> values_;  // references to them stay valid
   std::vector<Use> uses_;
   std::vector<BufferPlace> buffers_;
@@ -166,6 +171,8 @@ struct ParameterMemory {
   float *data = nullptr, *grad = nullptr;
   float* state[3] = {};  // what the rule of the optimizer keeps, in the order of its kernel's arguments
   bool first_step = false;
+  int group = -1;                 // of the optimizer
+  const void* factors = nullptr;  // on a GPU: those of the group, in device memory
 };
 
 // The step of the optimizer on the parameters of one group.
@@ -176,19 +183,27 @@ struct GroupStep {
 };
 
 struct PassInput {
-  const float* floats = nullptr;            // the data set, or the images themselves: either these,
-  const uint8_t* bytes = nullptr;           // or these
-  GatherImagesParams gather;                // what becomes of an image on the way
+  const float* floats = nullptr;   // the data set, or the images themselves: either these,
+  const uint8_t* bytes = nullptr;  // or these
+  GatherImagesParams gather;       // what becomes of an image on the way, with this key:
+  const RandomKey* gather_key = nullptr;
   const int64_t* labels = nullptr;          // of the data set
+  const int64_t* batch_labels = nullptr;    // on a GPU: those of the images, one after the other
   const float* targets = nullptr;           // or the values that the outputs shall have
   const int64_t* order = nullptr;           // which images of the data set these are; null: the first ones, in order
   float* y = nullptr;                       // (images, ...): where the output goes, or null
   const RandomKey* dropout_keys = nullptr;  // one for each dropout, by its number
-  float loss_scale = 1;                     // of the gradient: one over the number of targets for a mean
+  const float* loss_scale = nullptr;        // of the gradient: one over the number of targets for a mean
 };
 
 struct PassResult {
   double loss = 0, right = 0;  // sums over the images
+};
+
+// Where a step on a GPU leaves its PassResult: in the row before *counter (ops/step.h).
+struct DeviceResults {
+  const int64_t* counter = nullptr;
+  double* rows = nullptr;
 };
 
 // Adds the time until its end to `seconds`, unless that is null.
@@ -231,6 +246,8 @@ class Frame {
   // The steps of a phase that fall to one thread of `threads`; `before`: its serial steps.
   void run_phase(int phase, int thread, int threads) const;
   void run_before(int phase) const;
+  // The steps that make what other steps keep up to date from then on.
+  void run_once_only() const;
 
   int threads() const { return threads_; }
   int64_t bytes() const { return bytes_; }
@@ -247,6 +264,8 @@ class Frame {
   std::vector<GroupStep> groups;
   PassInput input;
   PassResult* result = nullptr;
+  int precision = 0;  // on a GPU: of its products (cuda/device.cuh)
+  DeviceResults device_results;
   // Seconds that the first thread spent in each step; the last one is for waiting. Empty: not measured.
   mutable std::vector<double> profile;
   void start_profile() { profile.assign(size_t(program_.steps_) + 1, 0.0); }

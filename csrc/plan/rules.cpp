@@ -92,6 +92,7 @@ bool conv_can_pool(const Graph& graph, const Node& node) {
 }  // namespace
 
 void fuse_conv_relu_pool(Graph& graph) {
+  if (current_device() == Device::cuda) return;  // whose kernels are the separate ones
   for (int i = 0; i < int(graph.nodes.size()); i++) {
     if (!is_2x2_max_pool(graph.nodes[size_t(i)])) continue;
     const int relu = graph.nodes[size_t(i)].inputs[0];
@@ -118,6 +119,7 @@ void fuse_conv_relu(Graph& graph) {
 
 // The first reader of the batch norm is the last to add to its gradient.
 void fuse_batch_norm_sums(Graph& graph) {
+  if (current_device() == Device::cuda) return;
   for (int i = 0; i < int(graph.nodes.size()); i++) {
     Node& conv = graph.nodes[size_t(i)];
     if (conv.op != "conv2d") continue;

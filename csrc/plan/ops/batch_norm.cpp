@@ -20,13 +20,16 @@ namespace {
 enum Parameters { kWeight, kBias, kRunningMean, kRunningVar };
 enum Buffers { kMean, kRstd, kScale, kShift, kPivot, kGradientSums };  // (C) each; the last a ShardSums
 
+// The input: as it comes, or channels-last on a GPU.
+ValueId x_of(Builder& b, int i) { return b.made(i).values[0]; }
+
 BatchNormShape shape_of(Builder& b, int i) {
-  const Value& x = b.program[b.input_of(i).y];
+  const Value& x = b.program[x_of(b, i)];
   const int64_t c = x.shape[0];
   const BatchNormShape s{b.options.images, c, c ? x.floats / c : 0, x.layout};
   if (b.options.training && s.per_channel() == 1)
     fail("batch_norm", "x has too few values per channel", "more than 1 in training (their variance is needed)",
-         "1 (x has shape " + to_string(b.batch_shape(b.input_of(i).y)) + ")");
+         "1 (x has shape " + to_string(b.batch_shape(x_of(b, i))) + ")");
   return s;
 }
 
@@ -46,7 +49,7 @@ struct ShardSums {
   double* of(const Frame& f, int64_t shard) const { return reinterpret_cast<double*>(f.buffer(id, shard)); }
   double* begin(const Frame& f, const Block& block) const {
     double* sums = of(f, block.shard);
-    if (block.first) std::fill(sums, sums + 2 * c, 0.0);
+    if (block.first) clear_bytes(sums, 2 * c * int64_t(sizeof(double)));
     return sums;
   }
   // Adds the other shards to the first, in order.
@@ -61,18 +64,14 @@ struct ShardSums {
 // scale = weight * rstd, shift = bias: what `apply` takes.
 void set_affine(const Frame& f, const std::vector<BufferId>& buffers, const float* weight, const float* bias,
                 int64_t c) {
-  const float* rstd = f.buffer(buffers[kRstd]);
-  float *scale = f.buffer(buffers[kScale]), *shift = f.buffer(buffers[kShift]);
-  for (int64_t k = 0; k < c; k++) {
-    scale[k] = weight ? weight[k] * rstd[k] : rstd[k];
-    shift[k] = bias ? bias[k] : 0.f;
-  }
+  current_kernels().batch_norm.factors(c, f.buffer(buffers[kRstd]), weight, bias, f.buffer(buffers[kScale]),
+                                       f.buffer(buffers[kShift]));
 }
 
 // Emits y = relu(norm(x) + residual), in `phase` or later.
 ValueId apply(Builder& b, int i, int phase) {
   const BatchNormShape s = shape_of(b, i);
-  const ValueId x = b.input_of(i).y;
+  const ValueId x = x_of(b, i);
   const bool relu = b.node(i).integer("relu") != 0, adds = b.node(i).inputs.size() > 1;
   const ValueId residual = adds ? b.in_layout(b.input_of(i, 1).y, s.layout) : -1;
   const ValueId y = b.program.value(b.node(i).name, b.shape(x), s.layout);
@@ -93,7 +92,7 @@ ValueId apply(Builder& b, int i, int phase) {
 
 int training_statistics(Builder& b, int i) {
   const BatchNormShape s = shape_of(b, i);
-  const ValueId x = b.input_of(i).y;
+  const ValueId x = x_of(b, i);
   const auto buffers = b.made(i).buffers;
   const int weight = b.parameter(i, kWeight), bias = b.parameter(i, kBias);
   const int running_mean = b.parameter(i, kRunningMean), running_var = b.parameter(i, kRunningVar);
@@ -108,7 +107,7 @@ int training_statistics(Builder& b, int i) {
     const double* sum = sums.total(f);
     const float* mean = data(f, running_mean);
     float* pivot = f.buffer(buffers[kPivot]);
-    if (mean) std::copy(mean, mean + s.c, pivot);
+    if (mean) copy_floats(pivot, mean, s.c);
     current_kernels().batch_norm.finish(s.c, s.per_channel(), mean ? pivot : nullptr, sum, sum + s.c, momentum, eps,
                                         f.buffer(buffers[kMean]), f.buffer(buffers[kRstd]), data(f, running_mean),
                                         data(f, running_var));
@@ -123,8 +122,7 @@ int running_statistics(Builder& b, int i) {
   const int running_mean = b.parameter(i, kRunningMean), running_var = b.parameter(i, kRunningVar);
   const double eps = b.node(i).number("eps");
   return b.program.serial("batch_norm statistics", {}, 0, [=](const Frame& f) {
-    const float* mean = data(f, running_mean);
-    std::copy(mean, mean + c, f.buffer(buffers[kMean]));
+    copy_floats(f.buffer(buffers[kMean]), data(f, running_mean), c);
     current_kernels().batch_norm.reciprocal_std(c, data(f, running_var), eps, f.buffer(buffers[kRstd]));
     set_affine(f, buffers, data(f, weight), data(f, bias), c);
   });
@@ -133,7 +131,7 @@ int running_statistics(Builder& b, int i) {
 // The same sums for a step that makes dy in the phase of `with`.
 Builder::GradientSums gradient_sums(Builder& b, int i, ValueId with) {
   const int64_t c = shape_of(b, i).c;
-  const ValueId x = b.input_of(i).y, y = b.node(i).integer("relu") != 0 ? b.recalled(i, with) : -1;
+  const ValueId x = x_of(b, i), y = b.node(i).integer("relu") != 0 ? b.recalled(i, with) : -1;
   const BufferId mean = b.made(i).buffers[kMean];
   const ShardSums sums(b.made(i).buffers[kGradientSums], c);
   std::vector<ValueId> reads{x};
@@ -146,12 +144,14 @@ Builder::GradientSums gradient_sums(Builder& b, int i, ValueId with) {
 
 void forward(Builder& b, int i) {
   Builder::Made& made = b.made(i);
+  made.values = {b.on_cuda() ? b.in_layout(b.input_of(i).y, Layout::channels_last) : b.input_of(i).y};
   const int64_t c = shape_of(b, i).c;
   for (int k = kMean; k <= kPivot; k++) made.buffers.push_back(b.program.buffer(Per::program, c));
   const int phase = b.options.training ? training_statistics(b, i) : running_statistics(b, i);
   made.y = apply(b, i, std::max(phase, Builder::kFirstPhase));
-  // Backwards y is made again from x, which is read there anyway, unless it has a residual part: then it is kept.
-  if (b.node(i).inputs.size() == 1)
+  // Backwards y is made again from x, which is read there anyway, unless it has a residual part: then it is kept. On a
+  // GPU it would be a kernel more.
+  if (b.node(i).inputs.size() == 1 && !b.on_cuda())
     b.made(i).recall = [&b, i](ValueId with) { return apply(b, i, b.program.phase_of(with)); };
   if (!b.options.training) return;
   b.made(i).buffers.push_back(ShardSums(b, c).id);
@@ -161,7 +161,7 @@ void forward(Builder& b, int i) {
 // Emits dz and its sums. The phase they are complete in is the next one.
 int sum_gradient(Builder& b, int i, ValueId dy, ValueId dz) {
   const BatchNormShape s = shape_of(b, i);
-  const ValueId x = b.input_of(i).y;
+  const ValueId x = x_of(b, i);
   const auto buffers = b.made(i).buffers;
   const bool relu = b.node(i).integer("relu") != 0;
   const ValueId y = relu ? b.recalled(i, dy) : -1;
@@ -180,7 +180,7 @@ int sum_gradient(Builder& b, int i, ValueId dy, ValueId dz) {
 
 void backward(Builder& b, int i) {
   const BatchNormShape s = shape_of(b, i);
-  const ValueId x = b.input_of(i).y;
+  const ValueId x = x_of(b, i);
   const auto buffers = b.made(i).buffers;
   const bool relu = b.node(i).integer("relu") != 0;
   const int weight = b.parameter(i, kWeight), bias = b.parameter(i, kBias);

@@ -1,5 +1,3 @@
-#include <cmath>
-
 #include "ops/conv2d_algorithm.h"
 #include "ops/conv2d_passes.h"
 #include "ops/kernels.h"
@@ -63,14 +61,10 @@ Weights weights_of(Builder& b, int i, const Conv2dShape& s) {
   const BufferId folded = b.program.buffer(Per::program, s.c_out * terms);
   const BufferId offset = b.program.buffer(Per::program, s.c_out);
   b.program.serial("fold the batch norm into " + b.node(i).name, {}, 0, [=](const Frame& f) {
-    const float *w = f.parameters[size_t(weight)].data, *b0 = parameter_or_null(f, bias);
-    const float *g = parameter_or_null(f, scale), *h = parameter_or_null(f, shift);
-    const float *m = f.parameters[size_t(mean)].data, *v = f.parameters[size_t(var)].data;
-    for (int64_t k = 0; k < s.c_out; k++) {
-      const double factor = (g ? double(g[k]) : 1) / std::sqrt(double(v[k]) + eps);
-      for (int64_t t = 0; t < terms; t++) f.buffer(folded)[k * terms + t] = float(double(w[k * terms + t]) * factor);
-      f.buffer(offset)[k] = float(((b0 ? double(b0[k]) : 0) - double(m[k])) * factor + (h ? double(h[k]) : 0));
-    }
+    current_kernels().batch_norm.fold(s.c_out, terms, f.parameters[size_t(weight)].data, parameter_or_null(f, bias),
+                                      parameter_or_null(f, scale), parameter_or_null(f, shift),
+                                      f.parameters[size_t(mean)].data, f.parameters[size_t(var)].data, eps,
+                                      f.buffer(folded), f.buffer(offset));
   });
   return {[=](const Frame& f) { return f.buffer(folded); }, [=](const Frame& f) { return f.buffer(offset); }};
 }

@@ -1,23 +1,65 @@
 #include "ops/cross_entropy.h"
 
-#include <algorithm>
-
 #include "ops/kernels.h"
 #include "plan/builder.h"
 
 namespace convcore::plan {
 namespace {
 
-// np.argmax: the first of the largest, and a NaN is larger than every number.
-bool is_right(const float* y, int64_t classes, int64_t label) {
-  int64_t best = 0;
-  for (int64_t c = 1; c < classes && y[best] == y[best]; c++)
-    if (!(y[c] <= y[best])) best = c;
-  return best == label;
+struct Outputs {
+  ValueId losses, right, gradient;
+  std::vector<ValueId> all() const { return {losses, right, gradient}; }
+};
+
+constexpr char kText[] = "softmax, cross-entropy and its gradient";
+
+int in_blocks(Builder& b, const CrossEntropyParams& params, ValueId logits, const Outputs& out) {
+  const int64_t classes = b.shape(logits)[0];
+  const BufferId labels = b.program.buffer(Per::thread, 2 * b.options.images);  // int64
+  return b.program.block(kText, {logits}, out.all(), [=](const Frame& f, const Block& block) {
+    float *hit = f.at(out.right, block), *y = f.at(logits, block);
+    float *loss = f.at(out.losses, block), *gradient = f.at(out.gradient, block);
+    const CrossEntropyKernels& kernels = current_kernels().cross_entropy;
+    const auto number = [&](int64_t k) { return f.input.order ? f.input.order[block.begin + k] : block.begin + k; };
+    if (f.input.targets) {
+      for (int64_t k = 0; k < block.count(); k++) {
+        const float *share = f.input.targets + number(k) * classes, *row = y + k * classes;
+        kernels.right_shares(1, classes, row, share, hit + k);
+        kernels.forward_shares({1, classes, 1}, params, f.input.loss_scale, row, share, loss + k,
+                               gradient + k * classes);
+      }
+      return;
+    }
+    int64_t* label = reinterpret_cast<int64_t*>(f.buffer(labels, block.thread));
+    for (int64_t k = 0; k < block.count(); k++) label[k] = f.input.labels[number(k)];
+    kernels.right(block.count(), classes, params.ignore_index, y, label, hit);
+    kernels.forward({block.count(), classes, 1}, params, f.input.loss_scale, y, label, loss, gradient);
+  });
 }
 
-// The class with the largest share, the first of several.
-int64_t label_of(const float* shares, int64_t classes) { return std::max_element(shares, shares + classes) - shares; }
+// The labels come in the order of the batch; shares of classes are gathered, as images are.
+int on_device(Builder& b, const CrossEntropyParams& params, ValueId logits, const Outputs& out) {
+  const int64_t classes = b.shape(logits)[0];
+  const ValueId shares = b.program.value("shares of the classes", {classes});
+  std::vector<ValueId> writes = out.all();
+  writes.push_back(shares);
+  return b.program.block(kText, {logits}, writes, [=](const Frame& f, const Block& block) {
+    float *hit = f.at(out.right, block), *y = f.at(logits, block);
+    float *loss = f.at(out.losses, block), *gradient = f.at(out.gradient, block);
+    const Kernels& kernels = current_kernels();
+    const int64_t n = block.count();
+    if (!f.input.targets) {
+      kernels.cross_entropy.right(n, classes, params.ignore_index, y, f.input.batch_labels, hit);
+      kernels.cross_entropy.forward({n, classes, 1}, params, f.input.loss_scale, y, f.input.batch_labels, loss,
+                                    gradient);
+      return;
+    }
+    float* target = f.at(shares, block);
+    kernels.gather_images.from_float({1, 1, classes}, {}, nullptr, f.input.targets, f.input.order, 0, n, target);
+    kernels.cross_entropy.right_shares(n, classes, y, target, hit);
+    kernels.cross_entropy.forward_shares({n, classes, 1}, params, f.input.loss_scale, y, target, loss, gradient);
+  });
+}
 
 // Loss, right answers and gradient of each image; the gradient is that of the mean or sum over the batch. The targets
 // are labels, or shares of the classes.
@@ -31,40 +73,11 @@ void forward(Builder& b, int i) {
                                   float(n.number("label_smoothing"))};
   const ValueId losses = b.program.value("loss of an image", {1}), right = b.program.value("right answers", {1});
   const ValueId gradient = b.program.value("d" + b.program[logits].name, {classes});
-  const BufferId labels = b.program.buffer(Per::thread, 2 * b.options.images);  // int64
   b.program.label_classes = classes;
   b.made(i).y = losses, b.made(i).values = {right, gradient};
-  const int phase = b.program.block(
-      "softmax, cross-entropy and its gradient", {logits}, {losses, right, gradient},
-      [=](const Frame& f, const Block& block) {
-        int64_t* label = reinterpret_cast<int64_t*>(f.buffer(labels, block.thread));
-        float *hit = f.at(right, block), *y = f.at(logits, block);
-        const CrossEntropyKernels& kernels = current_kernels().cross_entropy;
-        if (f.input.targets) {
-          for (int64_t k = 0; k < block.count(); k++) {
-            const int64_t n = block.begin + k;
-            const float* share = f.input.targets + (f.input.order ? f.input.order[n] : n) * classes;
-            const float* row = y + k * classes;
-            hit[k] = is_right(row, classes, label_of(share, classes)) ? 1.f : 0.f;
-            kernels.forward_shares({1, classes, 1}, params, &f.input.loss_scale, row, share, f.at(losses, block) + k,
-                                   f.at(gradient, block) + k * classes);
-          }
-          return;
-        }
-        for (int64_t k = 0; k < block.count(); k++) {
-          const int64_t n = block.begin + k;
-          label[k] = f.input.labels[f.input.order ? f.input.order[n] : n];
-          hit[k] = label[k] != params.ignore_index && is_right(y + k * classes, classes, label[k]) ? 1.f : 0.f;
-        }
-        kernels.forward({block.count(), classes, 1}, params, &f.input.loss_scale, y, label, f.at(losses, block),
-                        f.at(gradient, block));
-      });
-  b.program.serial("sum of the losses", {losses, right}, phase + 1, [=](const Frame& f) {
-    const float *loss = f.whole(losses), *hit = f.whole(right);
-    double total = 0, hits = 0;
-    for (int64_t k = 0; k < f.program().images(); k++) total += double(loss[k]), hits += double(hit[k]);
-    *f.result = {total, hits};
-  });
+  const Outputs out{losses, right, gradient};
+  const int phase = b.on_cuda() ? on_device(b, params, logits, out) : in_blocks(b, params, logits, out);
+  keep_result(b, phase + 1, losses, b.options.images, right);
   // The gradient of the loss by itself is 1: backward finds it.
   b.made(i).dy = losses;
 }

@@ -40,10 +40,17 @@ BufferId pack(Builder& b, int i, const LinearShape& s, bool backward) {
 
 void forward(Builder& b, int i) {
   const LinearShape s = shape_of(b, i);
-  const int bias = b.parameter(i, 1);
+  const int weight = b.parameter(i, 0), bias = b.parameter(i, 1);
   const ValueId x = b.input_of(i).y, y = b.program.value(b.node(i).name, {s.out});
   b.made(i).y = y;
   b.count_work(double(s.in) * double(s.out) * (b.options.training ? 3 : 1));
+  if (b.on_cuda()) {  // reads the weight as it is
+    b.program.block("linear", {x}, {y}, [=](const Frame& f, const Block& block) {
+      current_kernels().linear.forward(s, f.at(x, block), f.parameters[size_t(weight)].data,
+                                       bias < 0 ? nullptr : f.parameters[size_t(bias)].data, f.at(y, block));
+    });
+    return;
+  }
   const BufferId packed = pack(b, i, s, false);
   b.program.block("linear", {x}, {y}, [=](const Frame& f, const Block& block) {
     current_kernels().linear.forward_packed(of_block(s, block), f.at(x, block), f.buffer(packed),
@@ -89,7 +96,31 @@ void train_bias(Builder& b, int i, ValueId dy) {
   if (!update) b.gradient_written(bias, phase + 1);
 }
 
+// On a GPU: the whole gradients by one call each.
+void backward_on_device(Builder& b, int i) {
+  const LinearShape s = shape_of(b, i);
+  const int weight = b.parameter(i, 0);
+  const ValueId dy = b.made(i).dy, x = b.input_of(i).y;
+  if (b.trains(i, 0))
+    b.sum_gradients("linear backward weight", {weight}, {dy, x},
+                    [=](const Frame& f, const Block& all, float* const* dw) {
+                      current_kernels().linear.backward_weight(s, f.at(dy, all), f.at(x, all), dw[0]);
+                    });
+  if (b.trains(i, 1))
+    b.sum_gradients("linear backward bias", {b.parameter(i, 1)}, {dy},
+                    [=](const Frame& f, const Block& all, float* const* db) {
+                      current_kernels().linear.backward_bias(s, f.at(dy, all), db[0]);
+                    });
+  if (!b.input_of(i).needs_gradient) return;
+  const ValueId dx = b.program.value("d" + b.program[x].name, {s.in});
+  b.program.block("linear backward input", {dy}, {dx}, [=](const Frame& f, const Block& all) {
+    current_kernels().linear.backward_input(s, f.at(dy, all), f.parameters[size_t(weight)].data, f.at(dx, all));
+  });
+  b.add_gradient(b.node(i).inputs[0], dx, true);
+}
+
 void backward(Builder& b, int i) {
+  if (b.on_cuda()) return backward_on_device(b, i);
   const LinearShape s = shape_of(b, i);
   const ValueId dy = b.made(i).dy;
   int after = 0;

@@ -7,7 +7,8 @@ namespace {
 
 // Gathers the images of a block from the data set. Where a later phase needs them again, they are gathered again.
 ValueId gather(Builder& b, int after) {
-  const ValueId x = b.program.value("x", b.options.input);
+  const bool last = b.on_cuda() && b.options.input.size() == 3;
+  const ValueId x = b.program.value("x", b.options.input, last ? Layout::channels_last : Layout::row_major);
   const Shape& shape = b.options.input;
   const int64_t floats = b.program[x].floats;
   const GatherImagesShape image =  // samples of another shape are lines
@@ -17,13 +18,14 @@ ValueId gather(Builder& b, int after) {
       [=](const Frame& f, const Block& block) {
         const auto& kernels = current_kernels().gather_images;
         const PassInput& in = f.input;
+        GatherImagesParams params = in.gather;
+        params.layout = last ? Layout::channels_last : Layout::row_major;
         const int64_t* order = in.order ? in.order + block.begin : nullptr;
         const int64_t skipped = in.order ? 0 : block.begin * floats;
         if (in.bytes)
-          kernels.from_uint8(image, in.gather, &in.gather.key, in.bytes + skipped, order, 0, block.count(),
-                             f.at(x, block));
+          kernels.from_uint8(image, params, in.gather_key, in.bytes + skipped, order, 0, block.count(), f.at(x, block));
         else
-          kernels.from_float(image, in.gather, &in.gather.key, in.floats + skipped, order, 0, block.count(),
+          kernels.from_float(image, params, in.gather_key, in.floats + skipped, order, 0, block.count(),
                              f.at(x, block));
       },
       after);
@@ -33,6 +35,7 @@ ValueId gather(Builder& b, int after) {
 void input_forward(Builder& b, int i) {
   b.made(i).y = gather(b, Builder::kFirstPhase);
   const int phase = b.program.phase_of(b.made(i).y);
+  if (b.on_cuda()) return;  // it is kept
   b.made(i).recall = [&b, i, phase](ValueId with) {
     const int now = b.program.phase_of(with);
     return now == phase ? b.made(i).y : gather(b, now);
