@@ -103,11 +103,7 @@ CONVCORE_DEVICE T block_sum(T value, T* scratch) {
 
 // ---- launching ----------------------------------------------------------------------------------------------------
 
-#ifdef CONVCORE_CUDA_HOST
-using Stream = void*;
-#else
 using Stream = cudaStream_t;
-#endif
 
 // What multiplies in the products of convolutions and dense layers (product.h). fp32 is exact float32 arithmetic,
 // tf32x3 nearly so; tf32 and bf16 round the operands to 10 and 7 bits of mantissa. Sums are float32 in all of them.
@@ -121,6 +117,14 @@ enum WorkspaceSlot { kSumsWorkspace, kAffineWorkspace, kWeightsWorkspace, kParts
 // the same stream's kernels have run (kernels on one stream run in order). See runtime.cu.
 Stream stream();
 float* workspace(WorkspaceSlot slot, int64_t floats);
+// The device that the tests emulate is told how much of a block is handed out: to read more, or what was there before,
+// is an error that shows.
+inline void note_handed_out([[maybe_unused]] void* block, [[maybe_unused]] int64_t used,
+                            [[maybe_unused]] int64_t bytes) {
+#ifdef CONVCORE_CUDA_HOST
+  cuda_host::hand_out(block, used, bytes);
+#endif
+}
 // Notes the error of a launch, for the caller of the op (Api::take_error). From then on nothing is launched until the
 // error was taken: the kernels after it would work on what is not there.
 void check_launch(const char* kernel);
@@ -129,11 +133,10 @@ bool launch_failed();
 template <typename... Parameters, typename... Arguments>
 void launch(const char* name, void (*kernel)(Parameters...), dim3 grid, int threads, size_t shared,
             Arguments... arguments) {
-#ifdef CONVCORE_CUDA_HOST
-  (void)name;
-  cuda_host::launch(kernel, grid, dim3(unsigned(threads)), shared, arguments...);
-#else
   if (launch_failed()) return;
+#ifdef CONVCORE_CUDA_HOST
+  cuda_host::launch(name, kernel, grid, dim3(unsigned(threads)), shared, arguments...);
+#else
   // More than 48 KB has to be asked for, once per kernel; asking again costs little and is legal under capture.
   if (shared > 48 * 1024) cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, int(shared));
   // clang-format off

@@ -74,10 +74,10 @@ template <int kK, typename Value>
 static void host_mma(float (&c)[4], const uint32_t* a, int a_count, const uint32_t* b, int b_count, Value value) {
   struct Lane {
     uint32_t a[4], b[2];
-  } mine{}, all[kWarp];
+  } mine{};
   for (int i = 0; i < a_count; i++) mine.a[i] = a[i];
   for (int i = 0; i < b_count; i++) mine.b[i] = b[i];
-  cuda_host::exchange(&mine, sizeof mine, all);
+  const Lane* all = cuda_host::exchange(mine);
   const int lane = int(threadIdx.x) % kWarp, g = lane / 4, t = lane % 4;
   for (int i = 0; i < 4; i++) {
     const int row = g + (i / 2) * 8, column = 2 * t + i % 2;
@@ -148,8 +148,7 @@ CONVCORE_DEVICE void mma_bf16(float (&c)[4], const uint32_t (&a)[4], const uint3
 CONVCORE_DEVICE void ldmatrix4(uint32_t (&out)[4], const void* row) {
 #ifdef CONVCORE_CUDA_HOST
   cuda_host::note_shared_access(row, 16);
-  const void* rows[kWarp];
-  cuda_host::exchange(&row, sizeof row, rows);
+  const void* const* rows = cuda_host::exchange(row);
   const int lane = int(threadIdx.x) % kWarp;
   for (int m = 0; m < 4; m++) out[m] = static_cast<const uint32_t*>(rows[8 * m + lane / 4])[lane % 4];
 #else

@@ -50,14 +50,15 @@ void drop_cache() {
   stats.cached_bytes = 0;
 }
 
-const char* allocate(int64_t bytes, void** block) {
+const char* allocate(int64_t wanted, void** block) {
   const std::lock_guard<std::mutex> lock(mutex);
-  bytes = rounded(bytes);
+  const int64_t bytes = rounded(wanted);
   const auto found = cached.find(bytes);
   if (found != cached.end()) {
     *block = found->second;
     cached.erase(found);
     stats.cached_bytes -= bytes, stats.live_bytes += bytes;
+    note_handed_out(*block, wanted, bytes);
     return nullptr;
   }
   if (capturing) return "memory was asked for while a graph is recorded";
@@ -78,14 +79,17 @@ const char* allocate(int64_t bytes, void** block) {
                   static_cast<long long>(total), static_cast<long long>(stats.live_bytes));
     return message;
   }
-  if (error == cudaSuccess) stats.live_bytes += bytes;
-  return said("cudaMalloc", error);
+  if (error != cudaSuccess) return said("cudaMalloc", error);
+  stats.live_bytes += bytes;
+  note_handed_out(*block, wanted, bytes);
+  return nullptr;
 }
 
 void free_block(void* block, int64_t bytes) {
   const std::lock_guard<std::mutex> lock(mutex);
   bytes = rounded(bytes);
   cached.emplace(bytes, block);
+  note_handed_out(block, 0, bytes);
   stats.live_bytes -= bytes, stats.cached_bytes += bytes;
 }
 
@@ -257,6 +261,7 @@ float* workspace(WorkspaceSlot slot, int64_t floats) {
     if (w.data) free_block(w.data, w.bytes);
     w = {block, bytes};
   }
+  note_handed_out(w.data, floats * int64_t(sizeof(float)), w.bytes);
   return static_cast<float*>(w.data);
 }
 

@@ -14,9 +14,9 @@
 
 #include "core/random.h"
 #include "cpu/kernels.h"
-#include "cuda/table.h"
-#include "runtime.h"
-#include "shim.h"
+#include "cuda/api.h"
+#include "cuda/device.cuh"
+#include "ops/kernels.h"
 
 namespace convcore::test {
 
@@ -62,10 +62,8 @@ inline Floats random_floats(int64_t count, uint64_t seed) {
   return values;
 }
 
-inline const Kernels& cuda_kernels() {
-  static const Kernels kernels = cuda::table();
-  return kernels;
-}
+inline const cuda::Api& cuda_api() { return *convcore_cuda_api(cuda::kApiVersion); }
+inline const Kernels& cuda_kernels() { return *cuda_api().kernels; }
 
 using Outputs = std::vector<std::vector<double>>;
 
@@ -119,7 +117,6 @@ void check_kernel([[maybe_unused]] double bound, F f) {
   CHECK(same(run(cuda_host::Order::reverse, 0)));
   CHECK(same(run(cuda_host::Order::random, 1)));
 #endif
-  cuda::release_workspaces();
 }
 
 inline bool is_cuda(const Kernels& kernels) { return &kernels == &cuda_kernels(); }

@@ -68,7 +68,7 @@ namespace {
 constexpr size_t kStack = 128 * 1024;
 constexpr size_t kGuard = 4096;  // an unmapped page below each stack
 
-enum class State { ready, at_barrier, at_warp_barrier, in_exchange, done };
+enum class State { not_started, ready, at_barrier, at_warp_barrier, in_exchange, done };
 
 struct PendingCopy {
   void* shared;
@@ -81,22 +81,27 @@ struct SharedAccess {
   int bytes;
 };
 
+// A stack, and where what runs on it goes on. A thread that never waits leaves its stack to the next thread, without a
+// switch; one that waits keeps it until it is done.
 struct Fiber {
   char* stack = nullptr;
-  void* sp = nullptr;  // where it goes on
-  State state = State::ready;
-  dim3 thread;
-  size_t next_shared = 0;  // of the shared arrays
-  std::vector<PendingCopy> copies;
-  int open_group = 0;  // cp.async since the last commit belong to it
-  std::vector<SharedAccess> accesses;
-  std::exception_ptr thrown;
+  void* sp = nullptr;
 #if defined(__SANITIZE_ADDRESS__)
   void* fake_stack = nullptr;
 #endif
 #if defined(CONVCORE_CUDA_HOST_RACES)
   void* race_fiber = nullptr;
 #endif
+};
+
+struct Thread {
+  State state = State::not_started;
+  Fiber* fiber = nullptr;
+  dim3 index;
+  size_t next_shared = 0;  // of the shared arrays
+  std::vector<PendingCopy> copies;
+  int open_group = 0;  // cp.async since the last commit belong to it
+  std::vector<SharedAccess> accesses;
 };
 
 struct Warp {
@@ -112,27 +117,38 @@ struct Shared {
   size_t bytes;
 };
 
-std::vector<Fiber> fibers;
+// The detector of races must see each thread as one of its own.
+#if defined(CONVCORE_CUDA_HOST_RACES)
+constexpr bool kFibersAreShared = false;
+#else
+constexpr bool kFibersAreShared = true;
+#endif
+
+std::vector<std::unique_ptr<Fiber>> fibers;  // all that there are, kept from launch to launch
+std::vector<Fiber*> idle;
+std::vector<Thread> threads;
 std::vector<Warp> warps;
 std::vector<Shared> shared;
+std::vector<int> order;  // in which the threads take their turns
+size_t started;          // so many of them have
+std::exception_ptr thrown;
 size_t shared_limit, shared_used;
 int current = -1;
+Fiber* running_fiber;
 void* scheduler_sp;
+const char* kernel_name;
 Entry entry;
 void* entry_arguments;
-ThreadIndex index_;
 Settings settings_;
 Counts counts_;
 #if defined(CONVCORE_CUDA_HOST_RACES)
 char barrier_tag, launch_tag;
+void* scheduler_race_fiber;
 #endif
 #if defined(__SANITIZE_ADDRESS__)
 void* scheduler_fake;
 const void* scheduler_bottom;
 size_t scheduler_size;
-#endif
-#if defined(CONVCORE_CUDA_HOST_RACES)
-void* scheduler_race_fiber;
 #endif
 
 // The scheduler's own accesses on behalf of a fiber, through memcpy and the allocator, are none of the race detector's
@@ -147,15 +163,14 @@ struct Unseen {
 };
 
 [[noreturn]] void rule_broken(const std::string& what) {
-  const dim3 t = index_.thread, b = index_.block;
+  const dim3 t = running.thread, b = running.block;
   throw std::logic_error("CUDA rule broken by thread (" + std::to_string(t.x) + "," + std::to_string(t.y) + "," +
                          std::to_string(t.z) + ") of block (" + std::to_string(b.x) + "," + std::to_string(b.y) + "," +
-                         std::to_string(b.z) + "): " + what);
+                         std::to_string(b.z) + ") of '" + kernel_name + "': " + what);
 }
 
-void switch_to_scheduler(bool forever) {
-  Fiber& me = fibers[size_t(current)];
-  (void)forever;
+void switch_to_scheduler([[maybe_unused]] bool forever) {
+  Fiber& me = *running_fiber;
 #if defined(CONVCORE_CUDA_HOST_RACES)
   __tsan_switch_to_fiber(scheduler_race_fiber, 1);
 #endif
@@ -168,24 +183,35 @@ void switch_to_scheduler(bool forever) {
 #endif
 }
 
+void run_thread(int t) {
+  current = t;
+  Thread& me = threads[size_t(t)];
+  me.state = State::ready;
+  me.fiber = running_fiber;
+  running.thread = me.index;
+#if defined(CONVCORE_CUDA_HOST_RACES)
+  __tsan_acquire(&launch_tag);
+#endif
+  entry(entry_arguments);
+  if (!me.copies.empty()) rule_broken("it ends with cp.async copies that nobody waited for");
+#if defined(CONVCORE_CUDA_HOST_RACES)
+  __tsan_release(&launch_tag);
+#endif
+  me.state = State::done;
+}
+
+// Runs threads that have not started, one after another. Once one has waited, all have started when it goes on.
 void fiber_main() {
 #if defined(__SANITIZE_ADDRESS__)
   __sanitizer_finish_switch_fiber(nullptr, &scheduler_bottom, &scheduler_size);
 #endif
-  Fiber& me = fibers[size_t(current)];
   try {
-#if defined(CONVCORE_CUDA_HOST_RACES)
-    __tsan_acquire(&launch_tag);
-#endif
-    entry(entry_arguments);
-    if (!me.copies.empty()) rule_broken("it ends with cp.async copies that nobody waited for");
-#if defined(CONVCORE_CUDA_HOST_RACES)
-    __tsan_release(&launch_tag);
-#endif
+    do run_thread(order[started++]);
+    while (kFibersAreShared && started < order.size());
   } catch (...) {
-    me.thrown = std::current_exception();
+    thrown = std::current_exception();
   }
-  me.state = State::done;
+  idle.push_back(running_fiber);
   switch_to_scheduler(true);
   __builtin_unreachable();
 }
@@ -193,6 +219,13 @@ void fiber_main() {
 // The stack as convcore_switch_stack leaves it, with fiber_main as the return address. At a function's entry the stack
 // pointer is 8 beyond a multiple of 16.
 void prepare_stack(Fiber& fiber) {
+#if defined(__SANITIZE_ADDRESS__)
+  __asan_unpoison_memory_region(fiber.stack, kStack);
+#endif
+#if defined(CONVCORE_CUDA_HOST_RACES)
+  if (fiber.race_fiber) __tsan_destroy_fiber(fiber.race_fiber);
+  fiber.race_fiber = __tsan_create_fiber(0);
+#endif
   auto top = reinterpret_cast<uintptr_t>(fiber.stack) + kStack;
   auto* words = reinterpret_cast<uintptr_t*>(top);
   words[-2] = reinterpret_cast<uintptr_t>(&fiber_main);
@@ -200,30 +233,45 @@ void prepare_stack(Fiber& fiber) {
   fiber.sp = &words[-8];
 }
 
-void switch_to_fiber(int f) {
-  current = f;
-  index_.thread = fibers[size_t(f)].thread;
+Fiber& new_fiber() {
+  if (idle.empty()) {
+    void* memory =
+        mmap(nullptr, kStack + kGuard, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (memory == MAP_FAILED) throw std::bad_alloc();
+    mprotect(memory, kGuard, PROT_NONE);
+    fibers.push_back(std::make_unique<Fiber>());
+    fibers.back()->stack = static_cast<char*>(memory) + kGuard;
+    idle.reserve(fibers.size());  // not in a thread of a kernel: what the allocator does there would look like a race
+    idle.push_back(fibers.back().get());
+  }
+  Fiber& fiber = *idle.back();
+  idle.pop_back();
+  prepare_stack(fiber);
+  return fiber;
+}
+
+void switch_to(Fiber& fiber) {
+  running_fiber = &fiber;
 #if defined(CONVCORE_CUDA_HOST_RACES)
-  __tsan_switch_to_fiber(fibers[size_t(f)].race_fiber, 1);
+  __tsan_switch_to_fiber(fiber.race_fiber, 1);
 #endif
 #if defined(__SANITIZE_ADDRESS__)
-  __sanitizer_start_switch_fiber(&scheduler_fake, fibers[size_t(f)].stack, kStack);
+  __sanitizer_start_switch_fiber(&scheduler_fake, fiber.stack, kStack);
 #endif
-  convcore_switch_stack(&scheduler_sp, fibers[size_t(f)].sp);
+  convcore_switch_stack(&scheduler_sp, fiber.sp);
 #if defined(__SANITIZE_ADDRESS__)
   __sanitizer_finish_switch_fiber(scheduler_fake, nullptr, nullptr);
 #endif
-  current = -1;
+  if (thrown) std::rethrow_exception(std::exchange(thrown, nullptr));
 }
 
 Warp& my_warp() { return warps[size_t(current) / kWarp]; }
 
-std::vector<int> order_of(size_t count, std::mt19937_64& random) {
-  std::vector<int> order(count);
-  std::iota(order.begin(), order.end(), 0);
-  if (settings_.order == Order::reverse) std::reverse(order.begin(), order.end());
-  if (settings_.order == Order::random) std::shuffle(order.begin(), order.end(), random);
-  return order;
+void put_in_order(std::vector<int>& turns, size_t count, std::mt19937_64& random) {
+  turns.resize(count);
+  std::iota(turns.begin(), turns.end(), 0);
+  if (settings_.order == Order::reverse) std::reverse(turns.begin(), turns.end());
+  if (settings_.order == Order::random) std::shuffle(turns.begin(), turns.end(), random);
 }
 
 // Shared memory has 32 banks of 4 bytes. An access of 16 bytes per lane goes in four turns of 8 lanes, one of 8 bytes
@@ -248,7 +296,7 @@ int64_t extra_turns(const std::vector<uintptr_t>& addresses, int bytes) {
 
 void count_conflicts() {
   for (size_t w = 0; w < warps.size(); w++) {
-    const Fiber* lanes = &fibers[w * kWarp];
+    const Thread* lanes = &threads[w * kWarp];
     for (int lane = 1; lane < warps[w].lanes; lane++)
       if (lanes[lane].accesses.size() != lanes[0].accesses.size()) return;  // lanes went different ways: not comparable
     for (size_t a = 0; a < lanes[0].accesses.size(); a++) {
@@ -260,48 +308,56 @@ void count_conflicts() {
   }
 }
 
-// Lets every fiber that is not waiting run until it waits; says whether any ran.
+// Lets every thread that is not waiting run until it waits; says whether any ran.
 bool run_ready(std::mt19937_64& random) {
+  put_in_order(order, threads.size(), random);
   bool any = false;
-  for (int f : order_of(fibers.size(), random)) {
-    if (fibers[size_t(f)].state != State::ready) continue;
+  for (int t : order) {
+    const Thread& thread = threads[size_t(t)];
+    if (thread.state != State::ready) continue;
     any = true;
-    switch_to_fiber(f);
-    if (fibers[size_t(f)].thrown) std::rethrow_exception(fibers[size_t(f)].thrown);
+    current = t;
+    running.thread = thread.index;
+    switch_to(*thread.fiber);
   }
   return any;
 }
 
+void start_all(std::mt19937_64& random) {
+  put_in_order(order, threads.size(), random);
+  started = 0;
+  while (started < order.size()) switch_to(new_fiber());
+}
+
 void release_warps() {
   for (size_t w = 0; w < warps.size(); w++) {
-    Fiber* lanes = &fibers[w * kWarp];
-    const auto all = [&](State state) {
-      return std::all_of(lanes, lanes + warps[w].lanes, [&](const Fiber& f) { return f.state == state; });
-    };
-    if (all(State::in_exchange)) warps[w].given = warps[w].left, warps[w].arrived = 0;
-    if (all(State::in_exchange) || all(State::at_warp_barrier))
-      std::for_each(lanes, lanes + warps[w].lanes, [](Fiber& f) { f.state = State::ready; });
+    Warp& warp = warps[w];
+    Thread* lanes = &threads[w * kWarp];
+    const State state = lanes[0].state;
+    if (state != State::in_exchange && state != State::at_warp_barrier) continue;
+    if (!std::all_of(lanes, lanes + warp.lanes, [&](const Thread& t) { return t.state == state; })) continue;
+    if (state == State::in_exchange) std::swap(warp.given, warp.left), warp.arrived = 0;
+    std::for_each(lanes, lanes + warp.lanes, [](Thread& t) { t.state = State::ready; });
   }
 }
 
 void run_block(std::mt19937_64& random) {
+  start_all(random);
   for (;;) {
-    if (run_ready(random)) {
-      release_warps();
-      continue;
-    }
+    release_warps();
+    if (run_ready(random)) continue;
     size_t done = 0, waiting = 0;
-    for (const Fiber& f : fibers) done += f.state == State::done, waiting += f.state == State::at_barrier;
-    if (done == fibers.size()) return;
-    if (waiting != fibers.size()) {
-      for (size_t f = 0; f < fibers.size(); f++) {
-        if (fibers[f].state == State::done) continue;
-        index_.thread = fibers[f].thread;
-        rule_broken(fibers[f].state == State::at_barrier ? "it waits at a barrier that other threads never reach"
-                                                         : "it waits for lanes of its warp that never come");
+    for (const Thread& t : threads) done += t.state == State::done, waiting += t.state == State::at_barrier;
+    if (done == threads.size()) return;
+    if (waiting != threads.size()) {
+      for (const Thread& t : threads) {
+        if (t.state == State::done) continue;
+        running.thread = t.index;
+        rule_broken(t.state == State::at_barrier ? "it waits at a barrier that other threads never reach"
+                                                 : "it waits for lanes of its warp that never come");
       }
     }
-    for (Fiber& f : fibers) f.state = State::ready;
+    for (Thread& t : threads) t.state = State::ready;
   }
 }
 
@@ -311,83 +367,70 @@ void free_shared() {
   shared_used = 0;
 }
 
-// Stacks are kept from launch to launch.
-std::vector<char*> stacks;
-char* new_stack() {
-  if (!stacks.empty()) {
-    char* stack = stacks.back();
-    stacks.pop_back();
-    return stack;
-  }
-  void* memory =
-      mmap(nullptr, kStack + kGuard, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-  if (memory == MAP_FAILED) throw std::bad_alloc();
-  mprotect(memory, kGuard, PROT_NONE);
-  return static_cast<char*>(memory) + kGuard;
-}
-
-void make_fibers(dim3 block) {
-  fibers.clear();
-  fibers.resize(size_t(block.x) * block.y * block.z);
-  warps.assign((fibers.size() + kWarp - 1) / kWarp, Warp{});
-  for (size_t f = 0; f < fibers.size(); f++) {
-    fibers[f].thread = dim3(unsigned(f % block.x), unsigned(f / block.x % block.y), unsigned(f / block.x / block.y));
-    fibers[f].stack = new_stack();
-#if defined(__SANITIZE_ADDRESS__)
-    __asan_unpoison_memory_region(fibers[f].stack, kStack);
-#endif
-    prepare_stack(fibers[f]);
-#if defined(CONVCORE_CUDA_HOST_RACES)
-    fibers[f].race_fiber = __tsan_create_fiber(0);
-#endif
-    warps[f / kWarp].lanes++;
+void make_threads(dim3 block) {
+  threads.resize(size_t(block.x) * block.y * block.z);
+  warps.resize((threads.size() + kWarp - 1) / kWarp);
+  for (Warp& warp : warps) warp.arrived = warp.lanes = 0;
+  for (size_t t = 0; t < threads.size(); t++) {
+    Thread& thread = threads[t];
+    thread.index = dim3(unsigned(t % block.x), unsigned(t / block.x % block.y), unsigned(t / block.x / block.y));
+    thread.state = State::not_started;
+    thread.next_shared = 0;
+    thread.copies.clear();
+    thread.open_group = 0;
+    thread.accesses.clear();
+    warps[t / kWarp].lanes++;
   }
 }
 
-void drop_fibers() {
-  for (Fiber& fiber : fibers) {
-    stacks.push_back(fiber.stack);
-#if defined(CONVCORE_CUDA_HOST_RACES)
-    __tsan_destroy_fiber(fiber.race_fiber);
-#endif
-  }
-  fibers.clear();
+// Every stack is free again, also those on which an error left threads waiting.
+void end_block() {
+  idle.clear();
+  for (const auto& fiber : fibers) idle.push_back(fiber.get());
+  free_shared();
 }
 
 void run_blocks(dim3 grid, dim3 block, size_t blocks, std::mt19937_64& random) {
   const Unseen unseen;
-  for (int b : order_of(blocks, random)) {
+  std::vector<int> turns;
+  put_in_order(turns, blocks, random);
+  for (int b : turns) {
     const auto n = unsigned(b);
-    index_.block = dim3(n % grid.x, n / grid.x % grid.y, n / grid.x / grid.y);
+    running.block = dim3(n % grid.x, n / grid.x % grid.y, n / grid.x / grid.y);
     counts_.blocks++;
-    make_fibers(block);
+    make_threads(block);
     try {
       run_block(random);
     } catch (...) {
-      drop_fibers();
-      free_shared();
+      end_block();
       throw;
     }
     if (settings_.count_bank_conflicts) count_conflicts();
-    drop_fibers();
-    free_shared();
+    end_block();
   }
 }
 
 }  // namespace
 
+ThreadIndex running;
+
 Settings& settings() { return settings_; }
 Counts& counts() { return counts_; }
-const ThreadIndex& index() { return index_; }
 
-void run(dim3 grid, dim3 block, size_t shared_bytes, Entry kernel, void* arguments) {
-  const size_t threads = size_t(block.x) * block.y * block.z;
-  if (threads == 0 || threads > 1024 || grid.x == 0 || grid.y == 0 || grid.z == 0 || grid.y > 65535 || grid.z > 65535)
-    throw std::logic_error("CUDA rule broken: impossible size of grid or block");
-  if (shared_bytes > kMaxShared) throw std::logic_error("CUDA rule broken: more shared memory than a block can have");
+void check_arguments(const char* name, const void* arguments, size_t bytes) {
+  if (settings_.device_pointers_only) expect_device_pointers(name, arguments, bytes);
+}
+
+void run(const char* name, dim3 grid, dim3 block, size_t shared_bytes, Entry kernel, void* arguments) {
+  const std::string owner = "CUDA rule broken by the launch of '" + std::string(name) + "': ";
+  const size_t in_block = size_t(block.x) * block.y * block.z;
+  if (in_block == 0 || in_block > 1024 || grid.x == 0 || grid.y == 0 || grid.z == 0 || grid.y > 65535 ||
+      grid.z > 65535)
+    throw std::logic_error(owner + "impossible size of grid or block");
+  if (shared_bytes > kMaxShared) throw std::logic_error(owner + "more shared memory than a block can have");
   counts_.launches++;
-  entry = kernel, entry_arguments = arguments;
-  index_.block_size = block, index_.grid_size = grid;
+  kernel_name = name, entry = kernel, entry_arguments = arguments;
+  running.block_size = block, running.grid_size = grid;
   shared_limit = shared_bytes;
   std::mt19937_64 random(settings_.seed);
 #if defined(CONVCORE_CUDA_HOST_RACES)
@@ -403,7 +446,7 @@ void run(dim3 grid, dim3 block, size_t shared_bytes, Entry kernel, void* argumen
 
 void* shared_array(size_t bytes) {
   const Unseen unseen;
-  Fiber& me = fibers[size_t(current)];
+  Thread& me = threads[size_t(current)];
   const size_t number = me.next_shared++;
   if (number == shared.size()) {
     shared_used += (bytes + 15) / 16 * 16;
@@ -417,7 +460,7 @@ void* shared_array(size_t bytes) {
 }
 
 void block_barrier() {
-  fibers[size_t(current)].state = State::at_barrier;
+  threads[size_t(current)].state = State::at_barrier;
 #if defined(CONVCORE_CUDA_HOST_RACES)
   __tsan_release(&barrier_tag);
 #endif
@@ -428,7 +471,7 @@ void block_barrier() {
 }
 
 void warp_barrier() {
-  fibers[size_t(current)].state = State::at_warp_barrier;
+  threads[size_t(current)].state = State::at_warp_barrier;
 #if defined(CONVCORE_CUDA_HOST_RACES)
   char* tag = &my_warp().barrier_tag;
   __tsan_release(tag);
@@ -439,7 +482,7 @@ void warp_barrier() {
 #endif
 }
 
-void exchange(const void* in, size_t bytes, void* out) {
+const void* exchange(const void* value, size_t bytes) {
   Warp& warp = my_warp();
   {
     const Unseen unseen;
@@ -450,17 +493,16 @@ void exchange(const void* in, size_t bytes, void* out) {
     } else if (warp.bytes != bytes) {
       rule_broken("the lanes of its warp are in different collectives");
     }
-    std::memcpy(&warp.left[size_t(current) % kWarp * bytes], in, bytes);
+    std::memcpy(&warp.left[size_t(current) % kWarp * bytes], value, bytes);
   }
-  fibers[size_t(current)].state = State::in_exchange;
+  threads[size_t(current)].state = State::in_exchange;
   switch_to_scheduler(false);
-  const Unseen unseen;
-  std::memcpy(out, warp.given.data(), bytes * kWarp);
+  return warp.given.data();
 }
 
 void async_copy(void* to, const void* from, int size, int bytes) {
   const Unseen unseen;
-  Fiber& me = fibers[size_t(current)];
+  Thread& me = threads[size_t(current)];
   if (reinterpret_cast<uintptr_t>(to) % unsigned(size) != 0 ||
       (bytes > 0 && reinterpret_cast<uintptr_t>(from) % unsigned(size) != 0))
     rule_broken("cp.async of an address that is not aligned to its size");
@@ -468,10 +510,10 @@ void async_copy(void* to, const void* from, int size, int bytes) {
   me.copies.push_back({to, from, size, bytes, me.open_group});
 }
 
-void async_commit() { fibers[size_t(current)].open_group++; }
+void async_commit() { threads[size_t(current)].open_group++; }
 
 void async_wait(int groups_left, Copy copy_now) {
-  Fiber& me = fibers[size_t(current)];
+  Thread& me = threads[size_t(current)];
   const int complete = me.open_group - groups_left;  // groups before this one are
   // Groups are complete in order, and so are the copies.
   size_t done = 0;
@@ -486,7 +528,7 @@ void async_wait(int groups_left, Copy copy_now) {
 void note_shared_access(const void* address, int bytes) {
   if (reinterpret_cast<uintptr_t>(address) % unsigned(bytes) != 0) rule_broken("a vector access that is not aligned");
   if (settings_.count_bank_conflicts)
-    fibers[size_t(current)].accesses.push_back({reinterpret_cast<uintptr_t>(address), bytes});
+    threads[size_t(current)].accesses.push_back({reinterpret_cast<uintptr_t>(address), bytes});
 }
 
 }  // namespace convcore::cuda_host

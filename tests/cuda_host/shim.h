@@ -1,7 +1,6 @@
 // CUDA kernels on the CPU, for tests: the part of CUDA C++ that csrc/cuda uses, as plain C++.
 //
-// A thread of a block is a fiber. Fibers run one at a time, until they wait: at a barrier, or for the other lanes of
-// their warp. So a kernel is debugged like any program, under AddressSanitizer too, and every order of its threads
+// The threads of a block run one at a time, each until it waits: at a barrier, or for the other lanes of its warp. So a kernel is debugged like any program, under AddressSanitizer too, and every order of its threads
 // can be tried. What this finds and how: docs/cuda.md.
 //
 // This file is included by csrc/cuda/device.cuh in place of CUDA's own headers when CONVCORE_CUDA_HOST is defined.
@@ -15,6 +14,8 @@
 #include <tuple>
 #include <type_traits>
 #include <utility>
+
+#include "runtime_api.h"
 
 struct dim3 {
   unsigned x, y, z;
@@ -44,6 +45,7 @@ struct Settings {
   Order order = Order::forward;  // in which blocks and threads take their turns
   uint64_t seed = 0;             // of Order::random
   bool count_bank_conflicts = false;
+  bool device_pointers_only = false;  // an address of the host among a kernel's arguments is an error
 };
 Settings& settings();
 
@@ -59,12 +61,14 @@ Counts& counts();
 struct ThreadIndex {
   dim3 thread, block, block_size, grid_size;
 };
-const ThreadIndex& index();  // of the running fiber
+extern ThreadIndex running;  // the thread of the grid that runs now
 
 using Entry = void (*)(void* arguments);
 // Runs the grid to its end. Throws std::logic_error when a kernel breaks the rules: a barrier that not all threads
 // reach, a lane that is missing from its warp, more shared memory than was asked for.
-void run(dim3 grid, dim3 block, size_t shared_bytes, Entry entry, void* arguments);
+void run(const char* name, dim3 grid, dim3 block, size_t shared_bytes, Entry entry, void* arguments);
+// Throws where `settings` ask for it and an address of the host is among the arguments.
+void check_arguments(const char* name, const void* arguments, size_t bytes);
 
 // The next shared array of the running block: each thread asks for the same arrays in the same order. Filled with NaN,
 // in a heap block of its own, so that AddressSanitizer sees every access beyond its end.
@@ -73,9 +77,13 @@ void* shared_array(size_t bytes);
 void block_barrier();
 void warp_barrier();
 
-// Each lane of a warp leaves `bytes` at `in`; when all have come, each gets all 32 at `out`, in the order of the lanes.
-// No barrier: it orders no memory accesses.
-void exchange(const void* in, size_t bytes, void* out);
+// Each lane of a warp leaves a value; when all have come, each gets all 32, in the order of the lanes. They stay until
+// it waits again. No barrier: it orders no memory accesses.
+const void* exchange(const void* value, size_t bytes);
+template <typename T>
+const T* exchange(const T& value) {
+  return static_cast<const T*>(exchange(&value, sizeof value));
+}
 
 // cp.async: the copy is made when the thread waits for its group, and the destination holds NaN until then.
 // `bytes` of `size` are copied, the others become zero.
@@ -94,24 +102,28 @@ inline void copy_now(void* shared, const void* global, int size, int bytes) {
 void note_shared_access(const void* address, int bytes);
 
 template <typename... Parameters, typename... Arguments>
-void launch(void (*kernel)(Parameters...), dim3 grid, dim3 block, size_t shared_bytes, Arguments&&... arguments) {
+void launch(const char* name, void (*kernel)(Parameters...), dim3 grid, dim3 block, size_t shared_bytes,
+            Arguments&&... arguments) {
   struct Call {
     void (*kernel)(Parameters...);
     std::tuple<Parameters...> arguments;
   } call{kernel, std::tuple<Parameters...>(std::forward<Arguments>(arguments)...)};
-  run(
-      grid, block, shared_bytes,
-      [](void* c) { std::apply(static_cast<Call*>(c)->kernel, static_cast<Call*>(c)->arguments); }, &call);
+  check_arguments(name, &call.arguments, sizeof call.arguments);
+  submit([=]() mutable {
+    run(
+        name, grid, block, shared_bytes,
+        [](void* c) { std::apply(static_cast<Call*>(c)->kernel, static_cast<Call*>(c)->arguments); }, &call);
+  });
 }
 
 }  // namespace convcore::cuda_host
 
 // ---- CUDA's names -------------------------------------------------------------------------------------------------
 
-#define threadIdx (::convcore::cuda_host::index().thread)
-#define blockIdx (::convcore::cuda_host::index().block)
-#define blockDim (::convcore::cuda_host::index().block_size)
-#define gridDim (::convcore::cuda_host::index().grid_size)
+#define threadIdx (static_cast<const dim3&>(::convcore::cuda_host::running.thread))
+#define blockIdx (static_cast<const dim3&>(::convcore::cuda_host::running.block))
+#define blockDim (static_cast<const dim3&>(::convcore::cuda_host::running.block_size))
+#define gridDim (static_cast<const dim3&>(::convcore::cuda_host::running.grid_size))
 #define __device__
 #define __host__
 #define __forceinline__ inline
@@ -122,19 +134,14 @@ inline void __syncwarp() { ::convcore::cuda_host::warp_barrier(); }
 
 template <typename T>
 T __shfl_xor_sync(unsigned, T value, int mask) {
-  T all[::convcore::cuda_host::kWarp];
-  ::convcore::cuda_host::exchange(&value, sizeof(T), all);
-  return all[(threadIdx.x % 32) ^ unsigned(mask)];
+  return ::convcore::cuda_host::exchange(value)[(threadIdx.x % 32) ^ unsigned(mask)];
 }
 template <typename T>
 T __shfl_sync(unsigned, T value, int lane) {
-  T all[::convcore::cuda_host::kWarp];
-  ::convcore::cuda_host::exchange(&value, sizeof(T), all);
-  return all[lane % 32];
+  return ::convcore::cuda_host::exchange(value)[lane % 32];
 }
 inline unsigned __ballot_sync(unsigned, int predicate) {
-  int all[::convcore::cuda_host::kWarp];
-  ::convcore::cuda_host::exchange(&predicate, sizeof(int), all);
+  const int* all = ::convcore::cuda_host::exchange(predicate);
   unsigned bits = 0;
   for (int lane = 0; lane < 32; lane++) bits |= unsigned(all[lane] != 0) << lane;
   return bits;

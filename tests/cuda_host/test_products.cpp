@@ -8,8 +8,8 @@ using cuda::Precision;
 
 class With {
  public:
-  explicit With(Precision p) { cuda::set_precision(p); }
-  ~With() { cuda::set_precision(Precision::fp32); }
+  explicit With(Precision p) { cuda_api().set_precision(int(p)); }
+  ~With() { cuda_api().set_precision(int(Precision::fp32)); }
 };
 
 double bound_of(Precision p) { return p == Precision::bf16 ? 2e-2 : p == Precision::tf32 ? 3e-3 : kRounding; }
@@ -162,7 +162,6 @@ TEST_CASE("no bank conflicts in the products") {
       CHECK(cuda_host::counts().bank_conflicts == 0);
     }
   }
-  cuda::release_workspaces();
 }
 #endif
 
