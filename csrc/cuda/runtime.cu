@@ -213,22 +213,48 @@ const char* capture_begin() {
   return nullptr;
 }
 
+struct Graph {
+  cudaGraphExec_t executable;
+  int64_t kernels;
+};
+
+const char* count_kernels(cudaGraph_t graph, int64_t* kernels) {
+  size_t count = 0;
+  if (const char* text = said("reading a graph", cudaGraphGetNodes(graph, nullptr, &count))) return text;
+  std::vector<cudaGraphNode_t> nodes(count);
+  if (const char* text = said("reading a graph", cudaGraphGetNodes(graph, nodes.data(), &count))) return text;
+  *kernels = 0;
+  for (cudaGraphNode_t node : nodes) {
+    cudaGraphNodeType type;
+    if (const char* text = said("reading a graph", cudaGraphNodeGetType(node, &type))) return text;
+    *kernels += type == cudaGraphNodeTypeKernel;
+  }
+  return nullptr;
+}
+
 const char* capture_end(void** out) {
   capturing = false;
   cudaGraph_t graph = nullptr;
   if (const char* text = said("recording a graph", cudaStreamEndCapture(main_stream, &graph))) return text;
-  cudaGraphExec_t executable = nullptr;
-  const cudaError_t error = cudaGraphInstantiate(&executable, graph, 0);
+  Graph made{};
+  const char* text = count_kernels(graph, &made.kernels);
+  if (!text) text = said("preparing a graph", cudaGraphInstantiate(&made.executable, graph, 0));
   cudaGraphDestroy(graph);
-  *out = executable;
-  return said("preparing a graph", error);
+  if (!text) *out = new Graph(made);
+  return text;
 }
 
 const char* graph_launch(void* graph) {
-  return said("running a graph", cudaGraphLaunch(static_cast<cudaGraphExec_t>(graph), main_stream));
+  return said("running a graph", cudaGraphLaunch(static_cast<Graph*>(graph)->executable, main_stream));
 }
 
-void graph_free(void* graph) { cudaGraphExecDestroy(static_cast<cudaGraphExec_t>(graph)); }
+void graph_free(void* graph) {
+  cudaStreamSynchronize(main_stream);  // it may still run
+  cudaGraphExecDestroy(static_cast<Graph*>(graph)->executable);
+  delete static_cast<Graph*>(graph);
+}
+
+int64_t graph_kernels(void* graph) { return static_cast<Graph*>(graph)->kernels; }
 
 }  // namespace
 
@@ -247,19 +273,19 @@ void check_launch(const char* kernel) {
 
 bool launch_failed() { return launch_error[0] != 0; }
 
-// Grows and never shrinks; a block that is too small goes back to the cache, where later work on the stream may have
-// it.
+// Grows and never shrinks. A block that has become too small is kept: a recorded graph may hold it. As each is at least
+// twice as large as the one before, all of them together are not larger than the last.
 float* workspace(WorkspaceSlot slot, int64_t floats) {
   Workspace& w = workspaces[slot];
   const int64_t bytes = rounded(floats * int64_t(sizeof(float)));
   if (w.bytes < bytes) {
     void* block = nullptr;
-    if (const char* text = allocate(bytes, &block)) {
+    const int64_t grown = bytes > 2 * w.bytes ? bytes : 2 * w.bytes;
+    if (const char* text = allocate(grown, &block)) {
       if (!launch_error[0]) std::snprintf(launch_error, sizeof launch_error, "workspace: %s", text);
       return static_cast<float*>(w.data);
     }
-    if (w.data) free_block(w.data, w.bytes);
-    w = {block, bytes};
+    w = {block, grown};
   }
   note_handed_out(w.data, floats * int64_t(sizeof(float)), w.bytes);
   return static_cast<float*>(w.data);
@@ -278,6 +304,6 @@ extern "C" __attribute__((visibility("default"))) const convcore::cuda::Api* con
                           fill_bytes,    synchronize,   take_error,
                           stream_handle, set_precision, capture_begin,
                           capture_end,   graph_launch,  graph_free,
-                          &kernels};
+                          graph_kernels, &kernels};
   return &api;
 }

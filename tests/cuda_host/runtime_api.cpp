@@ -22,7 +22,11 @@
 #define CONVCORE_PERMIT(p, bytes) ((void)0)
 #endif
 
-using Recording = std::vector<std::function<void()>>;
+struct CUgraphNode_st {
+  std::function<void()> work;
+  cudaGraphNodeType type;
+};
+using Recording = std::vector<CUgraphNode_st>;
 struct CUstream_st {};
 struct CUgraph_st {
   Recording recording;
@@ -47,7 +51,8 @@ cudaError_t failed(cudaError_t error) { return last_error = error; }
 class DeviceMemory {
  public:
   DeviceMemory() {
-    void* memory = mmap(nullptr, kDeviceBytes + kHugePage, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    void* memory =
+        mmap(nullptr, kDeviceBytes + kHugePage, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (memory == MAP_FAILED) throw std::bad_alloc();
     begin_ = static_cast<char*>(memory);
     begin_ += (kHugePage - reinterpret_cast<uintptr_t>(begin_) % kHugePage) % kHugePage;
@@ -148,15 +153,15 @@ bool is_mapped(uintptr_t address) {
 
 void run_all(const Recording& recording) {
   const Open open;
-  for (const auto& work : recording) work();
+  for (const auto& node : recording) node.work();
 }
 
 }  // namespace
 
-void submit(std::function<void()> work) {
+void submit(std::function<void()> work, cudaGraphNodeType type) {
   const std::lock_guard<std::recursive_mutex> lock(mutex);
   if (captured) {
-    captured->recording.push_back(std::move(work));
+    captured->recording.push_back({std::move(work), type});
     return;
   }
   const Open open;
@@ -197,11 +202,16 @@ cudaError_t cudaGetLastError() {
 
 const char* cudaGetErrorString(cudaError_t error) {
   switch (error) {
-    case cudaSuccess: return "no error";
-    case cudaErrorInvalidValue: return "invalid argument";
-    case cudaErrorMemoryAllocation: return "out of memory";
-    case cudaErrorStreamCaptureUnsupported: return "operation not permitted when stream is capturing";
-    default: return "unknown error";
+    case cudaSuccess:
+      return "no error";
+    case cudaErrorInvalidValue:
+      return "invalid argument";
+    case cudaErrorMemoryAllocation:
+      return "out of memory";
+    case cudaErrorStreamCaptureUnsupported:
+      return "operation not permitted when stream is capturing";
+    default:
+      return "unknown error";
   }
 }
 
@@ -278,6 +288,17 @@ cudaError_t cudaStreamEndCapture(cudaStream_t, cudaGraph_t* graph) {
   if (!captured) return failed(cudaErrorInvalidValue);
   *graph = captured;
   captured = nullptr;
+  return cudaSuccess;
+}
+
+cudaError_t cudaGraphGetNodes(cudaGraph_t graph, cudaGraphNode_t* nodes, size_t* count) {
+  *count = graph->recording.size();
+  for (size_t i = 0; nodes && i < *count; i++) nodes[i] = &graph->recording[i];
+  return cudaSuccess;
+}
+
+cudaError_t cudaGraphNodeGetType(cudaGraphNode_t node, cudaGraphNodeType* type) {
+  *type = node->type;
   return cudaSuccess;
 }
 

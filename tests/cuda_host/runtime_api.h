@@ -34,6 +34,8 @@ struct cudaFuncAttributes {
 using cudaStream_t = struct CUstream_st*;
 using cudaGraph_t = struct CUgraph_st*;
 using cudaGraphExec_t = struct CUgraphExec_st*;
+using cudaGraphNode_t = struct CUgraphNode_st*;
+enum cudaGraphNodeType { cudaGraphNodeTypeKernel = 0, cudaGraphNodeTypeMemcpy = 1 };
 
 cudaError_t cudaGetLastError();
 const char* cudaGetErrorString(cudaError_t error);
@@ -55,6 +57,8 @@ cudaError_t cudaStreamCreateWithFlags(cudaStream_t* stream, unsigned flags);
 cudaError_t cudaStreamSynchronize(cudaStream_t stream);
 cudaError_t cudaStreamBeginCapture(cudaStream_t stream, cudaStreamCaptureMode mode);
 cudaError_t cudaStreamEndCapture(cudaStream_t stream, cudaGraph_t* graph);
+cudaError_t cudaGraphGetNodes(cudaGraph_t graph, cudaGraphNode_t* nodes, size_t* count);
+cudaError_t cudaGraphNodeGetType(cudaGraphNode_t node, cudaGraphNodeType* type);
 cudaError_t cudaGraphInstantiate(cudaGraphExec_t* executable, cudaGraph_t graph, unsigned long long flags);
 cudaError_t cudaGraphLaunch(cudaGraphExec_t executable, cudaStream_t stream);
 cudaError_t cudaGraphDestroy(cudaGraph_t graph);
@@ -63,7 +67,7 @@ cudaError_t cudaGraphExecDestroy(cudaGraphExec_t executable);
 namespace convcore::cuda_host {
 
 // Runs `work` with device memory open, or records it where a stream is captured.
-void submit(std::function<void()> work);
+void submit(std::function<void()> work, cudaGraphNodeType type = cudaGraphNodeTypeMemcpy);
 
 // A block of device memory of which `used` of `bytes` are handed out. They hold NaN, whatever was there before, and
 // AddressSanitizer forbids the rest. `used` is 0 when the block was freed.

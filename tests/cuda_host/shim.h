@@ -1,7 +1,8 @@
 // CUDA kernels on the CPU, for tests: the part of CUDA C++ that csrc/cuda uses, as plain C++.
 //
-// The threads of a block run one at a time, each until it waits: at a barrier, or for the other lanes of its warp. So a kernel is debugged like any program, under AddressSanitizer too, and every order of its threads
-// can be tried. What this finds and how: docs/cuda.md.
+// The threads of a block run one at a time, each until it waits: at a barrier, or for the other lanes of its warp. So a
+// kernel is debugged like any program, under AddressSanitizer too, and every order of its threads can be tried. What
+// this finds and how: docs/cuda.md.
 //
 // This file is included by csrc/cuda/device.cuh in place of CUDA's own headers when CONVCORE_CUDA_HOST is defined.
 // The scheduler (shim.cpp) is compiled without -fsanitize=thread, the kernels with it: the race detector must see the
@@ -109,11 +110,13 @@ void launch(const char* name, void (*kernel)(Parameters...), dim3 grid, dim3 blo
     std::tuple<Parameters...> arguments;
   } call{kernel, std::tuple<Parameters...>(std::forward<Arguments>(arguments)...)};
   check_arguments(name, &call.arguments, sizeof call.arguments);
-  submit([=]() mutable {
-    run(
-        name, grid, block, shared_bytes,
-        [](void* c) { std::apply(static_cast<Call*>(c)->kernel, static_cast<Call*>(c)->arguments); }, &call);
-  });
+  submit(
+      [=]() mutable {
+        run(
+            name, grid, block, shared_bytes,
+            [](void* c) { std::apply(static_cast<Call*>(c)->kernel, static_cast<Call*>(c)->arguments); }, &call);
+      },
+      cudaGraphNodeTypeKernel);
 }
 
 }  // namespace convcore::cuda_host
