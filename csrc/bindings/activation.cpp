@@ -19,7 +19,7 @@ void bind(py::module_& m, Activation kind) {
       py::gil_scoped_release release;
       y = activation_forward(kind, xa.array, {alpha, beta});
     }
-    return to_numpy(y);
+    return to_python(y);
   });
   m.def(backward.c_str(), [kind, backward](py::object dy, py::object x, py::object saved, float alpha, float beta) {
     const char* op = backward.c_str();
@@ -31,7 +31,7 @@ void bind(py::module_& m, Activation kind) {
       py::gil_scoped_release release;
       dx = activation_backward(kind, dya.array, xa.array, ya.array, {alpha, beta});
     }
-    return to_numpy(dx);
+    return to_python(dx);
   });
 }
 

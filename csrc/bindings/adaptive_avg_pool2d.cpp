@@ -13,7 +13,7 @@ void bind_adaptive_avg_pool2d(py::module_& m) {
       py::gil_scoped_release release;
       y = adaptive_avg_pool2d_forward(xa.array, output_size);
     }
-    return to_numpy(y);
+    return to_python(y);
   });
   m.def("adaptive_avg_pool2d_backward", [](py::object dy, const Shape& x_shape, const OutputSize& output_size) {
     const auto dya = image_arg("adaptive_avg_pool2d_backward", "dy", dy);
@@ -22,7 +22,7 @@ void bind_adaptive_avg_pool2d(py::module_& m) {
       py::gil_scoped_release release;
       dx = adaptive_avg_pool2d_backward(dya.array, x_shape, output_size);
     }
-    return to_numpy(dx);
+    return to_python(dx);
   });
 }
 

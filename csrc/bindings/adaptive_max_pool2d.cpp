@@ -13,7 +13,7 @@ void bind_adaptive_max_pool2d(py::module_& m) {
       py::gil_scoped_release release;
       result = adaptive_max_pool2d_forward(xa.array, output_size, need_indices);
     }
-    return py::make_tuple(to_numpy(result.y), to_numpy(result.indices));
+    return py::make_tuple(to_python(result.y), to_python(result.indices));
   });
   // With `indices`, x may be None.
   m.def("adaptive_max_pool2d_backward",
@@ -26,7 +26,7 @@ void bind_adaptive_max_pool2d(py::module_& m) {
             py::gil_scoped_release release;
             dx = adaptive_max_pool2d_backward(dya.array, x_shape, xa.array, ia.array, output_size);
           }
-          return to_numpy(dx);
+          return to_python(dx);
         });
 }
 

@@ -13,7 +13,7 @@ void bind_add(py::module_& m) {
       py::gil_scoped_release release;
       y = add_forward(aa.array, ba.array);
     }
-    return to_numpy(y);
+    return to_python(y);
   });
   // The caller gets its own dy back (as an array in order), without a copy.
   m.def("add_backward", [](py::object dy, py::object a, py::object b) {

@@ -1,8 +1,9 @@
 #include "bindings/arrays.h"
 
-#include "ops/reorder.h"
-
 #include <limits>
+
+#include "bindings/device_array.h"
+#include "ops/reorder.h"
 
 namespace convcore {
 namespace {
@@ -46,15 +47,21 @@ Arg<T> view(py::array array) {
   return {array, Array<T>(data ? data : &nothing, std::move(shape), nullptr)};
 }
 
-// Whether the memory of (N, C, H, W) lies in the order (N, H, W, C) without gaps, and not in row-major order.
-bool is_channels_last(const py::array& array) {
-  if (array.ndim() != 4 || array.size() == 0 || (array.flags() & py::array::c_style)) return false;
-  py::ssize_t stride = array.itemsize();
-  for (int axis : {1, 3, 2, 0}) {
-    if (array.shape(axis) != 1 && array.strides(axis) != stride) return false;
-    stride *= array.shape(axis);
-  }
-  return true;
+// An array on the GPU of type T, viewed; nothing when it is no such array.
+template <typename T>
+std::optional<Arg<T>> on_gpu(const char* op, const char* name, py::handle object) {
+  const std::optional<DeviceArray> array = as_device_array(object);
+  if (!array) return std::nullopt;
+  if (array->dtype != dtype_of<T>())
+    fail_type(op, name, "has the wrong dtype", std::string(name_of(dtype_of<T>())) + " on the GPU",
+              name_of(array->dtype));
+  return Arg<T>{py::reinterpret_borrow<py::object>(object), array->as<T>()};
+}
+
+template <typename T>
+void expect_row_major(const char* op, const char* name, const Array<T>& array) {
+  if (array.layout() != Layout::row_major)
+    fail(op, std::string(name) + " cannot be used in place", "row-major memory", "channels-last memory");
 }
 
 void expect_float32(const char* op, const char* name, const py::array& array) {
@@ -84,6 +91,7 @@ Arg<T> integer_arg(const char* op, const char* name, py::handle object) {
 template <typename T>
 py::object wrap(const Array<T>& array) {
   if (!array.given()) return py::none();
+  if (array.device() == Device::cuda) return py::cast(DeviceArray::of(array));
   auto* owner = new std::shared_ptr<void>(array.owner());
   py::capsule base(owner, [](void* p) { delete static_cast<std::shared_ptr<void>*>(p); });
   if (array.layout() == Layout::row_major) return py::array_t<T>(array.shape(), array.data(), base);
@@ -95,7 +103,18 @@ py::object wrap(const Array<T>& array) {
 
 }  // namespace
 
+bool is_channels_last(const py::array& array) {
+  if (array.ndim() != 4 || array.size() == 0 || (array.flags() & py::array::c_style)) return false;
+  py::ssize_t stride = array.itemsize();
+  for (int axis : {1, 3, 2, 0}) {
+    if (array.shape(axis) != 1 && array.strides(axis) != stride) return false;
+    stride *= array.shape(axis);
+  }
+  return true;
+}
+
 Arg<float> image_arg(const char* op, const char* name, py::handle object) {
+  if (auto arg = on_gpu<float>(op, name, object)) return *arg;
   py::array array = as_ndarray(op, name, "float32", object);
   expect_float32(op, name, array);
   if (is_channels_last(array)) {
@@ -109,6 +128,8 @@ Arg<float> image_arg(const char* op, const char* name, py::handle object) {
 Arg<float> tensor_arg(const char* op, const char* name, py::handle object) {
   Arg<float> arg = image_arg(op, name, object);
   if (arg.array.layout() == Layout::row_major) return arg;
+  const py::gil_scoped_release release;
+  const DeviceScope scope(arg.array.device());
   return {arg.holder, reorder(op, arg.array, Layout::row_major)};
 }
 
@@ -123,10 +144,15 @@ Arg<float> optional_image_arg(const char* op, const char* name, py::handle objec
 }
 
 Arg<int64_t> label_arg(const char* op, const char* name, py::handle object) {
+  if (auto arg = on_gpu<int64_t>(op, name, object)) {
+    expect_row_major(op, name, arg->array);
+    return *arg;
+  }
   return integer_arg<int64_t>(op, name, object);
 }
 
 Arg<int32_t> index_arg(const char* op, const char* name, py::handle object) {
+  if (auto arg = on_gpu<int32_t>(op, name, object)) return *arg;
   const py::array array = as_ndarray(op, name, "integers", object);
   if (!array.dtype().equal(py::dtype::of<int32_t>()) || !is_channels_last(array))
     return integer_arg<int32_t>(op, name, array);
@@ -135,6 +161,17 @@ Arg<int32_t> index_arg(const char* op, const char* name, py::handle object) {
 }
 
 PixelsArg pixels_arg(const char* op, const char* name, py::handle object) {
+  if (const auto array = as_device_array(object)) {
+    PixelsArg arg;
+    arg.holder = py::reinterpret_borrow<py::object>(object);
+    if (array->dtype == DType::uint8)
+      expect_row_major(op, name, arg.bytes = array->as<uint8_t>());
+    else if (array->dtype == DType::float32)
+      expect_row_major(op, name, arg.floats = array->as<float>());
+    else
+      fail_type(op, name, "has the wrong dtype", "uint8 or float32", name_of(array->dtype));
+    return arg;
+  }
   const py::array array = as_ndarray(op, name, "uint8 or float32", object);
   const bool bytes = array.dtype().equal(py::dtype::of<uint8_t>());
   if (!bytes && !array.dtype().equal(py::dtype::of<float>()))
@@ -152,6 +189,10 @@ PixelsArg pixels_arg(const char* op, const char* name, py::handle object) {
 }
 
 Arg<float> inout_arg(const char* op, const char* name, py::handle object) {
+  if (auto arg = on_gpu<float>(op, name, object)) {
+    expect_row_major(op, name, arg->array);
+    return *arg;
+  }
   if (!py::isinstance<py::array>(object))
     fail_type(op, name, "is not an array", "a numpy.ndarray of float32", type_name(object));
   py::array array = py::reinterpret_borrow<py::array>(object);
@@ -167,9 +208,9 @@ Arg<float> optional_inout_arg(const char* op, const char* name, py::handle objec
   return object.is_none() ? Arg<float>{} : inout_arg(op, name, object);
 }
 
-py::object to_numpy(const Tensor& array) { return wrap(array); }
-py::object to_numpy(const IndexArray& array) { return wrap(array); }
-py::object to_numpy(const LabelArray& array) { return wrap(array); }
-py::object to_numpy(const Array<uint8_t>& array) { return wrap(array); }
+py::object to_python(const Tensor& array) { return wrap(array); }
+py::object to_python(const IndexArray& array) { return wrap(array); }
+py::object to_python(const LabelArray& array) { return wrap(array); }
+py::object to_python(const Array<uint8_t>& array) { return wrap(array); }
 
 }  // namespace convcore

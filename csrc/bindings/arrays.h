@@ -1,4 +1,5 @@
-// NumPy (and anything that speaks DLPack) to views and back. Checks dtypes; shapes are checked in csrc/ops.
+// NumPy (and anything that speaks DLPack, on the CPU or the GPU) to views and back. Checks dtypes; shapes are checked
+// in csrc/ops.
 #pragma once
 #include <pybind11/numpy.h>
 #include <pybind11/pybind11.h>
@@ -42,10 +43,13 @@ struct PixelsArg {
 };
 PixelsArg pixels_arg(const char* op, const char* name, py::handle object);
 
-// An ndarray that owns (a share of) the memory; None when the array was not given.
-py::object to_numpy(const Tensor& array);
-py::object to_numpy(const IndexArray& array);
-py::object to_numpy(const LabelArray& array);
-py::object to_numpy(const Array<uint8_t>& array);
+// Whether the memory of (N, C, H, W) lies in the order (N, H, W, C) without gaps, and not in row-major order.
+bool is_channels_last(const py::array& array);
+
+// An ndarray, or on the GPU a DeviceArray, that owns (a share of) the memory; None when the array was not given.
+py::object to_python(const Tensor& array);
+py::object to_python(const IndexArray& array);
+py::object to_python(const LabelArray& array);
+py::object to_python(const Array<uint8_t>& array);
 
 }  // namespace convcore

@@ -16,7 +16,7 @@ void bind_avg_pool2d(py::module_& m) {
       py::gil_scoped_release release;
       y = avg_pool2d_forward(op, xa.array, {to_windows(windows), ceil_mode, count_include_pad, divisor_override});
     }
-    return to_numpy(y);
+    return to_python(y);
   });
   m.def("avg_pool2d_backward", [](const char* op, py::object dy, const Shape& x_shape, const WindowTuples& windows,
                                   bool ceil_mode, bool count_include_pad, std::optional<int64_t> divisor_override) {
@@ -27,7 +27,7 @@ void bind_avg_pool2d(py::module_& m) {
       dx = avg_pool2d_backward(op, dya.array, x_shape,
                                {to_windows(windows), ceil_mode, count_include_pad, divisor_override});
     }
-    return to_numpy(dx);
+    return to_python(dx);
   });
 }
 

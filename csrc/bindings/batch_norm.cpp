@@ -27,7 +27,7 @@ void bind_batch_norm(py::module_& m) {
       py::gil_scoped_release release;
       result = batch_norm_forward(xa.array, mean.array, var.array, wa.array, ba.array, {training, momentum, eps});
     }
-    return py::make_tuple(to_numpy(result.y), to_numpy(result.saved.mean), to_numpy(result.saved.rstd));
+    return py::make_tuple(to_python(result.y), to_python(result.saved.mean), to_python(result.saved.rstd));
   });
   m.def("batch_norm_backward", [](py::object dy, py::object x, py::object running_mean, py::object running_var,
                                   py::object weight, bool training, double momentum, double eps, py::object saved_mean,
@@ -44,7 +44,7 @@ void bind_batch_norm(py::module_& m) {
       grads = batch_norm_backward(dya.array, xa.array, mean.array, var.array, wa.array, {training, momentum, eps},
                                   {sm.array, sr.array}, need_dx, need_dweight, need_dbias);
     }
-    return py::make_tuple(to_numpy(grads.dx), to_numpy(grads.dweight), to_numpy(grads.dbias));
+    return py::make_tuple(to_python(grads.dx), to_python(grads.dweight), to_python(grads.dbias));
   });
 }
 

@@ -52,7 +52,7 @@ void bind_conv2d(py::module_& m) {
                              int64_t groups, const std::string& algo) {
     const char* op = "conv2d";
     const auto xa = image_arg(op, "x", x), wa = tensor_arg(op, "w", w), ba = optional_tensor_arg(op, "b", b);
-    return to_numpy(forward(op, xa, wa, ba, {stride, padding, dilation, groups, parse_algorithm(op, algo)}));
+    return to_python(forward(op, xa, wa, ba, {stride, padding, dilation, groups, parse_algorithm(op, algo)}));
   });
   m.def("conv2d_backward", [](py::object dy, py::object x, py::object w, Ints2 stride, Ints4 padding, Ints2 dilation,
                               int64_t groups, const std::string& algo, bool need_dx, bool need_dw, bool need_db) {
@@ -61,7 +61,7 @@ void bind_conv2d(py::module_& m) {
     const auto xa = image_arg(op, "x", x), wa = tensor_arg(op, "w", w);
     const Conv2dGrads grads = backward(op, dya, xa, wa, {stride, padding, dilation, groups, parse_algorithm(op, algo)},
                                        need_dx, need_dw, need_db);
-    return py::make_tuple(to_numpy(grads.dx), to_numpy(grads.dw), to_numpy(grads.db));
+    return py::make_tuple(to_python(grads.dx), to_python(grads.dw), to_python(grads.db));
   });
 
   m.def("conv1d_forward",
@@ -70,7 +70,7 @@ void bind_conv2d(py::module_& m) {
           const auto xa = with_height(op, "x", "(N, C_in, L)", tensor_arg(op, "x", x));
           const auto wa = with_height(op, "w", "(C_out, C_in / groups, K)", tensor_arg(op, "w", w));
           const auto ba = optional_tensor_arg(op, "b", b);
-          return to_numpy(without_height(op, forward(op, xa, wa, ba, params_1d(stride, padding, dilation, groups))));
+          return to_python(without_height(op, forward(op, xa, wa, ba, params_1d(stride, padding, dilation, groups))));
         });
   m.def("conv1d_backward", [](py::object dy, py::object x, py::object w, Ints1 stride, Ints2 padding, Ints1 dilation,
                               int64_t groups, bool need_dx, bool need_dw, bool need_db) {
@@ -80,8 +80,8 @@ void bind_conv2d(py::module_& m) {
     const auto wa = with_height(op, "w", "(C_out, C_in / groups, K)", tensor_arg(op, "w", w));
     const Conv2dGrads grads =
         backward(op, dya, xa, wa, params_1d(stride, padding, dilation, groups), need_dx, need_dw, need_db);
-    return py::make_tuple(to_numpy(without_height(op, grads.dx)), to_numpy(without_height(op, grads.dw)),
-                          to_numpy(grads.db));
+    return py::make_tuple(to_python(without_height(op, grads.dx)), to_python(without_height(op, grads.dw)),
+                          to_python(grads.db));
   });
 }
 

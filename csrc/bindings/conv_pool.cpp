@@ -15,7 +15,7 @@ void bind_conv_pool(py::module_& m) {
       py::gil_scoped_release release;
       y = conv_pool_forward(op, xa.array, wa.array, ba.array, padding);
     }
-    return to_numpy(y);
+    return to_python(y);
   });
   m.def("conv_pool_backward",
         [](py::object dy, py::object x, py::object w, py::object b, std::array<int64_t, 4> padding, bool need_dx) {
@@ -27,7 +27,7 @@ void bind_conv_pool(py::module_& m) {
             py::gil_scoped_release release;
             grads = conv_pool_backward(op, dya.array, xa.array, wa.array, ba.array, padding, need_dx);
           }
-          return py::make_tuple(to_numpy(grads.dx), to_numpy(grads.dw), to_numpy(grads.db));
+          return py::make_tuple(to_python(grads.dx), to_python(grads.dw), to_python(grads.db));
         });
 }
 

@@ -50,7 +50,7 @@ py::object random_uniform(uint64_t seed, uint64_t stream, Shape shape, float low
         data[4 * block + i] = low + (high - low) * uniform_float(r.value[i]);
     }
   });
-  return to_numpy(out);
+  return to_python(out);
 }
 
 // A permutation of 0 .. n-1 (Fisher-Yates; position i of the stream decides swap i).

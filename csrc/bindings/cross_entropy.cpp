@@ -36,7 +36,7 @@ void bind_cross_entropy(py::module_& m) {
       py::gil_scoped_release release;
       result = cross_entropy_forward(op, xa.array, ta.get(), params, need_gradient);
     }
-    return py::make_tuple(to_numpy(result.loss), to_numpy(result.gradient));
+    return py::make_tuple(to_python(result.loss), to_python(result.gradient));
   });
   m.def("cross_entropy_backward", [](py::object dy, py::object x, py::object target, int64_t ignore_index,
                                      const std::string& reduction, float label_smoothing, py::object saved) {
@@ -50,7 +50,7 @@ void bind_cross_entropy(py::module_& m) {
       py::gil_scoped_release release;
       dx = cross_entropy_backward(dya.array, xa.array, ta.get(), params, gradient.array);
     }
-    return to_numpy(dx);
+    return to_python(dx);
   });
 }
 

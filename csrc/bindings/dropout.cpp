@@ -19,7 +19,7 @@ void bind_dropout(py::module_& m) {
       py::gil_scoped_release release;
       y = dropout_forward(xa.array, {p, {seed, stream}});
     }
-    return to_numpy(y);
+    return to_python(y);
   });
   m.def("dropout2d_forward", [](py::object x, double p, uint64_t seed, uint64_t stream) {
     const auto xa = image_arg("dropout2d", "x", x);
@@ -28,7 +28,7 @@ void bind_dropout(py::module_& m) {
       py::gil_scoped_release release;
       y = dropout2d_forward(xa.array, {p, {seed, stream}});
     }
-    return to_numpy(y);
+    return to_python(y);
   });
   m.def("dropout2d_backward", [](py::object dy, py::object x, double p, uint64_t seed, uint64_t stream) {
     const auto dya = image_arg("dropout2d_backward", "dy", dy), xa = image_arg("dropout2d", "x", x);
@@ -37,7 +37,7 @@ void bind_dropout(py::module_& m) {
       py::gil_scoped_release release;
       dx = dropout2d_backward(dya.array, xa.array, {p, {seed, stream}});
     }
-    return to_numpy(dx);
+    return to_python(dx);
   });
   m.def("dropout_backward", [](py::object dy, py::object x, double p, uint64_t seed, uint64_t stream) {
     const auto dya = tensor_arg("dropout_backward", "dy", dy), xa = tensor_arg("dropout", "x", x);
@@ -46,7 +46,7 @@ void bind_dropout(py::module_& m) {
       py::gil_scoped_release release;
       dx = dropout_backward(dya.array, xa.array, {p, {seed, stream}});
     }
-    return to_numpy(dx);
+    return to_python(dx);
   });
 }
 

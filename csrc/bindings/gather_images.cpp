@@ -38,7 +38,7 @@ void bind_gather_images(py::module_& m) {
       py::gil_scoped_release release;
       y = xa.bytes.given() ? gather_images(xa.bytes, ia.array, params) : gather_images(xa.floats, ia.array, params);
     }
-    return to_numpy(y);
+    return to_python(y);
   });
 }
 

@@ -15,7 +15,7 @@ py::tuple forward(const char* op, const GroupNormShape& s, const Shape& paramete
     py::gil_scoped_release release;
     result = group_norm_forward(op, s, parameters, x, wa.array, ba.array, eps);
   }
-  return py::make_tuple(to_numpy(result.y), to_numpy(result.mean), to_numpy(result.rstd));
+  return py::make_tuple(to_python(result.y), to_python(result.mean), to_python(result.rstd));
 }
 
 struct Asked {
@@ -35,7 +35,7 @@ py::tuple backward(const char* op, const GroupNormShape& s, const Shape& paramet
     grads = group_norm_backward(op, s, parameters, dya.array, x, wa.array, eps, mean.array, rstd.array, asked.dx,
                                 asked.dweight, asked.dbias);
   }
-  return py::make_tuple(to_numpy(grads.dx), to_numpy(grads.dweight), to_numpy(grads.dbias));
+  return py::make_tuple(to_python(grads.dx), to_python(grads.dweight), to_python(grads.dbias));
 }
 
 }  // namespace

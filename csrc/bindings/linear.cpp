@@ -14,7 +14,7 @@ void bind_linear(py::module_& m) {
       py::gil_scoped_release release;
       y = linear_forward(xa.array, wa.array, ba.array);
     }
-    return to_numpy(y);
+    return to_python(y);
   });
   m.def("linear_backward", [](py::object dy, py::object x, py::object w, bool need_dx, bool need_dw, bool need_db) {
     const auto dya = tensor_arg("linear_backward", "dy", dy);
@@ -24,7 +24,7 @@ void bind_linear(py::module_& m) {
       py::gil_scoped_release release;
       grads = linear_backward(dya.array, xa.array, wa.array, need_dx, need_dw, need_db);
     }
-    return py::make_tuple(to_numpy(grads.dx), to_numpy(grads.dw), to_numpy(grads.db));
+    return py::make_tuple(to_python(grads.dx), to_python(grads.dw), to_python(grads.db));
   });
 }
 

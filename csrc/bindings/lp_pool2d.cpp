@@ -14,7 +14,7 @@ void bind_lp_pool2d(py::module_& m) {
       py::gil_scoped_release release;
       y = lp_pool2d_forward(xa.array, norm_type, to_windows(windows), ceil_mode);
     }
-    return to_numpy(y);
+    return to_python(y);
   });
   m.def("lp_pool2d_backward",
         [](py::object dy, py::object x, double norm_type, const WindowTuples& windows, bool ceil_mode) {
@@ -24,7 +24,7 @@ void bind_lp_pool2d(py::module_& m) {
             py::gil_scoped_release release;
             dx = lp_pool2d_backward(dya.array, xa.array, norm_type, to_windows(windows), ceil_mode);
           }
-          return to_numpy(dx);
+          return to_python(dx);
         });
 }
 

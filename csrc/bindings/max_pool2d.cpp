@@ -16,7 +16,7 @@ void bind_max_pool2d(py::module_& m) {
             py::gil_scoped_release release;
             result = max_pool2d_forward(op, xa.array, to_windows(windows), ceil_mode, need_indices);
           }
-          return py::make_tuple(to_numpy(result.y), to_numpy(result.indices));
+          return py::make_tuple(to_python(result.y), to_python(result.indices));
         });
   // Needs x or the indices (of any integer dtype); the other one may be None.
   m.def("max_pool2d_backward", [](const char* op, py::object dy, const Shape& x_shape, py::object x, py::object indices,
@@ -34,7 +34,7 @@ void bind_max_pool2d(py::module_& m) {
       py::gil_scoped_release release;
       dx = max_pool2d_backward(op, dya.array, x_shape, xa.array, ia.array, to_windows(windows), ceil_mode);
     }
-    return to_numpy(dx);
+    return to_python(dx);
   });
 }
 

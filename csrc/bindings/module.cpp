@@ -14,6 +14,7 @@ PYBIND11_MODULE(_core, m) {
   convcore::bind_core(m);
   convcore::bind_cross_entropy(m);
   convcore::bind_cuda(m);
+  convcore::bind_device_array(m);
   convcore::bind_dropout(m);
   convcore::bind_gather_images(m);
   convcore::bind_group_norm(m);

@@ -15,6 +15,7 @@ void bind_conv_pool(pybind11::module_&);
 void bind_core(pybind11::module_&);
 void bind_cross_entropy(pybind11::module_&);
 void bind_cuda(pybind11::module_&);
+void bind_device_array(pybind11::module_&);
 void bind_dropout(pybind11::module_&);
 void bind_gather_images(pybind11::module_&);
 void bind_group_norm(pybind11::module_&);

@@ -14,7 +14,7 @@ void bind_mse_loss(py::module_& m) {
       py::gil_scoped_release release;
       loss = mse_loss_forward(xa.array, ta.array, r);
     }
-    return to_numpy(loss);
+    return to_python(loss);
   });
   m.def("mse_loss_backward", [](py::object dy, py::object x, py::object target, const std::string& reduction,
                                 bool need_dx, bool need_dtarget) {
@@ -26,7 +26,7 @@ void bind_mse_loss(py::module_& m) {
       py::gil_scoped_release release;
       grads = mse_loss_backward(dya.array, xa.array, ta.array, r, need_dx, need_dtarget);
     }
-    return py::make_tuple(to_numpy(grads.dx), to_numpy(grads.dtarget));
+    return py::make_tuple(to_python(grads.dx), to_python(grads.dtarget));
   });
 }
 

@@ -17,7 +17,7 @@ void bind_multi_margin_loss(py::module_& m) {
       py::gil_scoped_release release;
       result = multi_margin_loss_forward(op, xa.array, ta.array, wa.array, params, need_gradient);
     }
-    return py::make_tuple(to_numpy(result.loss), to_numpy(result.gradient));
+    return py::make_tuple(to_python(result.loss), to_python(result.gradient));
   });
   m.def("multi_margin_loss_backward", [](py::object dy, py::object x, py::object target, int64_t p, float margin,
                                          py::object weight, const std::string& reduction, py::object saved) {
@@ -31,7 +31,7 @@ void bind_multi_margin_loss(py::module_& m) {
       py::gil_scoped_release release;
       dx = multi_margin_loss_backward(dya.array, xa.array, ta.array, wa.array, params, gradient.array);
     }
-    return to_numpy(dx);
+    return to_python(dx);
   });
 }
 

@@ -23,7 +23,7 @@ void bind_pad(py::module_& m) {
       py::gil_scoped_release release;
       y = pad_forward(xa.array, params);
     }
-    return to_numpy(y);
+    return to_python(y);
   });
   m.def("pad_backward", [](py::object dy, const Shape& x_shape, const Sides& pad, const std::string& mode) {
     const auto dya = image_arg("pad_backward", "dy", dy);
@@ -33,7 +33,7 @@ void bind_pad(py::module_& m) {
       py::gil_scoped_release release;
       dx = pad_backward(dya.array, x_shape, params);
     }
-    return to_numpy(dx);
+    return to_python(dx);
   });
 }
 

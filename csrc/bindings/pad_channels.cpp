@@ -14,7 +14,7 @@ void bind_pad_channels(py::module_& m) {
       py::gil_scoped_release release;
       y = pad_channels_forward(xa.array, {padding[0], padding[1], stride[0], stride[1]});
     }
-    return to_numpy(y);
+    return to_python(y);
   });
   m.def("pad_channels_backward", [](py::object dy, const Shape& x_shape, const Pair& padding, const Pair& stride) {
     const auto dya = image_arg("pad_channels_backward", "dy", dy);
@@ -23,7 +23,7 @@ void bind_pad_channels(py::module_& m) {
       py::gil_scoped_release release;
       dx = pad_channels_backward(dya.array, x_shape, {padding[0], padding[1], stride[0], stride[1]});
     }
-    return to_numpy(dx);
+    return to_python(dx);
   });
 }
 

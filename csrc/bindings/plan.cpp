@@ -163,7 +163,7 @@ void bind_plan(py::module_& m) {
                py::gil_scoped_release release;
                y = self.forward(source.source, batch, memory.parameters);
              }
-             return to_numpy(y);
+             return to_python(y);
            })
       .def_static("rules",
                   [] {

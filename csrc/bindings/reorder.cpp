@@ -14,7 +14,7 @@ void bind_reorder(py::module_& m) {
       py::gil_scoped_release release;
       y = reorder("channels_last", xa.array, Layout::channels_last);
     }
-    return y.owner() ? to_numpy(y) : xa.holder;  // no owner: a view of x, one channel or one pixel
+    return y.owner() ? to_python(y) : xa.holder;  // no owner: a view of x, one channel or one pixel
   });
 }
 

@@ -17,7 +17,7 @@ void bind(py::module_& m, Softmax kind, const std::string& name) {
       py::gil_scoped_release release;
       y = softmax_forward(kind, xa.array, dim);
     }
-    return to_numpy(y);
+    return to_python(y);
   });
   // `saved` is the output or None; with it, x may be None.
   m.def(backward.c_str(), [kind, backward](py::object dy, py::object x, int64_t dim, py::object saved) {
@@ -30,7 +30,7 @@ void bind(py::module_& m, Softmax kind, const std::string& name) {
       py::gil_scoped_release release;
       dx = softmax_backward(kind, dya.array, xa.array, ya.array, dim);
     }
-    return to_numpy(dx);
+    return to_python(dx);
   });
 }
 

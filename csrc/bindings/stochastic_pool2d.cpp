@@ -15,7 +15,7 @@ void bind_stochastic_pool2d(py::module_& m) {
             py::gil_scoped_release release;
             result = stochastic_pool2d_forward(xa.array, to_windows(windows), training, {seed, stream});
           }
-          return py::make_tuple(to_numpy(result.y), to_numpy(result.indices));
+          return py::make_tuple(to_python(result.y), to_python(result.indices));
         });
   m.def("stochastic_pool2d_backward", [](py::object dy, py::object x, const WindowTuples& windows) {
     const auto dya = tensor_arg("stochastic_pool2d_backward", "dy", dy), xa = tensor_arg("stochastic_pool2d", "x", x);
@@ -24,7 +24,7 @@ void bind_stochastic_pool2d(py::module_& m) {
       py::gil_scoped_release release;
       dx = stochastic_pool2d_backward(dya.array, xa.array, to_windows(windows));
     }
-    return to_numpy(dx);
+    return to_python(dx);
   });
 }
 

@@ -15,7 +15,7 @@ void bind_subsampling2d(py::module_& m) {
       py::gil_scoped_release release;
       y = subsampling2d_forward(xa.array, wa.array, ba.array, to_windows(windows));
     }
-    return to_numpy(y);
+    return to_python(y);
   });
   m.def("subsampling2d_backward", [](py::object dy, py::object x, py::object weight, const WindowTuples& windows,
                                      bool need_dx, bool need_dweight, bool need_dbias) {
@@ -27,7 +27,7 @@ void bind_subsampling2d(py::module_& m) {
       grads =
           subsampling2d_backward(dya.array, xa.array, wa.array, to_windows(windows), need_dx, need_dweight, need_dbias);
     }
-    return py::make_tuple(to_numpy(grads.dx), to_numpy(grads.dweight), to_numpy(grads.dbias));
+    return py::make_tuple(to_python(grads.dx), to_python(grads.dweight), to_python(grads.dbias));
   });
 }
 

@@ -37,7 +37,7 @@ void bind_transform_images(py::module_& m) {
               floats = from_bytes ? transform_images(xa.bytes, ia.array, params)
                                   : transform_images(xa.floats, ia.array, params);
           }
-          return to_bytes ? to_numpy(bytes) : to_numpy(floats);
+          return to_bytes ? to_python(bytes) : to_python(floats);
         });
   m.def("mixup_pairs",
         [](py::object indices, int64_t count, double alpha, uint64_t seed, uint64_t stream, int64_t use) {
@@ -47,7 +47,7 @@ void bind_transform_images(py::module_& m) {
             py::gil_scoped_release release;
             pairs = mixup_pairs(ia.array, count, alpha, {seed, stream}, use);
           }
-          return py::make_tuple(to_numpy(pairs.partners), to_numpy(pairs.weights));
+          return py::make_tuple(to_python(pairs.partners), to_python(pairs.weights));
         });
 }
 
