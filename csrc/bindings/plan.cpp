@@ -118,7 +118,7 @@ void bind_plan(py::module_& m) {
       .def(py::init([](const py::list& training, const py::list& inference, const py::list& parameters, Shape input,
                        double clip_grad_norm, std::vector<std::string> without_rules, const std::string& device,
                        int precision) {
-        const DeviceScope scope(parse_device("plan", device));
+        const DeviceScope scope(device == "cuda" ? Device::cuda : Device::cpu);
         Graph graph = to_graph(training, parameters);
         graph.clip_grad_norm = clip_grad_norm;
         return std::make_unique<plan::Plan>(std::move(graph), to_graph(inference, parameters), std::move(input),
