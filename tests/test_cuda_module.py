@@ -32,11 +32,12 @@ def test_architectures_are_those_of_the_build():
 def test_device_properties():
     if not cuda.is_available():
         with pytest.raises(RuntimeError, match="CUDA is not available: "):
-            cuda.device_properties()
+            cuda.get_device_properties()
         return
-    device = cuda.device_properties()
+    device = cuda.get_device_properties()
     assert device.compute_capability >= (8, 0)
-    assert device.memory_bytes > 2**30
+    assert device.memory_bytes >= 2**30
+    assert cuda.get_device_name() == device.name
 
 
 # In processes of their own: the plug-in is opened once.

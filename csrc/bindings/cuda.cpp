@@ -3,6 +3,7 @@
 
 #include "bindings/module.h"
 #include "core/cuda_plugin.h"
+#include "core/device.h"
 #include "pybind11/stl.h"
 
 namespace py = pybind11;
@@ -33,11 +34,36 @@ py::dict cuda_device_info() {
   return info;
 }
 
+py::dict cuda_memory_stats() {
+  cuda::MemoryStats stats{};
+  cuda::check(cuda::api().memory_stats(&stats));
+  py::dict out;
+  out["live_bytes"] = stats.live_bytes;
+  out["cached_bytes"] = stats.cached_bytes;
+  out["device_requests"] = stats.device_requests;
+  return out;
+}
+
+void cuda_empty_cache() {
+  const py::gil_scoped_release release;
+  const DeviceScope scope(Device::cuda);
+  cuda::api().release_cache();
+}
+
+void cuda_synchronize() {
+  const py::gil_scoped_release release;
+  const DeviceScope scope(Device::cuda);
+  cuda::check(cuda::api().synchronize());
+}
+
 }  // namespace
 
 void bind_cuda(py::module_& m) {
   m.def("cuda_architectures", cuda_architectures);
   m.def("cuda_device_info", cuda_device_info);
+  m.def("cuda_empty_cache", cuda_empty_cache);
+  m.def("cuda_memory_stats", cuda_memory_stats);
+  m.def("cuda_synchronize", cuda_synchronize);
   m.def("cuda_reason", cuda::unavailable_reason);
 }
 

@@ -105,10 +105,14 @@ py::object to_host(const DeviceArray& a) {
     return to_python(host);
   };
   switch (a.dtype) {
-    case DType::float32: return wrap(float());
-    case DType::int32: return wrap(int32_t());
-    case DType::int64: return wrap(int64_t());
-    default: return wrap(uint8_t());
+    case DType::float32:
+      return wrap(float());
+    case DType::int32:
+      return wrap(int32_t());
+    case DType::int64:
+      return wrap(int64_t());
+    default:
+      return wrap(uint8_t());
   }
 }
 
@@ -165,7 +169,8 @@ DeviceArray slice(const DeviceArray& a, const py::slice& range) {
 }
 
 DeviceArray item_at(const DeviceArray& a, const py::object& index) {
-  if (index.is(py::ellipsis())) return a;
+  const bool is_nothing = py::isinstance<py::tuple>(index) && py::len(index) == 0;
+  if (index.is(py::ellipsis()) || is_nothing) return a;
   if (py::isinstance<py::slice>(index)) return slice(a, index.cast<py::slice>());
   throw py::type_error(
       "DeviceArray: this index cannot be used on the GPU: expected a slice of the first axis, or ..., got " +
@@ -192,7 +197,8 @@ void assign(const DeviceArray& a, const py::object& index, const py::object& val
 }
 
 DeviceArray reshaped(const DeviceArray& a, const py::args& sizes) {
-  const py::object given = sizes.size() == 1 && !py::isinstance<py::int_>(sizes[0]) ? py::object(sizes[0]) : sizes;
+  py::object given = sizes;
+  if (sizes.size() == 1 && !py::isinstance<py::int_>(sizes[0])) given = sizes[0];  // one tuple
   Shape shape;
   int64_t known = 1;
   std::optional<size_t> open;
@@ -210,8 +216,8 @@ DeviceArray reshaped(const DeviceArray& a, const py::args& sizes) {
   DeviceArray view = row_major(a);
   view.shape = shape;
   if (view.count() != a.count())
-    fail("reshape", "shape has the wrong number of elements", std::to_string(a.count()) + " (of " +
-         to_string(a.shape) + ")", std::string(py::str(given)));
+    fail("reshape", "shape has the wrong number of elements",
+         std::to_string(a.count()) + " (of " + to_string(a.shape) + ")", std::string(py::str(given)));
   return view;
 }
 
@@ -239,13 +245,23 @@ struct Export {
   dlpack::ManagedVersioned versioned{};
 
   explicit Export(const DeviceArray& a) : array(a), strides(strides_of(a)) {
-    const uint8_t code = a.dtype == DType::float32 ? dlpack::kFloat : a.dtype == DType::uint8 ? dlpack::kUInt
-                                                                                              : dlpack::kInt;
-    const dlpack::Tensor tensor = {a.data, {dlpack::kCuda, 0}, int32_t(a.shape.size()),
-                                   {code, uint8_t(8 * size_of(a.dtype)), 1}, array.shape.data(), strides.data(), 0};
+    const uint8_t code = a.dtype == DType::float32 ? dlpack::kFloat
+                         : a.dtype == DType::uint8 ? dlpack::kUInt
+                                                   : dlpack::kInt;
+    const dlpack::Tensor tensor = {a.data,
+                                   {dlpack::kCuda, 0},
+                                   int32_t(a.shape.size()),
+                                   {code, uint8_t(8 * size_of(a.dtype)), 1},
+                                   array.shape.data(),
+                                   strides.data(),
+                                   0};
     plain = {tensor, this, [](dlpack::Managed* m) { delete static_cast<Export*>(m->context); }};
-    versioned = {dlpack::kMajor, dlpack::kMinor, this,
-                 [](dlpack::ManagedVersioned* m) { delete static_cast<Export*>(m->context); }, 0, tensor};
+    versioned = {dlpack::kMajor,
+                 dlpack::kMinor,
+                 this,
+                 [](dlpack::ManagedVersioned* m) { delete static_cast<Export*>(m->context); },
+                 0,
+                 tensor};
   }
 };
 
@@ -274,10 +290,10 @@ py::object to_dlpack(const DeviceArray& a, const py::object& stream, const py::o
   auto* out = new Export(given);
   if (wants_copy) out->versioned.flags = dlpack::kCopied;
   const bool versions = !max_version.is_none() && max_version.cast<std::pair<int, int>>().first >= int(dlpack::kMajor);
-  PyObject* capsule =
-      versions ? PyCapsule_New(&out->versioned, kVersioned,
-                               [](PyObject* c) { drop<dlpack::ManagedVersioned>(c, kVersioned); })
-               : PyCapsule_New(&out->plain, kPlain, [](PyObject* c) { drop<dlpack::Managed>(c, kPlain); });
+  PyObject* capsule = versions
+                          ? PyCapsule_New(&out->versioned, kVersioned,
+                                          [](PyObject* c) { drop<dlpack::ManagedVersioned>(c, kVersioned); })
+                          : PyCapsule_New(&out->plain, kPlain, [](PyObject* c) { drop<dlpack::Managed>(c, kPlain); });
   if (!capsule) {
     delete out;
     throw py::error_already_set();
@@ -370,16 +386,6 @@ py::dict cuda_array_interface(const DeviceArray& a) {
   return out;
 }
 
-py::dict memory_stats() {
-  cuda::MemoryStats stats{};
-  cuda::check(cuda::api().memory_stats(&stats));
-  py::dict out;
-  out["live_bytes"] = stats.live_bytes;
-  out["cached_bytes"] = stats.cached_bytes;
-  out["device_requests"] = stats.device_requests;
-  return out;
-}
-
 }  // namespace
 
 std::optional<DeviceArray> as_device_array(py::handle object) {
@@ -394,7 +400,8 @@ void bind_device_array(py::module_& m) {
   type.attr("__module__") = "convcore";
   type.doc() =
       "An array in the memory of the GPU.\n\n"
-      "`convcore.to_device` makes one of a NumPy array, and the functions of `convcore.functional` take and give them.\n"
+      "`convcore.to_device` makes one of a NumPy array, and the functions of `convcore.functional` take and give "
+      "them.\n"
       "Shapes are those of NumPy; images (N, C, H, W) may lie in channels-last order, which `strides` tells.\n"
       "`numpy()` is the way back: nothing else reads the values, and NumPy's own functions refuse the array.";
   type.def_property_readonly("shape", [](const DeviceArray& a) { return to_tuple(a.shape); })
@@ -440,9 +447,6 @@ void bind_device_array(py::module_& m) {
     if (const std::optional<DeviceArray> there = as_device_array(array)) return py::cast(*there);
     return as_numpy(array);
   });
-  m.def("cuda_memory_stats", memory_stats);
-  m.def("cuda_release_cache", [] { on_device([] { cuda::api().release_cache(); }); });
-  m.def("cuda_synchronize", wait_for_stream);
 }
 
 }  // namespace convcore

@@ -203,6 +203,7 @@ static void expect_possible(const char* op, const Conv2dShape& s, ConvPass pass,
 }
 
 ConvAlgorithm choose_algorithm(const char* op, const Conv2dShape& s, ConvPass pass, ConvAlgorithm wanted) {
+  if (current_device() == Device::cuda) return ConvAlgorithm::direct;  // the plug-in has kernels of its own
   const char* why = "asked";
   ConvAlgorithm algorithm = wanted;
   if (wanted == ConvAlgorithm::winograd2x2 && pass == ConvPass::backward_weight) algorithm = ConvAlgorithm::winograd;

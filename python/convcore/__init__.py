@@ -25,6 +25,7 @@ finally:
         del os.environ[_name]
 
 from convcore import functional
+from convcore._arrays import DeviceArray, from_dlpack, to_device
 from convcore._threads import num_threads, set_num_threads
 from convcore.random import get_rng_state, manual_seed, set_rng_state
 
@@ -87,6 +88,7 @@ _LAZY_NAMES = {
 }
 
 __all__ = [
+    "DeviceArray",
     "History",
     "Model",
     "callbacks",
@@ -96,6 +98,7 @@ __all__ = [
     "engine",
     "explain",
     "filters",
+    "from_dlpack",
     "functional",
     "get_rng_state",
     "init",
@@ -110,6 +113,7 @@ __all__ = [
     "serialization",
     "set_num_threads",
     "set_rng_state",
+    "to_device",
     "transforms",
 ]
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -9,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 import convcore.functional as F
+from convcore._arrays import is_array, to_device, to_numpy
 from convcore.functional._arguments import FloatArray
 from convcore.random import RandomKey
 from convcore.transforms import Stage, Transform
@@ -57,7 +60,7 @@ class Images:
         std: float | Sequence[float] = 1.0,
         peak: int = 255,
     ) -> None:
-        if not isinstance(array, np.ndarray) or array.dtype != np.uint8:
+        if not is_array(array) or array.dtype != np.uint8:
             raise TypeError(
                 "Images: array has the wrong type: expected a numpy.ndarray of uint8, "
                 f"got {getattr(array, 'dtype', type(array).__name__)}"
@@ -71,7 +74,7 @@ class Images:
         centre, spread = (_per_channel(n, v, channels) for n, v in (("mean", mean), ("std", std)))
         if not (spread > 0).all():
             raise ValueError(f"Images: std is out of range: expected more than 0, got {std}")
-        self.array = np.ascontiguousarray(array)
+        self.array = np.ascontiguousarray(array) if isinstance(array, np.ndarray) else array
         self.peak = peak
         self.scale = (1 / (peak * spread)).astype(np.float32)
         self.shift = (-centre / spread).astype(np.float32)
@@ -95,7 +98,8 @@ class Images:
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> AnyArray:
         if copy is False:
             raise ValueError("Images: an array of float32 is made anew: copy=False is impossible")
-        return self[:] if dtype is None else self[:].astype(dtype)
+        values = to_numpy(self[:])
+        return values if dtype is None else values.astype(dtype)
 
     def __repr__(self) -> str:
         return f"Images({' x '.join(map(str, self.shape))}, uint8)"
@@ -103,6 +107,12 @@ class Images:
     def gather(self, indices: AnyArray) -> FloatArray:
         """Return the images at `indices`, as float32."""
         return F.gather_images(self.array, indices, scale=self.scale, shift=self.shift)
+
+    def to(self, device: str) -> Images:
+        """Return the same images in the memory of a device: batches are made there."""
+        moved = copy.copy(self)
+        moved.array = to_device(self.array, device)
+        return moved
 
     def normalization(self) -> Stage:
         """Return the last step after transforms, which work on values from 0 to 1."""
@@ -113,7 +123,7 @@ def gather(x: FloatArray | Images, indices: AnyArray) -> FloatArray:
     """Return the samples of `x` at `indices`."""
     if isinstance(x, Images):
         return x.gather(indices)
-    rows = x.reshape(len(x), 1, 1, x[0].size)  # samples of any shape, as lines
+    rows = x.reshape(len(x), 1, 1, math.prod(x.shape[1:]))  # samples of any shape, as lines
     return F.gather_images(rows, indices).reshape(len(indices), *x.shape[1:])
 
 

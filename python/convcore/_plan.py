@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from convcore import _core, nn, optim, random
+from convcore._arrays import device_of_module
 from convcore._images import Images
 from convcore.functional._arguments import FloatArray, to_padding, to_tuple
 from convcore.nn.parameter import Parameter
@@ -475,6 +476,8 @@ class Planned:
         Unplannable
             Names what the planner does not know.
         """
+        if device_of_module(model) != "cpu":
+            raise Unplannable("networks on the GPU")
         graph = _Graph()
         x = graph.add("input", "x", [])
         y = _visit(graph, model, "", x)

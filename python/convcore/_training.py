@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 import numpy as np
 
 from convcore import random
+from convcore._arrays import device_of, from_dlpack, to_device, to_numpy
 from convcore._images import Images, augmented, gather
 from convcore._names import did_you_mean
 from convcore.functional._arguments import FloatArray, to_float, to_int
@@ -171,6 +172,7 @@ class Averages:
         self._count = 0
 
     def add(self, output: FloatArray, target: AnyArray, loss: Any) -> None:
+        output = to_numpy(output)
         count = self._criterion.count(target)
         if count == 0:  # all ignored: the mean is NaN and says nothing
             return
@@ -229,6 +231,16 @@ def as_targets(y: AnyArray) -> AnyArray:
     return np.ascontiguousarray(y, np.float32 if y.dtype == np.float32 else np.int64)
 
 
+def targets_beside(output: FloatArray, y: AnyArray) -> AnyArray:
+    """Return targets where the output of the network is."""
+    return y if device_of(output) == "cpu" else to_device(as_targets(y), "cuda")
+
+
+def samples_on(x: FloatArray | Images, device: str) -> Any:
+    """Return samples on a device."""
+    return x.to(device) if isinstance(x, Images) else to_device(x, device)
+
+
 class Batches:
     """Cuts a data set into batches, with what `augment` does to the images of each."""
 
@@ -246,8 +258,19 @@ class Batches:
         #: Of the samples as the network gets them.
         self.shape = x.shape if augment is None else (len(x), *augment.output_shape(x.shape[1:]))
         self.classes: int | None = None  # of the labels; MixUp needs it
+        self.device = "cpu"
         # What the plan does in its step; None: the images are transformed before.
         self._gather = (0, False) if augment is None else augment.as_gather(x.shape[1:])
+
+    def to(self, device: str) -> Batches:
+        """Give the batches of images on a device; the images are put there once, where they can be.
+
+        Transforms other than crop and mirror read them on the CPU. The targets stay there: the
+        metrics read them.
+        """
+        self.device = device
+        self.x = samples_on(self.x, "cpu" if self._gather is None else device)
+        return self
 
     @cached_property
     def targets(self) -> AnyArray:
@@ -258,7 +281,8 @@ class Batches:
         """Return the samples `rows`, augmented with the numbers of `key`, and their targets."""
         if self.augment is None or key is None:
             return gather(self.x, rows), self.y[rows]
-        return augmented(self.x, self.y, rows, self.augment, key, self.classes)
+        x, y = augmented(self.x, self.y, rows, self.augment, key, self.classes)
+        return to_device(x, self.device), y
 
     def for_plan(
         self, rows: AnyArray, key: RandomKey | None
@@ -459,7 +483,7 @@ def augmented_shape(augment: object, x: FloatArray | Images, criterion: Loss) ->
             f"got {criterion!r}"
         )
     if not isinstance(x, Images):
-        augment.expect_values("fit", x)
+        augment.expect_values("fit", to_numpy(x))
     return (len(x), *augment.output_shape(x.shape[1:]))
 
 
@@ -471,7 +495,7 @@ def to_array(owner: str, name: str, value: object) -> AnyArray:
     if isinstance(value, np.ndarray):
         return value
     if hasattr(value, "__dlpack__"):
-        array: AnyArray = np.from_dlpack(value)
+        array: AnyArray = from_dlpack(value)
         return array
     raise TypeError(
         f"{owner}: {name} is not an array: expected a numpy.ndarray, got {type(value).__name__}"
@@ -488,4 +512,4 @@ def to_float32(owner: str, x: AnyArray) -> FloatArray:
                 else "(convert it with .astype(numpy.float32))"
             )
         )
-    return np.ascontiguousarray(x)
+    return np.ascontiguousarray(x) if isinstance(x, np.ndarray) else x

@@ -6,7 +6,17 @@ from typing import NamedTuple
 
 from convcore import _core
 
-__all__ = ["DeviceProperties", "architectures", "device_properties", "is_available", "reason"]
+__all__ = [
+    "DeviceProperties",
+    "architectures",
+    "empty_cache",
+    "get_device_name",
+    "get_device_properties",
+    "is_available",
+    "memory_stats",
+    "reason",
+    "synchronize",
+]
 
 
 class DeviceProperties(NamedTuple):
@@ -52,7 +62,7 @@ def architectures() -> list[str]:
     return _core.cuda_architectures()
 
 
-def device_properties() -> DeviceProperties:
+def get_device_properties() -> DeviceProperties:
     """Return what the GPU is.
 
     Raises
@@ -61,3 +71,42 @@ def device_properties() -> DeviceProperties:
         If CUDA is not available; the message tells why.
     """
     return DeviceProperties(**_core.cuda_device_info())
+
+
+def get_device_name() -> str:
+    """Return the name of the GPU.
+
+    Raises
+    ------
+    RuntimeError
+        If CUDA is not available; the message tells why.
+    """
+    return get_device_properties().name
+
+
+def memory_stats() -> dict[str, int]:
+    """Return how much of the GPU's memory convcore holds.
+
+    Returns
+    -------
+    dict of str to int
+        ``live_bytes`` of arrays, ``cached_bytes`` of freed blocks that are kept for later ones, and
+        how many ``device_requests`` for new memory there were.
+    """
+    return _core.cuda_memory_stats()
+
+
+def empty_cache() -> None:
+    """Give the memory of freed arrays back to the GPU, for other programs."""
+    _core.cuda_empty_cache()
+
+
+def synchronize() -> None:
+    """Wait until the GPU has done everything it was asked for.
+
+    Raises
+    ------
+    RuntimeError
+        If CUDA is not available, or something went wrong on the GPU since the last call.
+    """
+    _core.cuda_synchronize()

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from convcore import random
+from convcore._arrays import device_of_module, to_numpy
 from convcore._training import (
     AnyArray,
     Averages,
@@ -30,7 +31,9 @@ from convcore._training import (
     make_criterion,
     make_optimizer,
     name_metrics,
+    samples_on,
     speed_of,
+    targets_beside,
     time_left,
     to_array,
     to_count,
@@ -154,6 +157,7 @@ class Model(_Base):
         verbose: int = 1,
         initial_epoch: int = 0,
         augment: Transform | None = None,
+        device: str | None = None,
     ) -> History:
         """Train.
 
@@ -177,6 +181,9 @@ class Model(_Base):
         augment : transforms.Transform, optional
             What is done to each training image, anew in each epoch, such as
             ``data.Augment(pad=4, flip=True)``. Validation images stay as they are.
+        device : {'cpu', 'cuda'}, optional
+            Where to train: the network moves there (`Module.to`) and stays. The default is where
+            it is. The data are put there once, before the first epoch.
 
         Returns
         -------
@@ -208,9 +215,13 @@ class Model(_Base):
         initial_epoch = to_count("fit", "initial_epoch", initial_epoch, low=0)
         batch_size = to_count("fit", "batch_size", batch_size)
         show = bool(to_count("fit", "verbose", verbose, low=0, high=1))
+        if device is not None:
+            self.to(device)
+        device = device_of_module(self)
         x, y = self._check_data("fit", x, y, augment)
         if validation_data is not None:
-            validation_data = self._check_data("fit: validation_data", *to_pair(validation_data))
+            xs, ys = self._check_data("fit: validation_data", *to_pair(validation_data))
+            validation_data = samples_on(xs, device), ys
         names = ["loss", *run.metrics]
         if validation_data is not None:
             names += [f"val_{name}" for name in names]
@@ -228,7 +239,7 @@ class Model(_Base):
         history = self.history = History()
         self.stop_training = False
         progress = Progress(show)
-        batches = Batches(x, y, batch_size, augment)
+        batches = Batches(x, y, batch_size, augment).to(device)
         if augment is not None and augment.mixup is not None:
             batches.classes = self._output_shape("fit", batches.shape)[1]
         divergence = Divergence()
@@ -297,7 +308,7 @@ class Model(_Base):
     def _train_step(self, run: Compiled, x: FloatArray, y: AnyArray) -> tuple[FloatArray, Any]:
         """Train on one batch, layer by layer; return the output and the loss."""
         output = self(x)
-        loss = run.criterion(output, y)
+        loss = run.criterion(output, targets_beside(output, y))
         self.zero_grad()
         self.backward(run.criterion.backward(), need_dx=False)
         clip_gradients(run)
@@ -472,9 +483,11 @@ class Model(_Base):
             forward = functools.partial(planned.forward, batch_size=batch_size)
             batch_size *= 8
         with in_mode(self, training=False):
-            for xs, ys in Batches(x, y, batch_size).in_order(None):
+            batches = Batches(x, y, batch_size).to(device_of_module(self))
+            for xs, ys in batches.in_order(None):
                 output = forward(xs)
-                averages.add(output, ys, run.criterion.evaluate(output, ys))
+                loss = run.criterion.evaluate(output, targets_beside(output, ys))
+                averages.add(output, ys, loss)
                 if progress.enabled:
                     progress.advance(len(xs), averages.values())
                 if interrupts is not None:
@@ -497,7 +510,7 @@ class Model(_Base):
         from convcore.summary import in_mode
 
         batch_size = to_count("predict", "batch_size", batch_size)
-        x = to_samples("predict", x)
+        x = samples_on(to_samples("predict", x), device_of_module(self))
         shape = self._predicted_shape(x)
         planned = self._plan_for("predict", x.shape, min(batch_size, len(x)))
         forward: Callable[[Any], FloatArray] = self
@@ -505,11 +518,13 @@ class Model(_Base):
             forward = functools.partial(planned.forward, batch_size=batch_size)
             batch_size *= 8
             if len(x) <= batch_size:
-                return forward(x)
+                return to_numpy(forward(x))
         result = np.empty((len(x), *shape[1:]), np.float32)
         with in_mode(self, training=False):
             for start in range(0, len(x), batch_size):
-                result[start : start + batch_size] = forward(x[start : start + batch_size])
+                result[start : start + batch_size] = to_numpy(
+                    forward(x[start : start + batch_size])
+                )
         return result
 
     def _predicted_shape(self, x: FloatArray | Images) -> tuple[int, ...]:
@@ -589,7 +604,7 @@ class Model(_Base):
     ) -> tuple[FloatArray | Images, AnyArray]:
         """Return x and y, contiguous, when they fit each other, the network and the loss."""
         xs = to_samples(owner, x)
-        ys = np.ascontiguousarray(to_array(owner, "y", y))
+        ys = np.ascontiguousarray(to_numpy(to_array(owner, "y", y)))
         if xs.ndim == 0 or ys.ndim == 0 or len(xs) != len(ys):
             raise ValueError(
                 f"{owner}: x and y have different lengths: expected one target per sample, "

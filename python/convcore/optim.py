@@ -48,6 +48,7 @@ import numpy as np
 
 from convcore import _core
 from convcore import lr_scheduler as lr_scheduler
+from convcore._arrays import beside, full_beside, is_array, to_numpy
 from convcore.functional._arguments import FloatArray, to_float, to_int
 from convcore.nn import _checks as check
 from convcore.nn.parameter import Parameter
@@ -151,7 +152,7 @@ class Optimizer(ABC):
         for group in self.param_groups:
             decay = self._penalized_decay(group)
             for p in group["params"]:
-                values = p.data.astype(np.float64)
+                values = to_numpy(p.data).astype(np.float64)
                 total += float(decay / 2 * (values**2).sum() + group["l1"] * abs(values).sum())
         return total
 
@@ -349,8 +350,8 @@ class Optimizer(ABC):
             state.setdefault("step", 0)
         for name in self._kept(group):
             if name is not None and name not in state:
-                state[name] = np.full(p.shape, self._initial(group), np.float32)
-        return [None if name is None else state[name] for name in self._kept(group)]
+                state[name] = full_beside(p.data, self._initial(group))
+        return [None if name is None else _beside(p, state, name) for name in self._kept(group)]
 
     @abstractmethod
     def _update(self, p: Parameter, grad: FloatArray, state: State, group: dict[str, Any]) -> None:
@@ -472,10 +473,10 @@ class SGD(Optimizer):
         return (None if group["momentum"] == 0 else "momentum_buffer",)
 
     def _update(self, p: Parameter, grad: FloatArray, state: State, group: dict[str, Any]) -> None:
-        buffer = state.get("momentum_buffer")
+        buffer = _beside(p, state, "momentum_buffer")
         first = buffer is None
         if first and group["momentum"] != 0:
-            buffer = np.empty(p.shape, np.float32)
+            buffer = full_beside(p.data, 0.0)
         _core.sgd_step(
             p.data,
             grad,
@@ -836,4 +837,11 @@ def _and(names: Sequence[str]) -> str:
 
 
 def _copied(state: State) -> State:
-    return {k: v.copy() if isinstance(v, np.ndarray) else v for k, v in state.items()}
+    return {k: np.array(to_numpy(v)) if is_array(v) else v for k, v in state.items()}
+
+
+def _beside(p: Parameter, state: State, name: str) -> Any:
+    """Return an array of the state, on the device where the parameter is by now."""
+    if name in state:
+        state[name] = beside(state[name], p.data)
+    return state.get(name)

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from convcore._arrays import device_of_module, to_device
 from convcore._table import table
 from convcore.functional._arguments import FloatArray, to_int
 from convcore.nn.module import Module, observe
@@ -209,7 +210,7 @@ def trace(owner: str, model: Module, input_shape: Shape) -> tuple[Shape, list[Ro
     TypeError, ValueError
         Names the layer that does not fit its input, what it expects and what it gets.
     """
-    x = np.zeros((0, *input_shape), np.float32)
+    x = to_device(np.zeros((0, *input_shape), np.float32), device_of_module(model))
     tracer = _Tracer(owner, model, x)
     with in_mode(model, training=False), observe(tracer):
         y = model(x)

@@ -424,8 +424,7 @@ void check_arguments(const char* name, const void* arguments, size_t bytes) {
 void run(const char* name, dim3 grid, dim3 block, size_t shared_bytes, Entry kernel, void* arguments) {
   const std::string owner = "CUDA rule broken by the launch of '" + std::string(name) + "': ";
   const size_t in_block = size_t(block.x) * block.y * block.z;
-  if (in_block == 0 || in_block > 1024 || grid.x == 0 || grid.y == 0 || grid.z == 0 || grid.y > 65535 ||
-      grid.z > 65535)
+  if (in_block == 0 || in_block > 1024 || grid.x == 0 || grid.y == 0 || grid.z == 0 || grid.y > 65535 || grid.z > 65535)
     throw std::logic_error(owner + "impossible size of grid or block");
   if (shared_bytes > kMaxShared) throw std::logic_error(owner + "more shared memory than a block can have");
   counts_.launches++;

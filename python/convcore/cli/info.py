@@ -101,7 +101,7 @@ def _cuda(built: bool) -> dict[str, Any]:
         "reason": cuda.reason() or None,
         "built": built,
         "architectures": cuda.architectures(),
-        "device": cuda.device_properties()._asdict() if available else None,
+        "device": cuda.get_device_properties()._asdict() if available else None,
     }
 
 

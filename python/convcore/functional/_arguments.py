@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from convcore import _core
+from convcore._arrays import is_array
 
 FloatArray = npt.NDArray[np.float32]
 IntOrPair = int | Sequence[int]
@@ -85,17 +86,17 @@ def to_tuple(op: str, name: str, value: IntOrPair, length: int) -> tuple[int, ..
     return tuple(to_int(op, name, v) for v in value)
 
 
-def expect_bias(op: str, b: object, w: object, names: tuple[str, str] = ("b", "w")) -> None:
+def expect_bias(op: str, b: Any, w: Any, names: tuple[str, str] = ("b", "w")) -> None:
     """Raise when `b` cannot be the bias beside `w`: a backward pass does not read it otherwise."""
     bias, weight = names
-    if b is None or not isinstance(w, np.ndarray):  # the op reports the latter
+    if b is None or not is_array(w):  # the op reports the latter
         return
     if not hasattr(b, "shape"):
         raise TypeError(
             f"{op}: {bias} is not an array: expected a numpy.ndarray of float32, "
             f"got {type(b).__name__}"
         )
-    if tuple(b.shape) != w.shape[:1]:
+    if tuple(b.shape) != tuple(w.shape[:1]):
         raise ValueError(
             f"{op}: {bias} has the wrong shape: expected {w.shape[:1]} (one value per output of "
             f"{weight}), "

@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from convcore import _core
+from convcore._arrays import beside
 from convcore.functional._arguments import FloatArray, to_int
 from convcore.random import RandomKey, checked_key, next_key
 
@@ -85,4 +86,5 @@ def gather_images(
         key = next_key()
     else:
         key = RandomKey(0, 0)
+    indices, scale, shift = beside(indices, x), beside(scale, x), beside(shift, x)
     return _core.gather_images(x, indices, pad, flip, *key, scale, shift, bool(channels_last))

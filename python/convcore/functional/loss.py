@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from convcore import _core
+from convcore._arrays import beside
 from convcore.functional._arguments import FloatArray, to_float, to_int, to_str
 
 #: Integer class labels.
@@ -16,14 +17,18 @@ LabelArray = npt.NDArray[np.integer[Any]]
 Loss = np.float32 | FloatArray
 
 
-def _labels(target: object) -> object:
-    """Make an array of a single label."""
-    return np.asarray(target) if isinstance(target, (int, np.integer)) else target
+def _labels(target: object, x: object) -> object:
+    """Make an array of a single label, on the device of `x`."""
+    if isinstance(target, (int, np.integer)):
+        return beside(np.asarray(target, np.int64), x)
+    return target
 
 
-def _loss_gradient(dy: object) -> object:
-    """Make an array of a single number."""
-    return np.asarray(dy, np.float32) if isinstance(dy, (int, float, np.number)) else dy
+def _loss_gradient(dy: object, x: object) -> object:
+    """Make an array of a single number, on the device of `x`."""
+    if isinstance(dy, (int, float, np.number)):
+        return beside(np.asarray(dy, np.float32), x)
+    return dy
 
 
 @overload
@@ -118,7 +123,7 @@ def cross_entropy(
     """
     loss, gradient = _core.cross_entropy_forward(
         x,
-        _labels(target),
+        _labels(target, x),
         to_int("cross_entropy", "ignore_index", ignore_index),
         to_str("cross_entropy", "reduction", reduction),
         to_float("cross_entropy", "label_smoothing", label_smoothing),
@@ -169,9 +174,9 @@ def cross_entropy_backward(
     array([[ 0.5, -0.5]], dtype=float32)
     """
     return _core.cross_entropy_backward(
-        _loss_gradient(dy),
+        _loss_gradient(dy, x),
         x,
-        _labels(target),
+        _labels(target, x),
         to_int("cross_entropy_backward", "ignore_index", ignore_index),
         to_str("cross_entropy_backward", "reduction", reduction),
         to_float("cross_entropy_backward", "label_smoothing", label_smoothing),
@@ -266,7 +271,9 @@ def mse_loss_backward(
     (array([ 0., -2.], dtype=float32), None)
     """
     reduction = to_str("mse_loss_backward", "reduction", reduction)
-    return _core.mse_loss_backward(_loss_gradient(dy), x, target, reduction, need_dx, need_dtarget)
+    return _core.mse_loss_backward(
+        _loss_gradient(dy, x), x, target, reduction, need_dx, need_dtarget
+    )
 
 
 def _margin_arguments(
@@ -374,7 +381,7 @@ def multi_margin_loss(
     """
     arguments = _margin_arguments("multi_margin_loss", p, margin, weight, reduction)
     loss, gradient = _core.multi_margin_loss_forward(
-        x, _labels(target), *arguments, return_gradient
+        x, _labels(target, x), *arguments, return_gradient
     )
     value = loss[()] if loss.ndim == 0 else loss
     return value if gradient is None else (value, gradient)
@@ -424,5 +431,5 @@ def multi_margin_loss_backward(
     """
     arguments = _margin_arguments("multi_margin_loss_backward", p, margin, weight, reduction)
     return _core.multi_margin_loss_backward(
-        _loss_gradient(dy), x, _labels(target), *arguments, saved
+        _loss_gradient(dy, x), x, _labels(target, x), *arguments, saved
     )

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import cast
 
 import numpy as np
 
 from convcore import _core
+from convcore._arrays import DeviceArray, from_dlpack, is_array
 from convcore.functional._arguments import (
     FloatArray,
     IntOrPair,
@@ -286,9 +288,9 @@ def _dimension(op: str, name: str, dim: int, rank: int, shape: tuple[int, ...]) 
 
 def _as_float32(op: str, name: str, array: object) -> FloatArray:
     """Check what the bindings check for the ops in C++; no copy."""
-    if not isinstance(array, np.ndarray) and hasattr(array, "__dlpack__"):
-        array = np.from_dlpack(array)
-    if not isinstance(array, np.ndarray):
+    if not is_array(array) and hasattr(array, "__dlpack__"):
+        array = from_dlpack(array)
+    if not isinstance(array, (np.ndarray, DeviceArray)):
         raise TypeError(
             f"{op}: {name} is not an array: expected a numpy.ndarray of float32, "
             f"got {type(array).__name__}"
@@ -298,7 +300,7 @@ def _as_float32(op: str, name: str, array: object) -> FloatArray:
             f"{op}: {name} has the wrong dtype: expected float32, "
             f"got {array.dtype} (convert it with .astype(numpy.float32))"
         )
-    return array
+    return cast("FloatArray", array)
 
 
 def channels_last(x: FloatArray) -> FloatArray:

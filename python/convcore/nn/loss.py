@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 import convcore.functional as F
+from convcore._arrays import beside, full_beside, to_numpy
 from convcore.functional._arguments import FloatArray, to_int
 from convcore.nn import _checks as check
 from convcore.nn.module import AnyArray
@@ -70,7 +71,7 @@ class Loss:
 
     def count_right(self, y: FloatArray, target: AnyArray) -> int:
         """Return how many of the targets that `count` counts have the largest output."""
-        return int(np.count_nonzero(y.argmax(axis=1) == target))
+        return int(np.count_nonzero(_winners(y) == to_numpy(target)))
 
     def expect_target(self, owner: str, y_shape: tuple[int, ...], target: AnyArray) -> None:
         """Raise when `target` cannot go with outputs of `y_shape`; runs once before training."""
@@ -141,7 +142,7 @@ class CrossEntropyLoss(Loss):
         """Return the number of targets that are not ignored."""
         if target.dtype == np.float32:
             return len(target)
-        return int(np.count_nonzero(target != self.ignore_index))
+        return int(np.count_nonzero(to_numpy(target) != self.ignore_index))
 
     def count_right(self, y: FloatArray, target: AnyArray) -> int:
         """Return how many of the targets that are not ignored have the largest output.
@@ -149,8 +150,9 @@ class CrossEntropyLoss(Loss):
         Of shares of the classes, the largest one is the target.
         """
         if target.dtype == np.float32:
-            return int(np.count_nonzero(y.argmax(axis=1) == target.argmax(axis=1)))
-        return int(np.count_nonzero((y.argmax(axis=1) == target) & (target != self.ignore_index)))
+            return int(np.count_nonzero(_winners(y) == _winners(target)))
+        labels = to_numpy(target)
+        return int(np.count_nonzero((_winners(y) == labels) & (labels != self.ignore_index)))
 
     def expect_target(self, owner: str, y_shape: tuple[int, ...], target: AnyArray) -> None:
         """Raise when a label has no output of the network."""
@@ -223,16 +225,16 @@ class MultiMarginLoss(Loss):
 
     def forward(self, y: FloatArray, target: AnyArray) -> Any:
         """Return the loss of the scores `y`, shape (N, C), for the classes `target`."""
-        arguments = self._arguments()
+        arguments = self._arguments(y)
         loss, self._gradient = F.multi_margin_loss(y, target, *arguments, return_gradient=True)
         return _plain(loss)
 
     def evaluate(self, y: FloatArray, target: AnyArray) -> Any:
         """Return the loss and keep nothing."""
-        return _plain(F.multi_margin_loss(y, target, *self._arguments()))
+        return _plain(F.multi_margin_loss(y, target, *self._arguments(y)))
 
-    def _arguments(self) -> tuple[int, float, FloatArray | None, str]:
-        return self.p, self.margin, self.weight, self.reduction
+    def _arguments(self, y: FloatArray) -> tuple[int, float, FloatArray | None, str]:
+        return self.p, self.margin, beside(self.weight, y), self.reduction
 
     def expect_target(self, owner: str, y_shape: tuple[int, ...], target: AnyArray) -> None:
         """Raise when a label has no output of the network."""
@@ -271,7 +273,7 @@ class MSELoss(Loss):
     def forward(self, y: FloatArray, target: AnyArray) -> Any:
         """Return the loss of `y` for `target` of the same shape."""
         loss = F.mse_loss(y, target, self.reduction)
-        ones = np.ones_like(loss)  # the gradient of each value that was returned
+        ones = full_beside(loss, 1.0)  # the gradient of each value that was returned
         self._gradient, _ = F.mse_loss_backward(ones, y, target, self.reduction, need_dtarget=False)
         return _plain(loss)
 
@@ -327,6 +329,12 @@ def _expect_labels(
             f"(the network has {y_shape[1]} outputs), got {int(target[where])} "
             f"at index {where[0] if len(where) == 1 else where}"
         )
+
+
+def _winners(y: FloatArray) -> AnyArray:
+    """Return the class with the largest value."""
+    winners: AnyArray = to_numpy(y).argmax(axis=1)
+    return winners
 
 
 def _plain(loss: Any) -> Any:

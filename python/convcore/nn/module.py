@@ -10,6 +10,7 @@ from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
+from convcore._arrays import is_writeable, to_device, to_numpy
 from convcore.functional._arguments import FloatArray
 from convcore.nn import _checks as check
 from convcore.nn.parameter import Parameter
@@ -235,6 +236,48 @@ class Module:
         for parameter in self.parameters():
             parameter.grad = None
 
+    # ---- devices ---------------------------------------------------------------------------------
+
+    def to(self: Self, device: str) -> Self:
+        """Move the parameters, their gradients and the buffers to a device.
+
+        What the network computes is computed there: its inputs must be there too (`Model.fit`,
+        `evaluate` and `predict` see to that). Buffers that only Python reads, such as the number of
+        batches that a batch norm has seen, stay where they are.
+
+        Parameters
+        ----------
+        device : {'cpu', 'cuda'}
+
+        Returns
+        -------
+        Module
+            Itself. The parameters are the same objects, so an optimizer goes on with them; its
+            arrays follow at its next step.
+
+        Raises
+        ------
+        RuntimeError
+            When CUDA is not available; the message tells why.
+        """
+        self.forget()
+        for parameter in self.parameters():
+            parameter.to(device)
+        for module in self.modules():
+            for name in module._buffer_names:
+                array = getattr(module, name)
+                if array is not None and array.dtype == np.float32:
+                    setattr(module, name, to_device(array, device))
+        return self
+
+    def cuda(self: Self) -> Self:
+        """Move everything to the GPU: ``to("cuda")``."""
+        return self.to("cuda")
+
+    def cpu(self: Self) -> Self:
+        """Move everything to the CPU: ``to("cpu")``."""
+        return self.to("cpu")
+
     # ---- modes -----------------------------------------------------------------------------------
 
     def train(self: Self, mode: bool = True) -> Self:
@@ -252,8 +295,13 @@ class Module:
     def state_dict(self, prefix: str = "") -> dict[str, AnyArray]:
         """Return all parameters and buffers by name: the arrays themselves, not copies.
 
-        The names and their order are those of torch.
+        Of a network on the GPU they are copies, as arrays of NumPy. The names and their order are
+        those of torch.
         """
+        return {name: to_numpy(array) for name, array in self._state(prefix).items()}
+
+    def _state(self, prefix: str = "") -> dict[str, AnyArray]:
+        """Return the arrays of the state themselves, on whatever device they are."""
         state: dict[str, AnyArray] = {}
         for path, module in self.named_modules(prefix):
             for name, value in vars(module).items():
@@ -287,7 +335,7 @@ class Module:
                 "load_state_dict: state has the wrong type: expected a mapping of names to arrays, "
                 f"got {type(state).__name__}"
             )
-        own = self.state_dict()
+        own = self._state()
         given = {name: _to_array(name, value) for name, value in state.items()}
         missing = [name for name in own if name not in given]
         unexpected = [name for name in given if name not in own]
@@ -300,7 +348,7 @@ class Module:
         loaded = [name for name in own if name in given and not wrong]
         new = {name: check.converted(given[name], own[name].dtype) for name in loaded}
         too_large = [repr(name) for name, array in new.items() if array is None]
-        read_only = [repr(name) for name in new if not own[name].flags.writeable]
+        read_only = [repr(name) for name in new if not is_writeable(own[name])]
         problems = []
         if strict and missing:
             problems.append("missing keys: expected " + ", ".join(map(repr, missing)))
@@ -374,7 +422,7 @@ def _to_array(name: str, value: Any) -> AnyArray:
             f"load_state_dict: {name!r} has the wrong dtype: expected float32, got bfloat16, which "
             "is not supported (convert it to float32)"
         )
-    return np.asarray(value)
+    return to_numpy(value)
 
 
 def _describe(array: AnyArray) -> str:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
+from convcore._arrays import DeviceArray, add, device_of, masked, to_device, to_numpy
 from convcore.functional._arguments import FloatArray
 
 AnyArray = np.ndarray[Any, Any]
@@ -13,6 +14,8 @@ AnyArray = np.ndarray[Any, Any]
 
 def _checked(value: object) -> FloatArray:
     """Return `value`, or a copy when it is not C-contiguous and writeable."""
+    if isinstance(value, DeviceArray) and value.dtype == np.float32:
+        return cast("FloatArray", value.reshape(value.shape))  # in row-major order
     if not isinstance(value, np.ndarray):
         raise TypeError(
             "Parameter: data is not an array: expected a numpy.ndarray of float32, "
@@ -95,14 +98,32 @@ class Parameter:
         """The shape of `data`."""
         return self._data.shape
 
+    @property
+    def device(self) -> str:
+        """Where the values are: ``"cpu"`` or ``"cuda"``."""
+        return device_of(self._data)
+
+    def to(self, device: str) -> Parameter:
+        """Move values, gradient and mask to a device, and return the parameter."""
+        self._data = _checked(to_device(self._data, device))
+        if self.grad is not None:
+            self.grad = to_device(self.grad, device)
+        if self.mask is not None:
+            self.mask = to_device(self.mask, device)
+        return self
+
     def numel(self) -> int:
         """Return the number of values that are learnt: those inside of the mask."""
-        return self._data.size if self.mask is None else int(np.count_nonzero(self.mask))
+        return self._data.size if self.mask is None else int(np.count_nonzero(to_numpy(self.mask)))
 
     def keep_mask(self) -> None:
         """Set the values outside of the mask to 0."""
-        if self.mask is not None:
+        if self.mask is None:
+            return
+        if self.device == "cpu":
             np.putmask(self._data, self.mask == 0, 0)
+        else:
+            self._data[...] = masked(self._data, self.mask)
 
     def accumulate_grad(self, g: FloatArray) -> None:
         """Add `g` to `grad`; the first `g` becomes `grad` itself, without a copy.
@@ -114,11 +135,8 @@ class Parameter:
                 f"Parameter: grad has the wrong shape: expected {self.shape}, got {g.shape}"
             )
         if self.mask is not None:
-            g = np.where(self.mask != 0, g, np.float32(0))
-        if self.grad is None:
-            self.grad = g
-        else:
-            self.grad = np.asarray(self.grad + g, np.float32)
+            g = masked(g, self.mask)
+        self.grad = g if self.grad is None else add(self.grad, g)
 
     def __repr__(self) -> str:
         return f"Parameter(shape={self.shape}, requires_grad={self.requires_grad})"

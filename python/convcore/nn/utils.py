@@ -7,6 +7,7 @@ from collections.abc import Iterable
 
 import numpy as np
 
+from convcore._arrays import beside, to_numpy
 from convcore.nn import _checks as check
 from convcore.nn.parameter import Parameter
 
@@ -38,12 +39,15 @@ def clip_grad_norm_(parameters: Iterable[Parameter], max_norm: float) -> float:
     array([0.6, 0.8], dtype=float32)
     """
     max_norm = check.real("clip_grad_norm_", "max_norm", max_norm, 0, math.inf)
-    gradients = [p.grad for p in parameters if p.grad is not None]
+    parameters = [p for p in parameters if p.grad is not None]
+    gradients = [to_numpy(p.grad) for p in parameters]
     # np.sum adds in an order of its own: the same at any number of threads.
     squares = sum(float(np.sum(np.square(g, dtype=np.float64))) for g in gradients)
     norm = math.sqrt(squares)
     factor = np.float32(max_norm / (norm + 1e-6))
     if not factor >= 1:  # a NaN reaches the gradients, as in torch
-        for gradient in gradients:
+        for parameter, gradient in zip(parameters, gradients, strict=True):
             gradient *= factor
+            if parameter.device != "cpu":
+                parameter.grad = beside(gradient, parameter.grad)
     return norm
