@@ -17,10 +17,10 @@ namespace convcore {
 
 struct GatherImagesParams {  // the pointers are to the device of the images
   int64_t pad = 0;
-  bool flip = false;
   RandomKey key{};
   const float* scale = nullptr;  // one per channel; null together with shift
   const float* shift = nullptr;
+  bool flip = false;
   Layout layout = Layout::row_major;  // of y
 };
 

@@ -212,6 +212,18 @@ std::vector<StepResult> Plan::train(const TrainingArguments& a) {
   return results;
 }
 
+void Plan::move_constants(GatherImagesParams& gather, int64_t channels) {
+  if (!gather.scale) return;
+  std::vector<float> values(gather.scale, gather.scale + channels);
+  values.insert(values.end(), gather.shift, gather.shift + channels);
+  if (values != constants_.values || !constants_.device.given()) {
+    constants_.device = Tensor::empty("plan", "scale", {2, channels});
+    copy_bytes(device_, constants_.device.data(), Device::cpu, values.data(), 2 * channels * int64_t(sizeof(float)));
+    constants_.values = std::move(values);
+  }
+  gather.scale = constants_.device.data(), gather.shift = gather.scale + channels;
+}
+
 std::vector<StepResult> Plan::train_recorded(const TrainingArguments& a) {
   std::lock_guard<std::mutex> lock(mutex_);
   const DeviceScope scope(device_);
@@ -220,6 +232,7 @@ std::vector<StepResult> Plan::train_recorded(const TrainingArguments& a) {
   for (int64_t size : {std::min(a.batch, images), images % a.batch})
     if (size > 0) check(a, training_, prepared(size, true).program.label_classes);
   std::vector<StepResult> results;
+  const Tensor values = to_device(a.targets, device_);
   std::vector<ParameterMemory> parameters = a.parameters;
   for (size_t p = 0; p < parameters.size(); p++) parameters[p].group = training_.parameters[p].group;
   for (int64_t begin = 0; begin < steps;) {
@@ -231,7 +244,8 @@ std::vector<StepResult> Plan::train_recorded(const TrainingArguments& a) {
     frame.parameters = parameters;
     frame.groups = groups_of(a, begin);
     set_images(frame.input, a.x, 0);
-    frame.input.targets = a.targets.data();
+    move_constants(frame.input.gather, input_[0]);
+    frame.input.targets = values.data();
     std::vector<int64_t> targets;
     const auto record = [&](int64_t step) {
       const int64_t* order = a.order.data() + (begin + step) * a.batch;
@@ -275,13 +289,12 @@ Tensor Plan::forward_recorded(const ImageSource& x, int64_t batch, std::vector<P
     Frame& frame = *p.frame;
     frame.parameters = parameters;
     set_images(frame.input, x, 0);
+    move_constants(frame.input.gather, input_[0]);
     frame.input.y = p.y.data();
     const int64_t floats = p.y.count();
     recorded.begin(
         steps, 0,
-        [&](int64_t step) {
-          return Record{order.data() + begin + step * size, nullptr, x.gather.key, nullptr, 1.f};
-        },
+        [&](int64_t step) { return Record{order.data() + begin + step * size, nullptr, x.gather.key, nullptr, 1.f}; },
         [](int64_t) { return std::vector<GroupStep>(); });
     for (int64_t step = 0; step < steps; step++) {
       recorded.run();

@@ -83,6 +83,12 @@ class Plan {
   const std::vector<std::string> without_rules_;
   const Device device_;
   const int precision_;
+  struct Constants {  // on a GPU: the scale and shift of the images, there as long as they stay the same
+    std::vector<float> values;
+    Tensor device;
+  };
+  Constants constants_;
+  void move_constants(GatherImagesParams& gather, int64_t channels);
   std::map<std::pair<int64_t, bool>, std::unique_ptr<Prepared>> programs_;
   mutable std::mutex mutex_;
 };

@@ -32,8 +32,8 @@ class Recorded {
   Recorded(const Recorded&) = delete;
   Recorded& operator=(const Recorded&) = delete;
 
-  // Prepares `steps` passes with `dropouts` random keys each. The frame holds the parameters and the input, in device memory, but for what is in the
-  // records: record(step) gives it, and groups(step) the settings of the optimizer.
+  // Prepares `steps` passes with `dropouts` random keys each. The frame holds the parameters and the input, in device
+  // memory, but for what is in the records: record(step) gives it, and groups(step) the settings of the optimizer.
   template <typename RecordOf, typename GroupsOf>
   void begin(int64_t steps, int64_t dropouts, const RecordOf& record, const GroupsOf& groups) {
     start(steps, dropouts);

@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from convcore import _core, nn, optim, random
-from convcore._arrays import device_of_module
+from convcore._arrays import device_of, device_of_module, full_beside, is_array
 from convcore._images import Images
+from convcore._training import PRECISIONS
 from convcore.functional._arguments import FloatArray, to_padding, to_tuple
 from convcore.nn.parameter import Parameter
 
@@ -476,8 +477,6 @@ class Planned:
         Unplannable
             Names what the planner does not know.
         """
-        if device_of_module(model) != "cpu":
-            raise Unplannable("networks on the GPU")
         graph = _Graph()
         x = graph.add("input", "x", [])
         y = _visit(graph, model, "", x)
@@ -502,11 +501,13 @@ class Planned:
         without = planning.without_rules
         clip = 0.0 if run is None else run.clip_grad_norm or 0.0
         ids = [id(array.owner) for array in graph.arrays]
-        key = (graph.nodes, infos, x_shape, ids, clip, without, untrainable)
+        device = device_of_module(model)
+        precision = PRECISIONS.index("fp32" if run is None else run.precision)
+        key = (graph.nodes, infos, x_shape, ids, clip, without, untrainable, device, precision)
         if known is not None and known.key == key:
             return known
         training = [] if untrainable else graph.nodes
-        plan = _core.Plan(training, inference, infos, list(x_shape), clip, list(without))
+        plan = _core.Plan(training, inference, infos, list(x_shape), clip, list(without), device, precision)
         return Planned(key, plan, graph, untrainable)
 
     def _memory(self, optimizer: Any = None) -> list[tuple[Any, ...]]:
@@ -525,8 +526,8 @@ class Planned:
                     p.grad = None
                 memory.append((array.get(), None, *without, False))
                 continue
-            if not _is_writeable(p.grad, p.shape):
-                p.grad = np.zeros(p.shape, np.float32)
+            if not _is_writeable(p.grad, p.data):
+                p.grad = full_beside(p.data, 0)
             group = group_of.get(id(p))
             state, first = _state_arrays(optimizer, p, group) if group else (without, False)
             memory.append((p.data, p.grad, *state, first))
@@ -584,14 +585,13 @@ def _source(
     return x, (pad, flip, seed, stream, None, None)
 
 
-def _is_writeable(grad: Any, shape: tuple[int, ...]) -> bool:
-    return (
-        isinstance(grad, np.ndarray)
-        and grad.dtype == np.float32
-        and grad.shape == shape
-        and grad.flags.c_contiguous
-        and grad.flags.writeable
-    )
+def _is_writeable(grad: Any, data: Any) -> bool:
+    """Return whether the program can write the gradient of `data` there."""
+    if not is_array(grad) or grad.dtype != np.float32 or grad.shape != data.shape:
+        return False
+    if device_of(grad) != device_of(data):
+        return False
+    return device_of(grad) == "cuda" or (grad.flags.c_contiguous and grad.flags.writeable)
 
 
 def _add_loss(graph: _Graph, run: Compiled, y: int) -> None:

@@ -42,6 +42,7 @@ class Compiled:
     criterion: Loss
     metrics: dict[str, Callable[[FloatArray, AnyArray], float] | None]  # None: the accuracy
     clip_grad_norm: float | None = None
+    precision: str = "fp32"
 
 
 # ---- pieces of compile ---------------------------------------------------------------------------
@@ -157,6 +158,19 @@ def to_norm(clip_grad_norm: float | None) -> float | None:
             f"compile: clip_grad_norm is out of range: expected more than 0, got {norm}"
         )
     return norm
+
+
+#: On a GPU: what multiplies in convolutions and dense layers.
+PRECISIONS = ("fp32", "tf32", "tf32x3", "bf16")
+
+
+def to_precision(precision: object) -> str:
+    if isinstance(precision, str) and precision in PRECISIONS:
+        return precision
+    raise ValueError(
+        "compile: precision is not known: expected one of "
+        f"{', '.join(map(repr, PRECISIONS))}, got {precision!r}"
+    )
 
 
 # ---- pieces of fit -------------------------------------------------------------------------------

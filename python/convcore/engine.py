@@ -39,6 +39,7 @@ from convcore._training import (
     to_count,
     to_norm,
     to_pair,
+    to_precision,
     to_samples,
     with_times,
     without_times,
@@ -87,6 +88,7 @@ class Model(_Base):
         loss: str | Loss = "cross_entropy",
         metrics: Sequence[Metric] | None = None,
         clip_grad_norm: float | None = None,
+        precision: str = "fp32",
     ) -> None:
         """Choose how to train.
 
@@ -103,6 +105,11 @@ class Model(_Base):
         clip_grad_norm : float, optional
             Scale the gradients of each step down to this norm, taken over all parameters together
             (`nn.utils.clip_grad_norm_`).
+        precision : {'fp32', 'tf32', 'tf32x3', 'bf16'}
+            What multiplies in convolutions and dense layers when `fit` and `predict` run on a GPU;
+            the CPU computes in float32 whatever it is. ``'tf32'`` and ``'bf16'`` round the operands
+            of the products to 10 and 7 bits of mantissa, ``'tf32x3'`` splits each in two such
+            numbers and comes near float32. Sums, weights and everything else stay float32.
 
         Examples
         --------
@@ -123,6 +130,7 @@ class Model(_Base):
             criterion,
             name_metrics(metrics, criterion),
             to_norm(clip_grad_norm),
+            to_precision(precision),
         )
 
     @property
