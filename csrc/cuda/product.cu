@@ -38,7 +38,7 @@ CONVCORE_DEVICE Place place_of(const Boxes& boxes, int box) {
 constexpr int kCoordinateBits = 10, kMostCoordinate = (1 << kCoordinateBits) - 1;
 CONVCORE_DEVICE int pack_pixel(int at, int rows, int columns) {
   const int line = at / columns;
-  return ((line / rows << kCoordinateBits) + line % rows << kCoordinateBits) + at % columns;
+  return (((line / rows << kCoordinateBits) + line % rows) << kCoordinateBits) + at % columns;
 }
 CONVCORE_DEVICE Place unpack_pixel(int packed) {
   return {packed >> 2 * kCoordinateBits, packed >> kCoordinateBits & kMostCoordinate, packed & kMostCoordinate};

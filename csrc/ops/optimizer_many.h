@@ -23,8 +23,20 @@ struct OptimizerPiece {
   int64_t first_block;  // set by number_blocks
 };
 
+// Elements that one block takes; fewer where it sums parts, too.
+constexpr int64_t kPieceElements = 1024, kPartElements = 64;
+inline int64_t elements_of_block(const OptimizerPiece& piece) { return piece.parts ? kPartElements : kPieceElements; }
+
 // Numbers the blocks of the pieces (in host memory, before they are copied to the device); returns how many there are.
-int64_t number_blocks(OptimizerPiece* pieces, int64_t count);
+inline int64_t number_blocks(OptimizerPiece* pieces, int64_t count) {
+  int64_t blocks = 0;
+  for (int64_t i = 0; i < count; i++) {
+    const int64_t size = elements_of_block(pieces[i]);
+    pieces[i].first_block = blocks;
+    blocks += (pieces[i].count + size - 1) / size;
+  }
+  return blocks;
+}
 
 struct OptimizerManyKernels {  // pieces and factors in device memory
   void (*sgd)(const OptimizerPiece* pieces, int64_t count, int64_t blocks, const SgdFactors* factors);
