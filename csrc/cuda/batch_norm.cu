@@ -4,6 +4,7 @@
 // lose. The rest is elementwise. Bytes: forward x twice and y once; backward dy and x twice, dx once.
 #include "ops/batch_norm.h"
 
+#include "cuda/batch_norm.cuh"
 #include "cuda/channel_sums.cuh"
 #include "cuda/elementwise.cuh"
 #include "cuda/table.h"
@@ -23,37 +24,6 @@ struct AboutPivot {
 struct AddTo {
   double *first, *second;
   __device__ void operator()(int64_t column, double a, double b) const { first[column] += a, second[column] += b; }
-};
-
-struct Finish {
-  int64_t m;
-  const float* pivot;
-  double momentum, eps;
-  float *mean, *rstd, *running_mean, *running_var;
-  __device__ void operator()(int64_t c, double sum, double sum_sq) const {
-    const double count = m > 1 ? double(m) : 1.0, offset = sum / count;
-    const double center = (pivot ? double(pivot[c]) : 0.0) + offset, squares = sum_sq - sum * offset;
-    const double var = squares > 0 || squares != squares ? squares / count : 0.0;
-    mean[c] = float(center);
-    rstd[c] = float(1.0 / sqrt(var + eps));
-    if (!running_mean) return;
-    running_mean[c] = float((1 - momentum) * double(running_mean[c]) + momentum * center);
-    running_var[c] = float((1 - momentum) * double(running_var[c]) + momentum * (var * count / (count - 1)));
-  }
-};
-
-struct BackwardFinish {
-  int64_t m;
-  const float *rstd, *weight;
-  float *scale, *center, *slope, *dweight, *dbias;
-  __device__ void operator()(int64_t c, double sum_dz, double sum_dz_x) const {
-    const double count = m > 1 ? double(m) : 1.0, r = double(rstd[c]);
-    scale[c] = rstd[c] * (weight ? weight[c] : 1.0f);
-    center[c] = float(sum_dz / count);
-    slope[c] = float(sum_dz_x / count * r * r);
-    if (dweight) dweight[c] = float(sum_dz_x * r);
-    if (dbias) dbias[c] = float(sum_dz);
-  }
 };
 
 // done(c, first[c], second[c])
@@ -161,13 +131,13 @@ void backward_apply(const BatchNormShape& s, int64_t n0, int64_t n1, const float
 void finish(int64_t c, int64_t m, const float* pivot, const double* sum, const double* sum_sq, double momentum,
             double eps, float* mean, float* rstd, float* running_mean, float* running_var) {
   for_positions("batch_norm statistics", c,
-                FromSums<Finish>{sum, sum_sq, {m, pivot, momentum, eps, mean, rstd, running_mean, running_var}});
+                FromSums<BatchNormFinish>{sum, sum_sq, {m, pivot, momentum, eps, mean, rstd, running_mean, running_var}});
 }
 
 void backward_finish(int64_t c, int64_t m, const double* sum_dz, const double* sum_dz_x, const float* rstd,
                      const float* weight, float* scale, float* center, float* slope, float* dweight, float* dbias) {
   for_positions("batch_norm backward statistics", c,
-                FromSums<BackwardFinish>{sum_dz, sum_dz_x, {m, rstd, weight, scale, center, slope, dweight, dbias}});
+                FromSums<BatchNormBackwardFinish>{sum_dz, sum_dz_x, {m, rstd, weight, scale, center, slope, dweight, dbias}});
 }
 
 void factors(int64_t c, const float* rstd, const float* weight, const float* bias, float* scale, float* shift) {
@@ -199,7 +169,7 @@ void statistics(const BatchNormShape& s, const float* x, double momentum, double
                 float* running_mean, float* running_var) {
   const float* pivot = rows_of(s) > 0 ? x : nullptr;
   channel_sums("batch_norm statistics", rows_of(s), s.c, AboutPivot{x, pivot, s.c},
-               Finish{rows_of(s), pivot, momentum, eps, mean, rstd, running_mean, running_var});
+               BatchNormFinish{rows_of(s), pivot, momentum, eps, mean, rstd, running_mean, running_var});
 }
 
 void reciprocal_std(int64_t c, const float* var, double eps, float* rstd) {
@@ -219,7 +189,7 @@ void backward(const BatchNormShape& s, bool training, const float* dy, const flo
   float *center = scale + s.c, *slope = scale + 2 * s.c;
   if (dweight || dbias || training)
     channel_sums("batch_norm backward sums", rows_of(s), s.c, BackwardTerms{s.c, dy, x, mean, nullptr, nullptr},
-                 BackwardFinish{rows_of(s), rstd, weight, scale, center, slope, dweight, dbias});
+                 BatchNormBackwardFinish{rows_of(s), rstd, weight, scale, center, slope, dweight, dbias});
   else
     for_positions("batch_norm factors", s.c, ScaleAndBias{rstd, weight, nullptr, scale, nullptr});
   if (dx) backward_apply(s, 0, s.n, dy, x, {training ? mean : nullptr, scale, center, slope}, dx);

@@ -5,8 +5,8 @@
 // Bytes: x three times (twice from the caches), the gradient once.
 #include "ops/cross_entropy.h"
 
+#include "cuda/cross_entropy.cuh"
 #include "cuda/elementwise.cuh"
-#include "cuda/rows.cuh"
 #include "cuda/table.h"
 
 namespace convcore::cuda {
@@ -15,29 +15,11 @@ namespace {
 CONVCORE_KERNEL(kRowThreads)
 cross_entropy_rows(CrossEntropyShape s, CrossEntropyParams p, const float* scale, const float* x, const int64_t* target,
                    float* loss, float* gradient) {
-  const float on_target = 1.0f - p.label_smoothing, on_each = p.label_smoothing / float(s.c);
   for_each_row(s.n * s.inner, [&](int64_t row) {
-    const int64_t at = row / s.inner * s.c * s.inner + row % s.inner, label = target[row];
-    if (label == p.ignore_index) {
-      if (lane() == 0) loss[row] = 0;
-      for (int64_t c = lane(); gradient && c < s.c; c += kWarp) gradient[at + c * s.inner] = 0;
-      return;
-    }
-    const float high = row_max(x + at, s.c, s.inner);
-    float sum = 0, sum_z = 0;
-    for (int64_t c = lane(); c < s.c; c += kWarp) {
-      const float z = x[at + c * s.inner] - high;
-      sum += expf(z);
-      sum_z += z;
-    }
-    sum = warp_sum(sum), sum_z = warp_sum(sum_z);
-    float value = logf(sum) - on_target * (x[at + label * s.inner] - high);
-    if (p.label_smoothing > 0) value -= on_each * sum_z;  // a logit of -inf counts only when smoothing
+    const int64_t at = row / s.inner * s.c * s.inner + row % s.inner;
+    const float value =
+        cross_entropy_row(s.c, s.inner, p, *scale, x + at, target[row], gradient ? gradient + at : nullptr);
     if (lane() == 0) loss[row] = value;
-    for (int64_t c = lane(); gradient && c < s.c; c += kWarp) {
-      const float share = expf(x[at + c * s.inner] - high) / sum;
-      gradient[at + c * s.inner] = *scale * (share - on_each - (c == label ? on_target : 0.0f));
-    }
   });
 }
 
@@ -91,13 +73,6 @@ void backward(const CrossEntropyShape& s, const float* dy, bool dy_per_sample, c
 }
 
 // One thread per sample: there are as many as images in a batch.
-CONVCORE_DEVICE int64_t arg_max(const float* x, int64_t count) {
-  int64_t best = 0;
-  for (int64_t c = 1; c < count && x[best] == x[best]; c++)
-    if (!(x[c] <= x[best])) best = c;
-  return best;
-}
-
 struct Right {
   int64_t c, ignore_index;
   const float* x;

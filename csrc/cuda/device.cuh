@@ -12,6 +12,7 @@
 #ifdef CONVCORE_CUDA_HOST
 #include "tests/cuda_host/shim.h"
 #define CONVCORE_KERNEL(threads) static void
+#define CONVCORE_KERNEL_OF(threads, blocks) static void
 #define CONVCORE_DEVICE static inline
 #define CONVCORE_UNROLL
 #define __grid_constant__
@@ -19,6 +20,8 @@
 #include <cuda_runtime.h>
 // At most this many threads per block: the compiler may use registers accordingly.
 #define CONVCORE_KERNEL(threads) static __global__ void __launch_bounds__(threads, 1)
+// The same with registers few enough for `blocks` blocks on a multiprocessor at once.
+#define CONVCORE_KERNEL_OF(threads, blocks) static __global__ void __launch_bounds__(threads, blocks)
 #define CONVCORE_DEVICE static __device__ __forceinline__
 #define CONVCORE_UNROLL _Pragma("unroll")
 #endif
@@ -60,7 +63,20 @@ constexpr size_t shared_bytes(int64_t count) {
   return (size_t(count) * sizeof(T) + 15) / 16 * 16;
 }
 
-// Four floats of shared memory at an address that is a multiple of 16; the tests count the bank conflicts.
+// One, two or four floats of shared memory, at an address that is a multiple of their size; the tests count the bank
+// conflicts.
+CONVCORE_DEVICE float shared_load1(const float* at) {
+#ifdef CONVCORE_CUDA_HOST
+  cuda_host::note_shared_access(at, 4);
+#endif
+  return *at;
+}
+CONVCORE_DEVICE float2 shared_load2(const float* at) {
+#ifdef CONVCORE_CUDA_HOST
+  cuda_host::note_shared_access(at, 8);
+#endif
+  return *reinterpret_cast<const float2*>(at);
+}
 CONVCORE_DEVICE float4 shared_load4(const float* at) {
 #ifdef CONVCORE_CUDA_HOST
   cuda_host::note_shared_access(at, 16);
@@ -69,6 +85,14 @@ CONVCORE_DEVICE float4 shared_load4(const float* at) {
 }
 
 CONVCORE_DEVICE float4 load4(const float* at) { return *reinterpret_cast<const float4*>(at); }
+// Past the first-level cache: for what other blocks of the same kernel have written.
+CONVCORE_DEVICE float4 load4_of_others(const float* at) {
+#ifdef CONVCORE_CUDA_HOST
+  return load4(at);
+#else
+  return __ldcg(reinterpret_cast<const float4*>(at));
+#endif
+}
 CONVCORE_DEVICE void store4(float* at, float4 v) { *reinterpret_cast<float4*>(at) = v; }
 
 // ---- sums over the lanes of a warp and the threads of a block, in a fixed order -------------------------------------

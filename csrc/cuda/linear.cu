@@ -9,21 +9,19 @@
 namespace convcore::cuda {
 namespace {
 
-TapImages rows_of(const float* data, int64_t features) { return {data, 1, 1, int(features), 1, 1}; }
-
 TapsProduct product(int64_t n, const float* x, int64_t in, const float* w, int64_t out, float* y) {
   TapsProduct p{};
-  p.in = rows_of(x, in);
-  p.grid = {n, 1, 1};
-  p.taps.count = 1;
-  p.w = w, p.c_out = int(out), p.out = y;
+  p.in = plain_operand(x, 1, 1, in);
+  p.step_h = p.step_w = 1, p.images = int(n);
+  p.taps.count = p.phases = p.phase[0].rows = p.phase[0].columns = p.phase[0].taps = 1;
+  p.w = w, p.filter_taps = 1, p.c_out = int(out), p.out = y;
   p.out_h = p.out_w = p.out_step_h = p.out_step_w = 1;
   return p;
 }
 
 void forward(const LinearShape& s, const float* x, const float* w, const float* b, float* y) {
   TapsProduct p = product(s.n, x, s.in, w, s.out, y);
-  p.bias = b;
+  p.epilogue.bias = b;
   taps_product("linear", p);
 }
 
@@ -35,10 +33,9 @@ void backward_input(const LinearShape& s, const float* dy, const float* w, float
 
 void backward_weight(const LinearShape& s, const float* dy, const float* x, float* dw) {
   PixelsProduct p{};
-  p.in = rows_of(x, s.in);
-  p.grid = {s.n, 1, 1};
-  p.taps.count = 1;
-  p.dy = dy, p.c_out = int(s.out);
+  p.in = plain_operand(x, 1, 1, s.in), p.dy = plain_operand(dy, 1, 1, s.out);
+  p.step_h = p.step_w = 1, p.images = int(s.n);
+  p.taps.count = p.phase.rows = p.phase.columns = p.phase.taps = 1;
   pixels_product("linear backward weight", p, true, dw);
 }
 

@@ -1,51 +1,139 @@
 // The kernels of product.h.
 #include "cuda/product.h"
 
+#include <initializer_list>
+
 #include "cuda/elementwise.cuh"
+#include "cuda/last_block.cuh"
 #include "cuda/ptx.cuh"
 
 namespace convcore::cuda {
 
+constexpr int kThreads = 128;                           // of every block
+constexpr size_t kMostShared = 99 * 1024;               // bytes of a block on compute capability 8.6, 8.9 and 12.0
+constexpr size_t kTotalsBytes = 4 * kThreads * sizeof(double);
+
 namespace detail {
 
 // Two shared arrays that take turns. (An array of the two pointers would be put into local memory.)
-template <typename T>
 struct Twice {
-  T *even, *odd;
-  template <typename Shared>
-  __device__ Twice(Shared& shared, int count)
-      : even(shared.template array<T>(count)), odd(shared.template array<T>(count)) {}
-  __device__ T* of(int64_t stage) const { return stage % 2 == 0 ? even : odd; }
+  float *even, *odd;
+  __device__ Twice(SharedMemory& shared, int count)
+      : even(shared.array<float>(count)), odd(shared.array<float>(count)) {}
+  __device__ float* of(int64_t stage) const { return stage % 2 == 0 ? even : odd; }
 };
 
-// One pixel of the product: its image, and where its window begins.
-struct Row {
-  int image;      // first pixel of the image in `in`
-  int h, w;       // of the window, before the shift of a tap; h is far outside where there is no such pixel
-  int out_pixel;  // of `out`
+// ---- boxes, and tiles of operands -----------------------------------------------------------------------------------
+
+// The first pixel of a box.
+struct Place {
+  int image, i, j;
 };
-constexpr int kNowhere = -(1 << 28);
-
-CONVCORE_DEVICE Row locate(const TapImages& in, const PixelGrid& grid, int64_t pixel) {
-  if (pixel >= grid.pixels) return {0, kNowhere, kNowhere, -1};
-  const int per_image = grid.rows * grid.columns;
-  const int image = int(pixel / per_image), inside = int(pixel - int64_t(image) * per_image);
-  const int i = inside / grid.columns, j = inside - i * grid.columns;
-  return {image * in.h * in.w, i * in.step_h, j * in.step_w, image};
+CONVCORE_DEVICE Place place_of(const Boxes& boxes, int box) {
+  const int j = box % boxes.across, rest = box / boxes.across;
+  return {rest / boxes.down * boxes.images, rest % boxes.down * boxes.rows, j * boxes.columns};
 }
 
-// Starts the copy of kVector channels of what a pixel meets at a tap.
-template <int kVector>
-CONVCORE_DEVICE void copy_tap(float* to, const TapImages& in, const Row& row, int shift_h, int shift_w, int channel,
-                              bool wanted) {
-  const int h = row.h + shift_h, w = row.w + shift_w;
-  const bool valid = wanted && unsigned(h) < unsigned(in.h) && unsigned(w) < unsigned(in.w);
-  const int64_t at = valid ? int64_t(row.image + h * in.w + w) * in.c + channel : 0;
-  async_copy<4 * kVector>(to, in.data + at, valid);
+// A pixel of a box or of its patch in one number.
+constexpr int kCoordinateBits = 10, kMostCoordinate = (1 << kCoordinateBits) - 1;
+CONVCORE_DEVICE int pack_pixel(int at, int rows, int columns) {
+  const int line = at / columns;
+  return (((line / rows << kCoordinateBits) + line % rows) << kCoordinateBits) + at % columns;
+}
+CONVCORE_DEVICE Place unpack_pixel(int packed) {
+  return {packed >> 2 * kCoordinateBits, packed >> kCoordinateBits & kMostCoordinate, packed & kMostCoordinate};
 }
 
-// ---- the fragments of the tensor cores
-// ---------------------------------------------------------------------------------
+// A tile holds pixels of an operand by what `index_of(row)` says of each: 2 * pixel, + 1 if this block is the one to
+// store it; negative for a pixel that is not there, whose channels are zero.
+
+// Calls work(chunk, first row, step of the rows) so that each chunk of each row falls to one thread, the same one for
+// every tile of this size.
+template <typename Work>
+CONVCORE_DEVICE void for_tile(int chunks, const Work& work) {
+  const int lanes = chunks < kThreads ? chunks : kThreads, step = kThreads / lanes;
+  const int row = int(threadIdx.x) / lanes;
+  if (row >= step) return;
+  for (int chunk = int(threadIdx.x) % lanes; chunk < chunks; chunk += lanes) work(chunk, row, step);
+}
+
+template <int kVector, typename IndexOf>
+CONVCORE_DEVICE void copy_tile(const Operand& in, int rows, int channels, int first_channel, int pitch,
+                               const IndexOf& index_of, float* to) {
+  for_tile(channels / kVector, [&](int chunk, int first, int step) {
+    const int channel = first_channel + chunk * kVector;
+    for (int row = first; row < rows; row += step) {
+      const int index = index_of(row);
+      const bool valid = index >= 0 && channel < in.c;
+      async_copy<4 * kVector>(to + row * pitch + chunk * kVector,
+                              in.data + (valid ? int64_t(index / 2) * in.c + channel : 0), valid);
+    }
+  });
+}
+
+// What the operand needs, to the part of the tile that this thread copied: its copies are complete.
+template <int kVector, typename IndexOf>
+CONVCORE_DEVICE void transform_tile(const Operand& in, int rows, int channels, int first_channel, int pitch,
+                                    const IndexOf& index_of, bool store, float* tile) {
+  for_tile(channels / kVector, [&](int chunk, int first, int step) {
+    const int channel = first_channel + chunk * kVector;
+    if (channel >= in.c) return;
+    const Transform<kVector> transform(in, channel);
+    for (int row = first; row < rows; row += step) {
+      const int index = index_of(row);
+      if (index < 0) continue;  // zero it stays
+      float* at = tile + row * pitch + chunk * kVector;
+      float v[kVector];
+      load_floats(at, v);
+      transform(index / 2, v);
+      store_floats(at, v);
+      if (store && index % 2 != 0) store_floats(in.stored + int64_t(index / 2) * in.c + channel, v);
+    }
+  });
+}
+
+// `width`: 4 or 1 channels at a time, which the tile's channels are a multiple of.
+template <typename IndexOf>
+CONVCORE_DEVICE void copy_operand(const Operand& in, int rows, int channels, int first_channel, int pitch,
+                                  const IndexOf& index_of, float* to) {
+  if (in.fours)
+    copy_tile<4>(in, rows, channels, first_channel, pitch, index_of, to);
+  else
+    copy_tile<1>(in, rows, channels, first_channel, pitch, index_of, to);
+}
+template <typename IndexOf>
+CONVCORE_DEVICE void transform_operand(const Operand& in, int rows, int channels, int first_channel, int pitch,
+                                       const IndexOf& index_of, bool store, float* tile) {
+  if (in.kind == OperandKind::plain) return;
+  if (in.fours)
+    transform_tile<4>(in, rows, channels, first_channel, pitch, index_of, store, tile);
+  else
+    transform_tile<1>(in, rows, channels, first_channel, pitch, index_of, store, tile);
+}
+
+// The index of a pixel of the patch of a box, given as by pack_pixel.
+CONVCORE_DEVICE int patch_index(const Operand& in, int step_h, int step_w, int images, const Phase& phase,
+                                const Place& place, int packed) {
+  const Boxes& boxes = phase.boxes;
+  const Place in_patch = unpack_pixel(packed);
+  const int image = place.image + in_patch.image;
+  const int h = place.i * step_h + phase.low_h + in_patch.i, w = place.j * step_w + phase.low_w + in_patch.j;
+  if (image >= images || unsigned(h) >= unsigned(in.h) || unsigned(w) >= unsigned(in.w)) return -1;
+  // The last boxes have what is left.
+  const auto mine = [](int at, int first, int count, int all, int step) {
+    return at >= first * step && (at < (first + count) * step || first + count >= all);
+  };
+  const bool owned = mine(h, place.i, boxes.rows, phase.rows, step_h) &&
+                     mine(w, place.j, boxes.columns, phase.columns, step_w);
+  return 2 * ((image * in.h + h) * in.w + w) + int(owned);
+}
+
+// How far into the patch a tap is, in pixels.
+CONVCORE_DEVICE int tap_offset(const Taps& taps, const Phase& phase, int tap) {
+  return (taps.h[tap] - phase.low_h) * phase.boxes.patch_columns + taps.w[tap] - phase.low_w;
+}
+
+// ---- the fragments of the tensor cores ------------------------------------------------------------------------------
 
 // An operand split for 3xTF32: x = large + small, up to 2^-22 of x.
 template <int kCount>
@@ -75,64 +163,76 @@ CONVCORE_DEVICE void multiply_tf32(float (&c)[4], const uint32_t (&a)[4], const 
 // ====================================================================================================================
 // Taps product
 //
-// Grid: x over tiles of kM pixels, y over tiles of kN output channels. Block: kThreads threads.
-// FFMA: thread (tm, tn) makes 8 pixels x 8 channels: pixels tm + i * kM / 8, so that neighbouring lanes read
-// neighbouring rows of the tile, and channels 8 * tn + j, which all lanes with the same tn read together. Rows of a
-// tile have a pitch of kK + 4 floats: eight lanes that read 16 bytes each in eight rows hit all 32 banks. Tensor cores:
-// each of the four warps makes kM / 4 pixels x kN channels.
+// Blocks: boxes of up to kM pixels x tiles of kN output channels, the tiles of a box next to each other.
+// FFMA: thread (tm, tn) makes kThreadM pixels x kThreadN channels: pixels tm + i * kM / kThreadM, so that neighbouring
+// lanes read neighbouring pixels of the patch, and channels kThreadN * tn + j, which all lanes with the same tn read
+// together. A pixel of the patch has a pitch of 4 floats more than its channels, which are a multiple of 8: eight lanes
+// that read 16 bytes each of eight neighbours hit all 32 banks. Tensor cores: each of the four warps makes kM / 4
+// pixels x kN channels.
+// A stage is some channels of some taps; the patch is copied with the first taps of its channels.
 // ====================================================================================================================
 
-template <int kM_, int kN_, int kK_, int kThreadM_, int kThreadN_>
+template <int kM_, int kN_, int kThreadM_, int kThreadN_>
 struct TapsTile {
-  static constexpr int kM = kM_, kN = kN_, kK = kK_;  // pixels, output channels, and products per stage
+  static constexpr int kM = kM_, kN = kN_;  // pixels, output channels
   static constexpr int kThreadM = kThreadM_, kThreadN = kThreadN_;
-};
-
-template <typename Tile, Precision kPrecision>
-struct TapsSize {
-  static constexpr bool kTensor = kPrecision != Precision::fp32;
-  static constexpr int kLanesM = Tile::kM / Tile::kThreadM, kLanesN = Tile::kN / Tile::kThreadN;
-  static constexpr int kThreads = kTensor ? 128 : kLanesM * kLanesN;
-  // BF16 reads pairs of floats, 16 lanes at a time from four rows: these want a pitch of 8 modulo 16.
-  static constexpr int kPitch = Tile::kK + (kPrecision == Precision::bf16 ? 8 : 4);
-  static constexpr size_t kShared = 2 * shared_bytes<float>(Tile::kM * kPitch) +
-                                    2 * shared_bytes<float>(Tile::kN * kPitch) + shared_bytes<detail::Row>(Tile::kM);
 };
 
 namespace detail {
 
-template <typename Tile, Precision kPrecision, int kVector>
-CONVCORE_DEVICE void load_taps_stage(const TapsProduct& p, const Row* rows, int64_t n0, int k0, float* a, float* b) {
-  using Size = TapsSize<Tile, kPrecision>;
-  constexpr int kChunks = Tile::kK / kVector;  // of a row
-  const int depth = p.taps.count * p.in.c;
-  const int chunk = int(threadIdx.x) % kChunks, first = int(threadIdx.x) / kChunks;
-  const int k = k0 + chunk * kVector;
-  const bool inside = k < depth;
-  const int tap = inside ? k / p.in.c : 0, channel = inside ? k - tap * p.in.c : 0;
-  const int shift_h = p.taps.h[tap], shift_w = p.taps.w[tap];
-  for (int row = first; row < Tile::kM; row += Size::kThreads / kChunks)
-    copy_tap<kVector>(a + row * Size::kPitch + chunk * kVector, p.in, rows[row], shift_h, shift_w, channel, inside);
-  for (int row = first; row < Tile::kN; row += Size::kThreads / kChunks) {
-    const bool valid = inside && n0 + row < p.c_out;
-    async_copy<4 * kVector>(b + row * Size::kPitch + chunk * kVector, p.w + (valid ? (n0 + row) * depth + k : 0),
-                            valid);
-  }
+struct Row {
+  int patch;      // its window's first pixel in the patch
+  int out_pixel;  // negative: there is no such pixel
+};
+
+}  // namespace detail
+
+template <typename Tile, Precision kPrecision>
+struct TapsSize {
+  static constexpr bool kTensor = kPrecision != Precision::fp32, kHalf = kPrecision == Precision::bf16;
+  static constexpr int kLanesM = Tile::kM / Tile::kThreadM, kLanesN = Tile::kN / Tile::kThreadN;
+  static_assert(kLanesM * kLanesN == kThreads);
+  static constexpr int kStep = kHalf ? 16 : 8;                             // the channels of a stage: a multiple
+  static constexpr int kDepth = !kHalf ? 72 : Tile::kN > 32 ? 48 : 144;    // most products of a stage: taps * channels
+  // BF16 reads pairs of floats, 16 lanes at a time from four rows: these want a pitch of 8 modulo 16.
+  static constexpr int kPad = kHalf ? 8 : 4;
+  static constexpr int kPitch = kDepth + kPad;  // of the filters
+  // Groups of lanes whose sums per channel meet in shared memory.
+  static constexpr int kRowGroups = kTensor ? kThreads / kWarp : kLanesM > kWarp ? kLanesM / kWarp : 1;
+  static constexpr size_t kFixed = 2 * shared_bytes<float>(Tile::kN * kPitch) +
+                                   shared_bytes<detail::Row>(Tile::kM) +
+                                   shared_bytes<float>(kRowGroups * Tile::kN * 2) + kTotalsBytes + 16;
+};
+
+namespace detail {
+
+template <typename Size, int kVector, typename Tile>
+CONVCORE_DEVICE void copy_filters(const TapsProduct& p, int n0, int first_tap, int taps, int first_channel, float* to) {
+  const int chunks_of_tap = p.channels / kVector;
+  for_tile(taps * chunks_of_tap, [&](int chunk, int first, int step) {
+    const int tap = chunk / chunks_of_tap, channel = first_channel + (chunk - tap * chunks_of_tap) * kVector;
+    const int at = p.taps.index[first_tap + tap] * p.in.c + channel;
+    for (int n = first; n < Tile::kN; n += step) {
+      const bool valid = channel < p.in.c && n0 + n < p.c_out;
+      async_copy<4 * kVector>(to + n * Size::kPitch + chunk * kVector,
+                              p.w + (valid ? int64_t(n0 + n) * p.filter_taps * p.in.c + at : 0), valid);
+    }
+  });
 }
 
-// acc += tile a * tile b, by FFMA.
+// acc += patch * filters over the channels of one tap, by FFMA. `a`: the pixels of this thread at the tap; `b`: its
+// channels' filters.
 template <typename Tile>
-CONVCORE_DEVICE void multiply_taps_ffma(const float* a, const float* b, float (&acc)[Tile::kThreadM][Tile::kThreadN]) {
+CONVCORE_DEVICE void multiply_taps_ffma(const float* const (&a)[Tile::kThreadM], const float* b, int channels,
+                                        float (&acc)[Tile::kThreadM][Tile::kThreadN]) {
   using Size = TapsSize<Tile, Precision::fp32>;
-  const int tm = int(threadIdx.x) % Size::kLanesM, tn = int(threadIdx.x) / Size::kLanesM;
-  CONVCORE_UNROLL
-  for (int k = 0; k < Tile::kK; k += 4) {
+  const auto four = [&](int k) {
     float4 x[Tile::kThreadM];
     CONVCORE_UNROLL
-    for (int i = 0; i < Tile::kThreadM; i++) x[i] = shared_load4(a + (tm + i * Size::kLanesM) * Size::kPitch + k);
+    for (int i = 0; i < Tile::kThreadM; i++) x[i] = shared_load4(a[i] + k);
     CONVCORE_UNROLL
     for (int j = 0; j < Tile::kThreadN; j++) {
-      const float4 y = shared_load4(b + (tn * Tile::kThreadN + j) * Size::kPitch + k);
+      const float4 y = shared_load4(b + j * Size::kPitch + k);
       CONVCORE_UNROLL
       for (int i = 0; i < Tile::kThreadM; i++) {
         acc[i][j] = fmaf(x[i].x, y.x, acc[i][j]);
@@ -141,33 +241,37 @@ CONVCORE_DEVICE void multiply_taps_ffma(const float* a, const float* b, float (&
         acc[i][j] = fmaf(x[i].w, y.w, acc[i][j]);
       }
     }
+  };
+  for (int k = 0; k < channels; k += 8) {
+    four(k);
+    if (k + 4 < channels) four(k + 4);
   }
 }
 
-// The same by tensor cores: acc[i][j] is the 16x8 tile of pixels 16 i and channels 8 j of the warp's part.
+// The same by tensor cores: acc[i][j] is the 16x8 tile of pixels 16 i and channels 8 j of the warp's part. `a`: TF32:
+// the row that this lane gives to ldmatrix of tile i, at [2 i]. BF16: its rows g and g + 8, at [2 i] and [2 i + 1].
 template <typename Tile, Precision kPrecision>
-CONVCORE_DEVICE void multiply_taps_tensor(const float* a, const float* b,
+CONVCORE_DEVICE void multiply_taps_tensor(const float* const (&a)[Tile::kM / 32], const float* b, int channels,
                                           float (&acc)[Tile::kM / 64][Tile::kN / 8][4]) {
-  constexpr int kPitch = TapsSize<Tile, kPrecision>::kPitch;
-  const int lane = int(threadIdx.x) % kWarp, g = lane / 4, t = lane % 4;
-  a += int(threadIdx.x) / kWarp * (Tile::kM / 4) * kPitch;
+  using Size = TapsSize<Tile, kPrecision>;
+  const int lane = int(threadIdx.x) % kWarp;
   if constexpr (kPrecision == Precision::bf16) {
+    const int g = lane / 4, t = lane % 4;
     const auto pair = [&](const float* row) {
-      const float2 v = *reinterpret_cast<const float2*>(row);
+      const float2 v = shared_load2(row);
       return to_bf16x2(v.x, v.y);
     };
-    CONVCORE_UNROLL
-    for (int k = 0; k < Tile::kK; k += 16) {
+    for (int k = 2 * t; k < channels; k += 16) {
       uint32_t y[Tile::kN / 8][2];
       CONVCORE_UNROLL
       for (int j = 0; j < Tile::kN / 8; j++) {
-        const float* row = b + (8 * j + g) * kPitch + k + 2 * t;
+        const float* row = b + (8 * j + g) * Size::kPitch + k;
         y[j][0] = pair(row), y[j][1] = pair(row + 8);
       }
       CONVCORE_UNROLL
       for (int i = 0; i < Tile::kM / 64; i++) {
-        const float* row = a + (16 * i + g) * kPitch + k + 2 * t;
-        const uint32_t x[4] = {pair(row), pair(row + 8 * kPitch), pair(row + 8), pair(row + 8 * kPitch + 8)};
+        const float *row = a[2 * i] + k, *row8 = a[2 * i + 1] + k;
+        const uint32_t x[4] = {pair(row), pair(row8), pair(row + 8), pair(row8 + 8)};
         CONVCORE_UNROLL
         for (int j = 0; j < Tile::kN / 8; j++) mma_bf16(acc[i][j], x, y[j]);
       }
@@ -175,19 +279,19 @@ CONVCORE_DEVICE void multiply_taps_tensor(const float* a, const float* b,
   } else {
     // Rows of 16 bytes for ldmatrix: four k of one pixel, or of one channel.
     const int row8 = lane % 8, matrix = lane / 8;
-    CONVCORE_UNROLL
-    for (int k = 0; k < Tile::kK; k += 8) {
+    b += (8 * (matrix / 2) + row8) * Size::kPitch + 4 * (matrix % 2);
+    for (int k = 0; k < channels; k += 8) {
       uint32_t y[Tile::kN / 8][2];
       CONVCORE_UNROLL
       for (int j = 0; j < Tile::kN / 8; j += 2) {
         uint32_t both[4];
-        ldmatrix4(both, b + (8 * j + 8 * (matrix / 2) + row8) * kPitch + k + 4 * (matrix % 2));
+        ldmatrix4(both, b + 8 * j * Size::kPitch + k);
         y[j][0] = both[0], y[j][1] = both[1], y[j + 1][0] = both[2], y[j + 1][1] = both[3];
       }
       CONVCORE_UNROLL
       for (int i = 0; i < Tile::kM / 64; i++) {
         uint32_t x[4];
-        ldmatrix4(x, a + (16 * i + 8 * (matrix % 2) + row8) * kPitch + k + 4 * (matrix / 2));
+        ldmatrix4(x, a[2 * i] + k);
         CONVCORE_UNROLL
         for (int j = 0; j < Tile::kN / 8; j++) multiply_tf32<kPrecision>(acc[i][j], x, y[j]);
       }
@@ -195,75 +299,230 @@ CONVCORE_DEVICE void multiply_taps_tensor(const float* a, const float* b,
   }
 }
 
-// Stores kCount neighbouring channels of a pixel.
+// ---- what becomes of a result ---------------------------------------------------------------------------------------
+
+// Stores kCount neighbouring channels of a pixel, and adds to their sums.
 template <int kCount>
-CONVCORE_DEVICE void store_channels(const TapsProduct& p, int out_pixel, int64_t channel, const float* values) {
-  if (out_pixel < 0) return;
+CONVCORE_DEVICE void finish_channels(const TapsProduct& p, int out_pixel, int channel, const float* result, float* a,
+                                     float* b) {
+  const Epilogue& e = p.epilogue;
+  const int left = p.c_out - channel;
+  if (out_pixel < 0 || left <= 0) return;
   const int64_t at = int64_t(out_pixel) * p.c_out + channel;
+  const auto read = [&](const float* from, float(&v)[kCount]) {
+    if (p.out_fours) return load_floats(from, v);
+    CONVCORE_UNROLL
+    for (int k = 0; k < kCount; k++) v[k] = k < left ? from[k] : 0.0f;
+  };
+  float v[kCount], other[kCount], x[kCount], mean[kCount];
   CONVCORE_UNROLL
-  for (int j = 0; j < kCount; j++) {
-    if (channel + j >= p.c_out) return;
-    float v = values[j];
-    if (p.bias) v += p.bias[channel + j];
-    if (p.add) v += p.add[at + j];
-    if (p.relu && v <= 0) v = 0;  // NaN passes
-    p.out[at + j] = v;
+  for (int k = 0; k < kCount; k++) v[k] = result[k];
+  const auto add = [&] {
+    CONVCORE_UNROLL
+    for (int k = 0; k < kCount; k++) v[k] += other[k];
+  };
+  if (e.bias) read(e.bias + channel, other), add();
+  if (e.add.values) {
+    if (e.add.same)
+      read(e.add.values + at, other);
+    else
+      shortcut_gradient_at(e.add, p.out_h, p.out_w, out_pixel, channel, other);
+    add();
+  }
+  if (e.x) read(e.x + at, x), read(e.affine.mean + channel, mean);
+  if (e.masked) {
+    if (e.y) {
+      read(e.y + at, other);
+    } else {
+      float scale[kCount], shift[kCount];
+      read(e.affine.scale + channel, scale), read(e.affine.bias + channel, shift);
+      CONVCORE_UNROLL
+      for (int k = 0; k < kCount; k++) other[k] = fmaf(x[k] - mean[k], scale[k], shift[k]);
+    }
+    CONVCORE_UNROLL
+    for (int k = 0; k < kCount; k++) v[k] = other[k] > 0 ? v[k] : 0.0f;
+  }
+  if (p.out_fours) {
+    store_floats(p.out + at, v);
+  } else {
+    CONVCORE_UNROLL
+    for (int k = 0; k < kCount; k++)
+      if (k < left) p.out[at + k] = v[k];
+  }
+  if (e.sums == SumsKind::statistics) {
+    const bool about = e.statistics.pivot != nullptr;
+    if (about) read(e.statistics.pivot + channel, other);
+    CONVCORE_UNROLL
+    for (int k = 0; k < kCount; k++) {
+      const float d = about ? v[k] - other[k] : v[k];
+      a[k] += d, b[k] = fmaf(d, d, b[k]);
+    }
+  } else if (e.sums == SumsKind::gradient) {
+    CONVCORE_UNROLL
+    for (int k = 0; k < kCount; k++) a[k] += v[k], b[k] = fmaf(v[k], x[k] - mean[k], b[k]);
   }
 }
 
-template <typename Tile, Precision kPrecision, int kVector>
-CONVCORE_KERNEL((TapsSize<Tile, kPrecision>::kThreads))
-taps_product(const __grid_constant__ TapsProduct p) {
+// The sums over the lanes that differ in the bits of `masks` alone.
+template <int kCount>
+CONVCORE_DEVICE void sum_lanes(int first_mask, int last_mask, float (&v)[kCount]) {
+  for (int mask = first_mask; mask <= last_mask; mask *= 2) CONVCORE_UNROLL
+  for (int k = 0; k < kCount; k++) v[k] += __shfl_xor_sync(kAllLanes, v[k], mask);
+}
+
+// From `sums` (groups, kN, 2) of this block to the batch norm, in the last block.
+template <int kN, int kGroups>
+CONVCORE_DEVICE void finish_sums(const TapsProduct& p, int box, int n0, const float* sums, double* totals, int* flag) {
+  const Epilogue& e = p.epilogue;
+  __syncthreads();  // all groups have left their sums
+  for (int n = int(threadIdx.x); n < kN; n += kThreads) {
+    if (n0 + n >= 2 * channel_pairs(p.c_out)) continue;
+    float a = 0, b = 0;
+    for (int group = 0; group < kGroups; group++)
+      a += sums[(group * kN + n) * 2], b += sums[(group * kN + n) * 2 + 1];
+    float* part = part_of(e.parts, box, p.c_out, n0 + n);
+    part[0] = a, part[1] = b;
+  }
+  if (!last_to_arrive(e.arrivals, unsigned(p.boxes) * unsigned(p.column_tiles), flag)) return;
+  if (e.sums == SumsKind::statistics)
+    add_parts<kThreads>(e.parts, p.boxes, p.c_out, totals, e.statistics);
+  else
+    add_parts<kThreads>(e.parts, p.boxes, p.c_out, totals, e.gradient);
+}
+
+// ---- a block --------------------------------------------------------------------------------------------------------
+
+template <typename Tile, Precision kPrecision>
+CONVCORE_DEVICE void taps_block(const TapsProduct& p, int block) {
   using Size = TapsSize<Tile, kPrecision>;
+  const int box = block / p.column_tiles, n0 = (block - box * p.column_tiles) * Tile::kN;
+  int number = 0;
+  while (number + 1 < p.phases && box >= p.phase[number + 1].first_box) number++;
+  const Phase& phase = p.phase[number];
+  const Boxes& boxes = phase.boxes;
+  const Place place = place_of(boxes, box - phase.first_box);
+  const int patch_pixels = boxes.images * boxes.patch_rows * boxes.patch_columns;
+  const int pitch = p.pitch;
+
   SharedMemory shared;
-  const Twice<float> a(shared, Tile::kM * Size::kPitch), b(shared, Tile::kN * Size::kPitch);
+  const Twice patch(shared, p.patch_floats), filters(shared, Tile::kN * Size::kPitch);
   Row* rows = shared.array<Row>(Tile::kM);
-  const int64_t m0 = int64_t(blockIdx.x) * Tile::kM, n0 = int64_t(blockIdx.y) * Tile::kN;
-  for (int m = int(threadIdx.x); m < Tile::kM; m += Size::kThreads) {
-    Row row = locate(p.in, p.grid, m0 + m);
-    if (row.out_pixel >= 0) {
-      const int inside = int((m0 + m) % (int64_t(p.grid.rows) * p.grid.columns));
-      const int i = inside / p.grid.columns, j = inside % p.grid.columns;
-      row.out_pixel = (row.out_pixel * p.out_h + p.out_h0 + i * p.out_step_h) * p.out_w + p.out_w0 + j * p.out_step_w;
-    }
-    rows[m] = row;
+  float* sums = shared.array<float>(Size::kRowGroups * Tile::kN * 2);
+  double* totals = shared.array<double>(4 * kThreads);
+  int* flag = shared.array<int>(1);
+  int* indices = shared.array<int>(p.patch_floats / pitch);
+
+  for (int at = int(threadIdx.x); at < patch_pixels; at += kThreads)
+    indices[at] = patch_index(p.in, p.step_h, p.step_w, p.images, phase, place,
+                              pack_pixel(at, boxes.patch_rows, boxes.patch_columns));
+  for (int m = int(threadIdx.x); m < Tile::kM; m += kThreads) {
+    const auto [n, i, j] = unpack_pixel(pack_pixel(m, boxes.rows, boxes.columns));
+    const bool there = n < boxes.images && place.image + n < p.images && place.i + i < phase.rows &&
+                       place.j + j < phase.columns;
+    const int h = phase.out_h0 + (place.i + i) * p.out_step_h, w = phase.out_w0 + (place.j + j) * p.out_step_w;
+    rows[m].patch = there ? (n * boxes.patch_rows + i * p.step_h) * boxes.patch_columns + j * p.step_w : 0;
+    rows[m].out_pixel = there ? ((place.image + n) * p.out_h + h) * p.out_w + w : -1;
   }
   __syncthreads();
 
-  const int depth = p.taps.count * p.in.c, stages = (depth + Tile::kK - 1) / Tile::kK;
-  const auto loop = [&](auto multiply) {
-    if (stages > 0) load_taps_stage<Tile, kPrecision, kVector>(p, rows, n0, 0, a.of(0), b.of(0));
+  const int groups = (phase.taps + p.stage_taps - 1) / p.stage_taps;
+  const int stages = groups * ((p.in.c + p.channels - 1) / p.channels);
+  const auto index_of = [&](int row) { return indices[row]; };
+  const auto taps_of = [&](int group) {
+    const int left = phase.taps - group * p.stage_taps;
+    return left < p.stage_taps ? left : p.stage_taps;
+  };
+  const auto load = [&](int stage) {
+    const int chunk = stage / groups, group = stage - chunk * groups, channel = chunk * p.channels;
+    if (group == 0) copy_operand(p.in, patch_pixels, p.channels, channel, pitch, index_of, patch.of(chunk));
+    const int first_tap = phase.first_tap + group * p.stage_taps;
+    if (p.in.fours)
+      copy_filters<Size, 4, Tile>(p, n0, first_tap, taps_of(group), channel, filters.of(stage));
+    else
+      copy_filters<Size, 1, Tile>(p, n0, first_tap, taps_of(group), channel, filters.of(stage));
+  };
+  // multiply(pixels at the tap, filters of the tap)
+  const auto loop = [&](const auto& multiply) {
+    if (stages > 0) load(0);
     async_commit();
     for (int stage = 0; stage < stages; stage++) {
-      if (stage + 1 < stages)
-        load_taps_stage<Tile, kPrecision, kVector>(p, rows, n0, (stage + 1) * Tile::kK, a.of(stage + 1),
-                                                   b.of(stage + 1));
+      const int chunk = stage / groups, group = stage - chunk * groups;
+      async_wait<0>();
+      if (group == 0)
+        transform_operand(p.in, patch_pixels, p.channels, chunk * p.channels, pitch, index_of,
+                          p.in.stored != nullptr && n0 == 0, patch.of(chunk));
+      __syncthreads();  // the stage is there, and everybody has read the one before, which the next one overwrites
+      if (stage + 1 < stages) load(stage + 1);
       async_commit();
-      async_wait<1>();
-      __syncthreads();
-      multiply(a.of(stage), b.of(stage));
-      __syncthreads();  // before the next stage but one overwrites these tiles
+      for (int tap = 0; tap < taps_of(group); tap++)
+        multiply(patch.of(chunk) + tap_offset(p.taps, phase, phase.first_tap + group * p.stage_taps + tap) * pitch,
+                 filters.of(stage) + tap * p.channels);
     }
   };
+  const bool sum = p.epilogue.sums != SumsKind::none;
+  const int lane = int(threadIdx.x) % kWarp, warp = int(threadIdx.x) / kWarp;
   if constexpr (Size::kTensor) {
-    float acc[Tile::kM / 64][Tile::kN / 8][4] = {};
-    loop([&](const float* x, const float* y) { multiply_taps_tensor<Tile, kPrecision>(x, y, acc); });
-    const int lane = int(threadIdx.x) % kWarp, warp = int(threadIdx.x) / kWarp;
+    constexpr int kTilesM = Tile::kM / 64, kTilesN = Tile::kN / 8;
+    float acc[kTilesM][kTilesN][4] = {};
+    int at[2 * kTilesM];
     CONVCORE_UNROLL
-    for (int i = 0; i < Tile::kM / 64; i++) CONVCORE_UNROLL
-    for (int j = 0; j < Tile::kN / 8; j++) CONVCORE_UNROLL
+    for (int i = 0; i < 2 * kTilesM; i++) {
+      const int matrix = lane / 8, m = warp * (Tile::kM / 4) + 16 * (i / 2);
+      at[i] = Size::kHalf ? rows[m + 8 * (i % 2) + lane / 4].patch * pitch
+                          : rows[m + 8 * (matrix % 2) + lane % 8].patch * pitch + 4 * (matrix / 2);
+    }
+    loop([&](const float* x, const float* y) {
+      const float* a[2 * kTilesM];
+      CONVCORE_UNROLL
+      for (int i = 0; i < 2 * kTilesM; i++) a[i] = x + at[i];
+      multiply_taps_tensor<Tile, kPrecision>(a, y, p.channels, acc);
+    });
+    float first[2 * kTilesN] = {}, second[2 * kTilesN] = {};
+    CONVCORE_UNROLL
+    for (int i = 0; i < kTilesM; i++) CONVCORE_UNROLL
     for (int half = 0; half < 2; half++) {
-      const Row& row = rows[warp * (Tile::kM / 4) + 16 * i + 8 * half + lane / 4];
-      store_channels<2>(p, row.out_pixel, n0 + 8 * j + 2 * (lane % 4), &acc[i][j][2 * half]);
+      const int out_pixel = rows[warp * (Tile::kM / 4) + 16 * i + 8 * half + lane / 4].out_pixel;
+      CONVCORE_UNROLL
+      for (int j = 0; j < kTilesN; j++)
+        finish_channels<2>(p, out_pixel, n0 + 8 * j + 2 * (lane % 4), &acc[i][j][2 * half], &first[2 * j],
+                           &second[2 * j]);
+    }
+    if (!sum) return;
+    sum_lanes(4, 16, first), sum_lanes(4, 16, second);
+    if (lane < 4) CONVCORE_UNROLL
+    for (int c = 0; c < 2 * kTilesN; c++) {
+      float* to = sums + (warp * Tile::kN + c / 2 * 8 + 2 * lane + c % 2) * 2;
+      to[0] = first[c], to[1] = second[c];
     }
   } else {
-    float acc[Tile::kThreadM][Tile::kThreadN] = {};
-    loop([&](const float* x, const float* y) { multiply_taps_ffma<Tile>(x, y, acc); });
+    constexpr int kM = Tile::kThreadM, kN = Tile::kThreadN;
     const int tm = int(threadIdx.x) % Size::kLanesM, tn = int(threadIdx.x) / Size::kLanesM;
+    float acc[kM][kN] = {};
+    int at[kM];
     CONVCORE_UNROLL
-    for (int i = 0; i < Tile::kThreadM; i++)
-      store_channels<Tile::kThreadN>(p, rows[tm + i * Size::kLanesM].out_pixel, n0 + tn * Tile::kThreadN, acc[i]);
+    for (int i = 0; i < kM; i++) at[i] = rows[tm + i * Size::kLanesM].patch * pitch;
+    loop([&](const float* x, const float* y) {
+      const float* a[kM];
+      CONVCORE_UNROLL
+      for (int i = 0; i < kM; i++) a[i] = x + at[i];
+      multiply_taps_ffma<Tile>(a, y + tn * kN * Size::kPitch, p.channels, acc);
+    });
+    float first[kN] = {}, second[kN] = {};
+    CONVCORE_UNROLL
+    for (int i = 0; i < kM; i++) CONVCORE_UNROLL
+    for (int j = 0; j < kN; j += 4)
+      finish_channels<4>(p, rows[tm + i * Size::kLanesM].out_pixel, n0 + tn * kN + j, &acc[i][j], &first[j],
+                         &second[j]);
+    if (!sum) return;
+    constexpr int kLanes = Size::kLanesM < kWarp ? Size::kLanesM : kWarp;
+    sum_lanes(1, kLanes / 2, first), sum_lanes(1, kLanes / 2, second);
+    if (tm % kLanes == 0) CONVCORE_UNROLL
+    for (int j = 0; j < kN; j++) {
+      float* to = sums + (tm / kLanes * Tile::kN + tn * kN + j) * 2;
+      to[0] = first[j], to[1] = second[j];
+    }
   }
+  finish_sums<Tile::kN, Size::kRowGroups>(p, box, n0, sums, totals, flag);
 }
 
 }  // namespace detail
@@ -271,133 +530,93 @@ taps_product(const __grid_constant__ TapsProduct p) {
 // ====================================================================================================================
 // Pixels product
 //
-// Grid: x over tiles of kN columns (tap, channel), y over tiles of kM output channels, z over splits of the pixels.
-// Block: kGroups groups of threads; each group takes its share of the pixels of a stage and makes the whole tile from
-// it, in 8x8 outputs per thread; at the end the groups' tiles are added up in shared memory, in order. Tensor cores: a
-// warp is a group.
+// Blocks: splits of the boxes x tiles of kM output channels x column tiles. A column is a tap and a channel; a tile has
+// kColumns of them: as many channels as `channels` says, and as many taps as fit. A stage is a box of up to kPixels
+// pixels: kM channels of dy, and the patch of `in` with the tile's channels. Groups of threads take turns with the
+// pixels of a stage, each group makes the whole tile, and at the end the groups' tiles are added up in order.
+// FFMA: thread (tm, tn) of a group makes 8 output channels x the columns tn, tn + 16, ...: 16 lanes read neighbouring
+// channels. Tensor cores: a warp makes 16 output channels x all columns.
 // ====================================================================================================================
 
-template <int kM_, int kN_, int kPixels_>
+constexpr int kColumns = 144;  // 9 taps x 16 channels: a chunk of a 3x3 filter
+constexpr int kPixels = 64;    // of a stage, at most
+
+template <int kM_>
 struct PixelsTile {
-  static constexpr int kM = kM_, kN = kN_, kPixels = kPixels_;  // output channels, columns, and pixels per stage
+  static constexpr int kM = kM_;  // output channels
 };
 
 template <typename Tile, Precision kPrecision>
 struct PixelsSize {
   static constexpr bool kTensor = kPrecision != Precision::fp32;
-  static constexpr int kLanesM = Tile::kM / 8, kLanesN = Tile::kN / 8;
-  static constexpr int kThreads = 128;
-  static constexpr int kGroupThreads = kTensor ? kWarp : kLanesM * kLanesN;
+  static constexpr int kStep = !kTensor ? 1 : kPrecision == Precision::bf16 ? 16 : 8;  // pixels at a time
+  static constexpr int kLanesN = 16, kGroupThreads = kTensor ? Tile::kM / 16 * kWarp : Tile::kM / 8 * kLanesN;
   static constexpr int kGroups = kThreads / kGroupThreads;
+  static constexpr int kPerThread = kTensor ? kColumns / 8 : kColumns / kLanesN;  // columns
   // The lanes of a warp read fragments at (pixel t, channel g): a pitch of 8 or 24 modulo 32 spreads them over all
-  // banks.
-  static constexpr int kPitchA = Tile::kM + 8, kPitchB = Tile::kN + 8;
-  static constexpr size_t kShared =
-      2 * shared_bytes<float>(Tile::kPixels * kPitchA) + 2 * shared_bytes<float>(Tile::kPixels * kPitchB) +
-      2 * shared_bytes<detail::Row>(Tile::kPixels) + shared_bytes<float>(Tile::kM * Tile::kN);
+  // banks. The patch's pitch, channels + 8, is so for 16, 32, 64 and 144 channels.
+  static constexpr int kPitch = Tile::kM + 8;
+  static constexpr int kTileFloats = kGroups > 1 ? Tile::kM * kColumns : 1;
+  static constexpr size_t kFixed =
+      2 * shared_bytes<float>(kPixels * kPitch) + 2 * shared_bytes<int>(kPixels) + shared_bytes<float>(kTileFloats);
 };
 
 namespace detail {
 
-// What a thread copies of each stage: the same columns every time.
-struct PixelsColumn {
-  int shift_h, shift_w, channel;
-  bool inside;
-};
-
-template <typename Tile, Precision kPrecision, int kVector>
-CONVCORE_DEVICE void load_pixels_stage(const PixelsProduct& p, const Row* rows, const PixelsColumn* columns, int64_t m0,
-                                       int64_t pixel0, int64_t pixel_end, float* a, float* b) {
-  using Size = PixelsSize<Tile, kPrecision>;
-  // dy: always in single floats unless its channels come in fours as well.
-  const auto copy_dy = [&](auto vector) {
-    constexpr int kChunks = Tile::kM / decltype(vector)::value;
-    for (int at = int(threadIdx.x); at < Tile::kPixels * kChunks; at += Size::kThreads) {
-      const int row = at / kChunks, m = at % kChunks * decltype(vector)::value;
-      const bool valid = pixel0 + row < pixel_end && m0 + m < p.c_out;
-      async_copy<4 * decltype(vector)::value>(a + row * Size::kPitchA + m,
-                                              p.dy + (valid ? (pixel0 + row) * p.c_out + m0 + m : 0), valid);
-    }
-  };
-  if (p.c_out % 4 == 0)
-    copy_dy(std::integral_constant<int, 4>());
-  else
-    copy_dy(std::integral_constant<int, 1>());
-  constexpr int kChunks = Tile::kN / kVector;
-  constexpr int kRowsAtOnce = Size::kThreads / kChunks > 0 ? Size::kThreads / kChunks : 1;
-  constexpr int kColumns = kChunks > Size::kThreads ? kChunks / Size::kThreads : 1;
-  for (int row = int(threadIdx.x) / kChunks; row < Tile::kPixels; row += kRowsAtOnce) {
-    CONVCORE_UNROLL
-    for (int q = 0; q < kColumns; q++) {
-      const int chunk = int(threadIdx.x) % kChunks + q * Size::kThreads;
-      const PixelsColumn& column = columns[q];
-      copy_tap<kVector>(b + row * Size::kPitchB + chunk * kVector, p.in, rows[row], column.shift_h, column.shift_w,
-                        column.channel, column.inside);
-    }
-  }
-}
-
+// `x`: dy at the first pixel and this thread's channels; `offsets`: where the pixels are in the patch; `columns`: where
+// the thread's columns are from there.
 template <typename Tile>
-CONVCORE_DEVICE void multiply_pixels_ffma(const float* a, const float* b, float (&acc)[8][8]) {
+CONVCORE_DEVICE void multiply_pixels_ffma(const float* x, const float* patch, const int* offsets, int pixels,
+                                          const int (&columns)[9], float (&acc)[8][9]) {
   using Size = PixelsSize<Tile, Precision::fp32>;
-  const int thread = int(threadIdx.x) % Size::kGroupThreads, group = int(threadIdx.x) / Size::kGroupThreads;
-  const int tm = thread % Size::kLanesM, tn = thread / Size::kLanesM;
-  for (int k = group; k < Tile::kPixels; k += Size::kGroups) {
-    float x[8], y[8];
+  for (int k = int(threadIdx.x) / Size::kGroupThreads; k < pixels; k += Size::kGroups) {
+    const float* from = patch + offsets[k];
+    const float4 low = shared_load4(x + k * Size::kPitch), high = shared_load4(x + k * Size::kPitch + 4);
+    const float a[8] = {low.x, low.y, low.z, low.w, high.x, high.y, high.z, high.w};
     CONVCORE_UNROLL
-    for (int half = 0; half < 2; half++) {  // channels 4 tm + i, and the same in the second half of the tile
-      const float4 u = shared_load4(a + k * Size::kPitchA + half * (Tile::kM / 2) + 4 * tm);
-      const float4 v = shared_load4(b + k * Size::kPitchB + half * (Tile::kN / 2) + 4 * tn);
-      x[4 * half] = u.x, x[4 * half + 1] = u.y, x[4 * half + 2] = u.z, x[4 * half + 3] = u.w;
-      y[4 * half] = v.x, y[4 * half + 1] = v.y, y[4 * half + 2] = v.z, y[4 * half + 3] = v.w;
+    for (int j = 0; j < 9; j++) {
+      const float b = shared_load1(from + columns[j]);
+      CONVCORE_UNROLL
+      for (int i = 0; i < 8; i++) acc[i][j] = fmaf(a[i], b, acc[i][j]);
     }
-    CONVCORE_UNROLL
-    for (int i = 0; i < 8; i++) CONVCORE_UNROLL
-    for (int j = 0; j < 8; j++) acc[i][j] = fmaf(x[i], y[j], acc[i][j]);
   }
 }
 
 template <typename Tile, Precision kPrecision>
-CONVCORE_DEVICE void multiply_pixels_tensor(const float* a, const float* b,
-                                            float (&acc)[Tile::kM / 16][Tile::kN / 8][4]) {
+CONVCORE_DEVICE void multiply_pixels_tensor(const float* dy, const float* patch, const int* offsets, int pixels,
+                                            const int (&columns)[18], float (&acc)[18][4]) {
   using Size = PixelsSize<Tile, kPrecision>;
-  constexpr int kStep = kPrecision == Precision::bf16 ? 16 : 8;
   const int lane = int(threadIdx.x) % kWarp, g = lane / 4, t = lane % 4, warp = int(threadIdx.x) / kWarp;
-  constexpr int kPerWarp = Tile::kPixels / Size::kGroups;
-  static_assert(kPerWarp == kStep, "a warp takes one fragment of pixels per stage");
-  const auto x_at = [&](int k, int m) { return a[k * Size::kPitchA + m]; };
-  const auto y_at = [&](int k, int n) { return b[k * Size::kPitchB + n]; };
-  if constexpr (kStep == 16) {
-    const int k = warp * kPerWarp;
-    CONVCORE_UNROLL
-    for (int i = 0; i < Tile::kM / 16; i++) {
-      const int m = 16 * i + g;
-      uint32_t x[4];
+  const float* x = dy + warp % (Tile::kM / 16) * 16 + g;
+  const auto x_at = [&](int k, int m) { return shared_load1(x + k * Size::kPitch + m); };
+  for (int k0 = warp / (Tile::kM / 16) * Size::kStep; k0 < pixels; k0 += Size::kGroups * Size::kStep) {
+    if constexpr (kPrecision == Precision::bf16) {
+      const int k = k0 + 2 * t;
+      uint32_t a[4];
       CONVCORE_UNROLL
       for (int q = 0; q < 4; q++) {
-        const int kk = k + 2 * t + 8 * (q / 2), mm = m + 8 * (q % 2);
-        x[q] = to_bf16x2(x_at(kk, mm), x_at(kk + 1, mm));
+        const int kk = k + 8 * (q / 2), m = 8 * (q % 2);
+        a[q] = to_bf16x2(x_at(kk, m), x_at(kk + 1, m));
       }
+      const float* from[4] = {patch + offsets[k], patch + offsets[k + 1], patch + offsets[k + 8],
+                              patch + offsets[k + 9]};
       CONVCORE_UNROLL
-      for (int j = 0; j < Tile::kN / 8; j++) {
-        const int n = 8 * j + g;
-        const uint32_t y[2] = {to_bf16x2(y_at(k + 2 * t, n), y_at(k + 2 * t + 1, n)),
-                               to_bf16x2(y_at(k + 2 * t + 8, n), y_at(k + 2 * t + 9, n))};
-        mma_bf16(acc[i][j], x, y);
+      for (int j = 0; j < 18; j++) {
+        const uint32_t b[2] = {
+            to_bf16x2(shared_load1(from[0] + columns[j]), shared_load1(from[1] + columns[j])),
+            to_bf16x2(shared_load1(from[2] + columns[j]), shared_load1(from[3] + columns[j]))};
+        mma_bf16(acc[j], a, b);
       }
-    }
-  } else {
-    const int k = warp * kPerWarp;
-    CONVCORE_UNROLL
-    for (int i = 0; i < Tile::kM / 16; i++) {
-      const int m = 16 * i + g;
-      const uint32_t x[4] = {__float_as_uint(x_at(k + t, m)), __float_as_uint(x_at(k + t, m + 8)),
-                             __float_as_uint(x_at(k + t + 4, m)), __float_as_uint(x_at(k + t + 4, m + 8))};
+    } else {
+      const int k = k0 + t;
+      const uint32_t a[4] = {__float_as_uint(x_at(k, 0)), __float_as_uint(x_at(k, 8)), __float_as_uint(x_at(k + 4, 0)),
+                             __float_as_uint(x_at(k + 4, 8))};
+      const float *from = patch + offsets[k], *from4 = patch + offsets[k + 4];
       CONVCORE_UNROLL
-      for (int j = 0; j < Tile::kN / 8; j++) {
-        const int n = 8 * j + g;
-        const uint32_t y[2] = {__float_as_uint(y_at(k + t, n)), __float_as_uint(y_at(k + t + 4, n))};
-        multiply_tf32<kPrecision>(acc[i][j], x, y);
+      for (int j = 0; j < 18; j++) {
+        const uint32_t b[2] = {__float_as_uint(shared_load1(from + columns[j])),
+                               __float_as_uint(shared_load1(from4 + columns[j]))};
+        multiply_tf32<kPrecision>(acc[j], a, b);
       }
     }
   }
@@ -418,197 +637,410 @@ struct SumParts {
   }
 };
 
-template <typename Tile, Precision kPrecision, int kVector>
-CONVCORE_KERNEL(128)
-pixels_product(const __grid_constant__ PixelsProduct p) {
+template <typename Tile, Precision kPrecision>
+CONVCORE_DEVICE void pixels_block(const PixelsProduct& p, int block) {
   using Size = PixelsSize<Tile, kPrecision>;
-  SharedMemory shared;
-  const Twice<float> a(shared, Tile::kPixels * Size::kPitchA), b(shared, Tile::kPixels * Size::kPitchB);
-  const Twice<Row> rows(shared, Tile::kPixels);
-  float* tile = shared.array<float>(Tile::kM * Tile::kN);
-  const int64_t m0 = int64_t(blockIdx.y) * Tile::kM, n0 = int64_t(blockIdx.x) * Tile::kN;
-  const int64_t begin = int64_t(blockIdx.z) * p.pixels_per_split;
-  const int64_t end = begin + p.pixels_per_split < p.grid.pixels ? begin + p.pixels_per_split : p.grid.pixels;
-  const int depth = p.taps.count * p.in.c;
+  const Boxes& boxes = p.phase.boxes;
+  const int column_tile = block % p.column_tiles, rest = block / p.column_tiles;
+  const int m0 = rest % p.row_tiles * Tile::kM, split = rest / p.row_tiles;
+  const int first_channel = column_tile / p.tap_tiles * p.channels;
+  const int first_tap = column_tile % p.tap_tiles * p.tile_taps;
+  const int begin = split * p.boxes_per_split;
+  const int end = begin + p.boxes_per_split < p.boxes ? begin + p.boxes_per_split : p.boxes;
+  const int pitch = p.pitch, patch_pixels = boxes.images * boxes.patch_rows * boxes.patch_columns;
+  const int in_box = boxes.images * boxes.rows * boxes.columns;
+  constexpr int kTurn = Size::kStep * Size::kGroups;
+  const int pixels = (in_box + kTurn - 1) / kTurn * kTurn;
 
-  constexpr int kChunks = Tile::kN / kVector, kColumns = kChunks > Size::kThreads ? kChunks / Size::kThreads : 1;
-  PixelsColumn columns[kColumns];
+  SharedMemory shared;
+  const Twice dy(shared, kPixels * Size::kPitch), patch(shared, p.patch_floats);
+  int* offsets = shared.array<int>(kPixels);
+  int* box_pixels = shared.array<int>(kPixels);
+  float* tile = shared.array<float>(Size::kTileFloats);
+  int* patch_places = shared.array<int>(p.patch_floats / pitch);
+  for (int m = int(threadIdx.x); m < kPixels; m += kThreads) {
+    const int packed = pack_pixel(m, boxes.rows, boxes.columns);
+    const auto [n, i, j] = unpack_pixel(packed);
+    box_pixels[m] = m < in_box ? packed : -1;
+    offsets[m] =
+        m < in_box ? ((n * boxes.patch_rows + i * p.step_h) * boxes.patch_columns + j * p.step_w) * pitch : 0;
+  }
+  for (int at = int(threadIdx.x); at < patch_pixels; at += kThreads)
+    patch_places[at] = pack_pixel(at, boxes.patch_rows, boxes.patch_columns);
+
+  // Where this thread's columns are in the patch; any place for those that are none.
+  const int lane = int(threadIdx.x) % kWarp;
+  const auto column_of = [&](int j) {
+    return Size::kTensor ? 8 * j + lane / 4 : int(threadIdx.x) % Size::kLanesN + j * Size::kLanesN;
+  };
+  int columns[Size::kPerThread];
   CONVCORE_UNROLL
-  for (int q = 0; q < kColumns; q++) {
-    const int64_t n = n0 + (int(threadIdx.x) % kChunks + q * Size::kThreads) * kVector;
-    const bool inside = n < depth;
-    const int tap = inside ? int(n) / p.in.c : 0;
-    columns[q] = {p.taps.h[tap], p.taps.w[tap], inside ? int(n) - tap * p.in.c : 0, inside};
+  for (int j = 0; j < Size::kPerThread; j++) {
+    const int tap = column_of(j) / p.channels, channel = column_of(j) - tap * p.channels;
+    const bool there = tap < p.tile_taps && first_tap + tap < p.taps.count;
+    columns[j] = there ? tap_offset(p.taps, p.phase, first_tap + tap) * pitch + channel : 0;
   }
-  const int64_t stages = (end - begin + Tile::kPixels - 1) / Tile::kPixels;
-  // The rows of a stage are located one stage before its tiles are loaded.
-  const auto locate_stage = [&](int64_t stage) {
-    for (int row = int(threadIdx.x); row < Tile::kPixels; row += Size::kThreads) {
-      const int64_t pixel = begin + stage * Tile::kPixels + row;
-      rows.of(stage)[row] = locate(p.in, p.grid, pixel < end ? pixel : p.grid.pixels);
-    }
-  };
-  const auto load = [&](int64_t stage) {
-    load_pixels_stage<Tile, kPrecision, kVector>(p, rows.of(stage), columns, m0, begin + stage * Tile::kPixels, end,
-                                                 a.of(stage), b.of(stage));
-  };
-  const auto loop = [&](auto multiply) {
-    locate_stage(0);
-    locate_stage(1);
-    __syncthreads();
-    if (stages > 0) load(0);
+  __syncthreads();
+
+  const auto loop = [&](const auto& multiply) {
+    const auto with = [&](int box, const auto& work) {  // work(index of dy's pixels, index of the patch's pixels)
+      const Place place = place_of(boxes, box);
+      work(
+          [&, place](int row) {
+            const int packed = box_pixels[row];
+            const Place in_box = unpack_pixel(packed);
+            const int image = place.image + in_box.image, i = place.i + in_box.i, j = place.j + in_box.j;
+            const bool there = packed >= 0 && image < p.images && i < p.phase.rows && j < p.phase.columns;
+            return there ? 2 * ((image * p.phase.rows + i) * p.phase.columns + j) : -1;
+          },
+          [&, place](int row) {
+            return patch_index(p.in, p.step_h, p.step_w, p.images, p.phase, place, patch_places[row]);
+          });
+    };
+    const auto load = [&](int box) {
+      with(box, [&](const auto& of_box, const auto& of_patch) {
+        copy_operand(p.dy, pixels, Tile::kM, m0, Size::kPitch, of_box, dy.of(box));
+        copy_operand(p.in, patch_pixels, p.channels, first_channel, pitch, of_patch, patch.of(box));
+      });
+    };
+    if (begin < end) load(begin);
     async_commit();
-    for (int64_t stage = 0; stage < stages; stage++) {
-      if (stage + 1 < stages) load(stage + 1);
+    for (int box = begin; box < end; box++) {
+      async_wait<0>();
+      with(box, [&](const auto& of_box, const auto& of_patch) {
+        transform_operand(p.dy, pixels, Tile::kM, m0, Size::kPitch, of_box, false, dy.of(box));
+        transform_operand(p.in, patch_pixels, p.channels, first_channel, pitch, of_patch, false, patch.of(box));
+      });
+      __syncthreads();  // the stage is there, and everybody has read the one before, which the next one overwrites
+      if (box + 1 < end) load(box + 1);
       async_commit();
-      async_wait<1>();
-      __syncthreads();
-      locate_stage(stage + 2);  // behind the barrier: everybody has read these rows for the load of `stage`
-      multiply(a.of(stage), b.of(stage));
-      __syncthreads();  // before the next stage but one overwrites these tiles
+      multiply(dy.of(box), patch.of(box));
     }
   };
-  const int group = int(threadIdx.x) / Size::kGroupThreads;
+  float* part = p.parts + int64_t(split) * p.dy.c * p.taps.count * p.in.c;
+  const auto store = [&](int m, int n, float value) {
+    const int tap = n / p.channels, channel = first_channel + n - tap * p.channels;
+    if (m0 + m >= p.dy.c || tap >= p.tile_taps || first_tap + tap >= p.taps.count || channel >= p.in.c) return;
+    part[(int64_t(m0 + m) * p.taps.count + first_tap + tap) * p.in.c + channel] = value;
+  };
+  // each(work): work(m, n, value) for what this thread made.
+  const auto finish = [&](const auto& each) {
+    if constexpr (Size::kGroups == 1) {
+      each(store);
+    } else {
+      for (int turn = 0; turn < Size::kGroups; turn++) {
+        if (int(threadIdx.x) / Size::kGroupThreads == turn)
+          each([&](int m, int n, float value) {
+            float& at = tile[m * kColumns + n];
+            at = turn == 0 ? value : at + value;
+          });
+        __syncthreads();
+      }
+      for (int at = int(threadIdx.x); at < Size::kTileFloats; at += kThreads)
+        store(at / kColumns, at % kColumns, tile[at]);
+    }
+  };
   if constexpr (Size::kTensor) {
-    float acc[Tile::kM / 16][Tile::kN / 8][4] = {};
-    loop([&](const float* x, const float* y) { multiply_pixels_tensor<Tile, kPrecision>(x, y, acc); });
-    const int lane = int(threadIdx.x) % kWarp;
-    for (int turn = 0; turn < Size::kGroups; turn++) {
-      if (turn == group) {
-        CONVCORE_UNROLL
-        for (int i = 0; i < Tile::kM / 16; i++) CONVCORE_UNROLL
-        for (int j = 0; j < Tile::kN / 8; j++) CONVCORE_UNROLL
-        for (int q = 0; q < 4; q++) {
-          const int at = (16 * i + lane / 4 + 8 * (q / 2)) * Tile::kN + 8 * j + 2 * (lane % 4) + q % 2;
-          tile[at] = turn == 0 ? acc[i][j][q] : tile[at] + acc[i][j][q];
-        }
-      }
-      __syncthreads();
-    }
+    float acc[18][4] = {};
+    loop([&](const float* x, const float* y) {
+      multiply_pixels_tensor<Tile, kPrecision>(x, y, offsets, pixels, columns, acc);
+    });
+    const int first_m = int(threadIdx.x) / kWarp % (Tile::kM / 16) * 16 + lane / 4;
+    finish([&](const auto& work) {
+      CONVCORE_UNROLL
+      for (int j = 0; j < 18; j++) CONVCORE_UNROLL
+      for (int q = 0; q < 4; q++) work(first_m + 8 * (q / 2), 8 * j + 2 * (lane % 4) + q % 2, acc[j][q]);
+    });
   } else {
-    float acc[8][8] = {};
-    loop([&](const float* x, const float* y) { multiply_pixels_ffma<Tile>(x, y, acc); });
-    const int thread = int(threadIdx.x) % Size::kGroupThreads;
-    const int tm = thread % Size::kLanesM, tn = thread / Size::kLanesM;
-    for (int turn = 0; turn < Size::kGroups; turn++) {
-      if (turn == group) {
-        CONVCORE_UNROLL
-        for (int i = 0; i < 8; i++) CONVCORE_UNROLL
-        for (int j = 0; j < 8; j++) {
-          const int at = (i / 4 * (Tile::kM / 2) + 4 * tm + i % 4) * Tile::kN + j / 4 * (Tile::kN / 2) + 4 * tn + j % 4;
-          tile[at] = turn == 0 ? acc[i][j] : tile[at] + acc[i][j];
-        }
-      }
-      __syncthreads();
-    }
+    float acc[8][9] = {};
+    const int tm = int(threadIdx.x) % Size::kGroupThreads / Size::kLanesN;
+    loop([&](const float* x, const float* y) {
+      multiply_pixels_ffma<Tile>(x + 8 * tm, y, offsets, pixels, columns, acc);
+    });
+    finish([&](const auto& work) {
+      CONVCORE_UNROLL
+      for (int i = 0; i < 8; i++) CONVCORE_UNROLL
+      for (int j = 0; j < 9; j++) work(8 * tm + i, column_of(j), acc[i][j]);
+    });
   }
-  float* part = p.parts + int64_t(blockIdx.z) * p.c_out * depth;
-  for (int at = int(threadIdx.x); at < Tile::kM * Tile::kN; at += Size::kThreads) {
-    const int64_t m = m0 + at / Tile::kN, n = n0 + at % Tile::kN;
-    if (m < p.c_out && n < depth) part[m * depth + n] = tile[at];
-  }
+}
+
+template <typename Tile, Precision kPrecision>
+CONVCORE_KERNEL_OF(kThreads, kPrecision == Precision::fp32 ? 5 : 4)
+taps_product(const __grid_constant__ TapsProduct p) {
+  taps_block<Tile, kPrecision>(p, int(blockIdx.x));
+}
+
+template <typename Tile, Precision kPrecision>
+CONVCORE_KERNEL_OF(kThreads, kPrecision == Precision::fp32 ? 4 : 3)
+pixels_product(const __grid_constant__ PixelsProduct p) {
+  pixels_block<Tile, kPrecision>(p, int(blockIdx.x));
+}
+
+// The first `taps_blocks` blocks do the one, the others the other: on small layers neither fills a large GPU.
+template <typename First, typename Second, Precision kPrecision>
+CONVCORE_KERNEL_OF(kThreads, kPrecision == Precision::fp32 ? 4 : 3)
+both_products(const __grid_constant__ TapsProduct p, const __grid_constant__ PixelsProduct q, int taps_blocks) {
+  const auto block = int(blockIdx.x);
+  if (block < taps_blocks)
+    taps_block<First, kPrecision>(p, block);
+  else
+    pixels_block<Second, kPrecision>(q, block - taps_blocks);
 }
 
 }  // namespace detail
 
-// ---- choice of the tile, and launch ---------------------------------------------------------------------------------
+// ---- sizes of boxes and stages, and launch --------------------------------------------------------------------------
 
 namespace {
 
+int64_t blocks_of(int64_t count, int64_t size) { return (count + size - 1) / size; }
+
+// The boxes of at most `most_pixels` pixels, with patches of at most `most_patch`, that cover a phase with the fewest;
+// of several such, those with the smallest patch.
+void choose_boxes(Phase* phase, int images, int step_h, int step_w, int64_t most_pixels, int64_t most_patch) {
+  const int span_h = phase->high_h - phase->low_h + 1, span_w = phase->high_w - phase->low_w + 1;
+  int64_t best = -1, best_patch = 0;
+  for (int columns = 1; columns <= phase->columns && columns <= most_pixels; columns++)
+    for (int rows = 1; rows <= phase->rows && int64_t(rows) * columns <= most_pixels; rows++) {
+      Boxes b{1, rows, columns, int(blocks_of(phase->rows, rows)), int(blocks_of(phase->columns, columns)), 0, 0};
+      if (phase->taps > 0) b.patch_rows = (rows - 1) * step_h + span_h, b.patch_columns = (columns - 1) * step_w + span_w;
+      const int64_t patch = int64_t(b.patch_rows) * b.patch_columns;
+      if (patch > most_patch || b.patch_rows > detail::kMostCoordinate || b.patch_columns > detail::kMostCoordinate) continue;
+      if (b.down == 1 && b.across == 1) {
+        int64_t most = most_pixels / (rows * columns);
+        if (patch > 0 && most > most_patch / patch) most = most_patch / patch;
+        if (most > detail::kMostCoordinate) most = detail::kMostCoordinate;
+        b.images = int(most < images ? most : images);
+      }
+      const int64_t count = blocks_of(images, b.images) * b.down * b.across;
+      if (best >= 0 && (count > best || (count == best && b.images * patch >= best_patch))) continue;
+      best = count, best_patch = b.images * patch, phase->boxes = b;
+    }
+}
+
+int64_t patch_pixels(const Boxes& b) { return int64_t(b.images) * b.patch_rows * b.patch_columns; }
+int64_t boxes_of(const Phase& phase, int images) {
+  return blocks_of(images, phase.boxes.images) * phase.boxes.down * phase.boxes.across;
+}
+
+bool aligned(std::initializer_list<const void*> pointers) {
+  uintptr_t bits = 0;
+  for (const void* p : pointers) bits |= reinterpret_cast<uintptr_t>(p);
+  return bits % 16 == 0;
+}
+
+void set_fours(Operand* in) {
+  in->fours = in->c % 4 == 0 && aligned({in->data, in->mean, in->scale, in->bias, in->slope, in->x, in->stored}) &&
+              (!in->residual.same || aligned({in->residual.values}));
+}
+
+struct Launch {
+  unsigned blocks;
+  size_t shared;
+};
+
+// Pixels of a patch that shared memory has room for beside `fixed` bytes: two stages, and a number of each pixel.
+int64_t room_for_patch(size_t fixed, int pitch) {
+  constexpr int64_t kRounding = 64;  // each array to 16 bytes
+  return (int64_t(kMostShared) - int64_t(fixed) - kRounding) / (2 * 4 * pitch + 4);
+}
+int64_t span_of(const Phase& phase) {
+  return int64_t(phase.high_h - phase.low_h + 1) * (phase.high_w - phase.low_w + 1);
+}
+constexpr int kPatchFloats = 5120;  // of the pixels of a box, about: leaves shared memory for several blocks
+
 template <typename Tile, Precision kPrecision>
-void launch_taps(const char* name, const TapsProduct& p) {
+Launch prepare_taps(TapsProduct* p) {
   using Size = TapsSize<Tile, kPrecision>;
-  const dim3 grid(blocks_for(p.grid.pixels, Tile::kM), blocks_for(p.c_out, Tile::kN));
-  const bool fours =
-      p.in.c % 4 == 0 && reinterpret_cast<uintptr_t>(p.in.data) % 16 == 0 && reinterpret_cast<uintptr_t>(p.w) % 16 == 0;
-  if (fours)
-    launch(name, detail::taps_product<Tile, kPrecision, 4>, grid, Size::kThreads, Size::kShared, p);
-  else
-    launch(name, detail::taps_product<Tile, kPrecision, 1>, grid, Size::kThreads, Size::kShared, p);
+  set_fours(&p->in);
+  p->in.fours = p->in.fours && aligned({p->w});
+  const Epilogue& e = p->epilogue;
+  p->out_fours = p->c_out % 4 == 0 && aligned({p->out, e.bias, e.add.same ? e.add.values : nullptr, e.y, e.x,
+                                               e.affine.mean, e.affine.scale, e.affine.bias, e.statistics.pivot});
+  int taps = 1;
+  for (int i = 0; i < p->phases; i++) taps = p->phase[i].taps > taps ? p->phase[i].taps : taps;
+  // As many taps as there are, then as many channels as give few stages and leave room for the patch.
+  const int unit = !Size::kTensor && p->in.c <= 4 ? 4 : Size::kStep;
+  p->stage_taps = taps < Size::kDepth / unit ? taps : Size::kDepth / unit;
+  int channels = Size::kDepth / p->stage_taps;
+  if (channels > kPatchFloats / Tile::kM) channels = kPatchFloats / Tile::kM;
+  const int all = int(blocks_of(p->in.c, unit)) * unit;
+  if (channels > all) channels = all;
+  channels = channels / unit * unit;
+  int64_t span = 1, room = 0, largest = 1;
+  for (int i = 0; i < p->phases; i++) span = span_of(p->phase[i]) > span ? span_of(p->phase[i]) : span;
+  for (;; channels -= unit) {
+    p->channels = channels;
+    p->pitch = channels == 4 ? 12 : channels + Size::kPad;
+    room = room_for_patch(Size::kFixed, p->pitch);
+    if (room >= span || channels == unit) break;
+  }
+  p->boxes = 0;
+  for (int i = 0; i < p->phases; i++) {
+    Phase& phase = p->phase[i];
+    phase.first_box = p->boxes;
+    choose_boxes(&phase, p->images, p->step_h, p->step_w, Tile::kM, room);
+    p->boxes += int(boxes_of(phase, p->images));
+    if (patch_pixels(phase.boxes) > largest) largest = patch_pixels(phase.boxes);
+  }
+  p->patch_floats = int(largest * p->pitch);
+  p->column_tiles = int(blocks_of(p->c_out, Tile::kN));
+  if (e.sums != SumsKind::none)
+    p->epilogue.parts = workspace(kSumsWorkspace, int64_t(p->boxes) * channel_pairs(p->c_out) * 4);
+  return {unsigned(p->boxes) * unsigned(p->column_tiles),
+          Size::kFixed + 2 * shared_bytes<float>(p->patch_floats) + shared_bytes<int>(largest)};
 }
 
-template <Precision kPrecision>
-void launch_taps_tensor(const char* name, const TapsProduct& p) {
-  if (p.c_out <= 16) return launch_taps<TapsTile<256, 16, 16, 8, 8>, kPrecision>(name, p);
-  if (p.c_out <= 32) return launch_taps<TapsTile<256, 32, 16, 8, 8>, kPrecision>(name, p);
-  launch_taps<TapsTile<128, 64, 16, 8, 8>, kPrecision>(name, p);
+// Channels and taps of a column tile: what gives the fewest tiles, of those whose patch finds room.
+void choose_columns(PixelsProduct* p, size_t fixed) {
+  int64_t best = -1;
+  for (int channels : {1, 2, 4, 8, 16, 32, 64, kColumns}) {
+    if ((p->in.fours && channels % 4 != 0) || room_for_patch(fixed, channels + 8) < span_of(p->phase)) continue;
+    const int taps = kColumns / channels;
+    const int64_t tiles = blocks_of(p->in.c, channels) * blocks_of(p->taps.count, taps);
+    if (best >= 0 && tiles >= best) continue;
+    best = tiles, p->channels = channels, p->pitch = channels + 8, p->tile_taps = taps;
+  }
+  p->tap_tiles = int(blocks_of(p->taps.count, p->tile_taps));
+  p->column_tiles = int(best);
 }
 
-// Fewer pixels than this, and large tiles would leave most of the GPU without a block.
-constexpr int64_t kFewPixels = 8192;
-
-void launch_taps_fp32(const char* name, const TapsProduct& p) {
-  if (p.grid.pixels < kFewPixels) return launch_taps<TapsTile<32, 32, 16, 4, 4>, Precision::fp32>(name, p);
-  if (p.c_out <= 16) return launch_taps<TapsTile<256, 16, 8, 8, 8>, Precision::fp32>(name, p);
-  if (p.c_out <= 32) return launch_taps<TapsTile<256, 32, 8, 8, 8>, Precision::fp32>(name, p);
-  launch_taps<TapsTile<128, 64, 16, 8, 8>, Precision::fp32>(name, p);
-}
-
-// Splits of the pixels: as many as give some blocks to every multiprocessor of a large GPU, with enough pixels each to
-// be worth a part. By the shape alone: the bits must not depend on the GPU.
+// Splits of the pixels: as many as give a block to every multiprocessor of a large GPU, with enough pixels each to be
+// worth a part. By the shape alone: the bits must not depend on the GPU.
 constexpr int64_t kWantedBlocks = 264, kLeastPixels = 256;
 
 template <typename Tile, Precision kPrecision>
-void launch_pixels(const char* name, PixelsProduct p, bool taps_first, float* dw) {
+Launch prepare_pixels(PixelsProduct* p) {
   using Size = PixelsSize<Tile, kPrecision>;
-  const int64_t depth = int64_t(p.taps.count) * p.in.c;
-  const unsigned columns = blocks_for(depth, Tile::kN), rows = blocks_for(p.c_out, Tile::kM);
-  const int64_t wanted = blocks_for(kWantedBlocks, int64_t(columns) * rows);
-  int64_t per_split = (p.grid.pixels + wanted - 1) / wanted;
-  if (per_split < kLeastPixels) per_split = kLeastPixels;
-  per_split = (per_split + Tile::kPixels - 1) / Tile::kPixels * Tile::kPixels;
-  const unsigned splits = p.grid.pixels == 0 ? 1 : blocks_for(p.grid.pixels, per_split);
-  const bool direct = splits == 1 && taps_first;
-  p.pixels_per_split = per_split;
-  p.parts = direct ? dw : workspace(kPartsWorkspace, int64_t(splits) * p.c_out * depth);
-  const dim3 grid(columns, rows, splits);
-  const bool fours = p.in.c % 4 == 0 && reinterpret_cast<uintptr_t>(p.in.data) % 16 == 0 &&
-                     reinterpret_cast<uintptr_t>(p.dy) % 16 == 0;
-  if (fours)
-    launch(name, detail::pixels_product<Tile, kPrecision, 4>, grid, Size::kThreads, Size::kShared, p);
-  else
-    launch(name, detail::pixels_product<Tile, kPrecision, 1>, grid, Size::kThreads, Size::kShared, p);
-  if (direct) return;
-  for_positions(name, p.c_out * depth,
-                detail::SumParts{p.parts, int64_t(splits), p.c_out * depth, p.taps.count, p.in.c, taps_first, dw});
+  set_fours(&p->in);
+  set_fours(&p->dy);
+  // The shape alone decides how the pixels are split: also where the memory is not aligned.
+  const bool fours = p->in.fours;
+  p->in.fours = p->in.c % 4 == 0;
+  choose_columns(p, Size::kFixed);
+  p->in.fours = fours;
+  choose_boxes(&p->phase, p->images, p->step_h, p->step_w, kPixels, room_for_patch(Size::kFixed, p->pitch));
+  p->boxes = int(boxes_of(p->phase, p->images));
+  p->row_tiles = int(blocks_of(p->dy.c, Tile::kM));
+  const int64_t box = int64_t(p->phase.boxes.images) * p->phase.boxes.rows * p->phase.boxes.columns;
+  const int64_t wanted = blocks_of(kWantedBlocks, int64_t(p->column_tiles) * p->row_tiles);
+  int64_t per_split = blocks_of(p->boxes, wanted);
+  if (per_split * box < kLeastPixels) per_split = blocks_of(kLeastPixels, box);
+  p->boxes_per_split = int(per_split);
+  const int64_t splits = p->boxes == 0 ? 1 : blocks_of(p->boxes, per_split), pixels = patch_pixels(p->phase.boxes);
+  p->patch_floats = int(pixels * p->pitch);
+  return {unsigned(splits * p->row_tiles * p->column_tiles),
+          Size::kFixed + 2 * shared_bytes<float>(p->patch_floats) + shared_bytes<int>(pixels)};
 }
 
-template <Precision kPrecision>
-void launch_pixels_of(const char* name, const PixelsProduct& p, bool taps_first, float* dw) {
-  constexpr int kPixels = kPrecision == Precision::bf16 ? 64 : 32;
-  if (p.c_out <= 16) return launch_pixels<PixelsTile<16, 128, kPixels>, kPrecision>(name, p, taps_first, dw);
-  if (p.c_out <= 32) return launch_pixels<PixelsTile<32, 64, kPixels>, kPrecision>(name, p, taps_first, dw);
-  launch_pixels<PixelsTile<64, 64, kPixels>, kPrecision>(name, p, taps_first, dw);
+template <typename Tile, Precision kPrecision>
+void launch_taps(const char* name, TapsProduct p) {
+  const Launch l = prepare_taps<Tile, kPrecision>(&p);
+  launch(name, detail::taps_product<Tile, kPrecision>, dim3(l.blocks), kThreads, l.shared, p);
 }
+
+template <typename Tile, Precision kPrecision>
+void launch_pixels(const char* name, PixelsProduct p, float* parts) {
+  const Launch l = prepare_pixels<Tile, kPrecision>(&p);
+  p.parts = parts;
+  launch(name, detail::pixels_product<Tile, kPrecision>, dim3(l.blocks), kThreads, l.shared, p);
+}
+
+template <typename First, typename Second, Precision kPrecision>
+void launch_both(const char* name, TapsProduct p, PixelsProduct q, float* parts) {
+  static_assert(sizeof(TapsProduct) + sizeof(PixelsProduct) + 8 <= 4096, "the parameters of a kernel");
+  const Launch a = prepare_taps<First, kPrecision>(&p), b = prepare_pixels<Second, kPrecision>(&q);
+  q.parts = parts;
+  launch(name, detail::both_products<First, Second, kPrecision>, dim3(a.blocks + b.blocks), kThreads,
+         a.shared > b.shared ? a.shared : b.shared, p, q, int(a.blocks));
+}
+
+// The tiles for so many output channels: work(taps tile, pixels tile).
+template <typename Work>
+void with_tiles(int c_out, const Work& work) {
+  if (c_out <= 16) return work(TapsTile<256, 16, 4, 8>(), PixelsTile<16>());
+  if (c_out <= 32) return work(TapsTile<128, 32, 4, 8>(), PixelsTile<32>());
+  work(TapsTile<64, 64, 4, 8>(), PixelsTile<64>());
+}
+
+template <typename Work>
+void with_precision(const Work& work) {
+  switch (precision()) {
+    case Precision::tf32:
+      return work(std::integral_constant<Precision, Precision::tf32>());
+    case Precision::tf32x3:
+      return work(std::integral_constant<Precision, Precision::tf32x3>());
+    case Precision::bf16:
+      return work(std::integral_constant<Precision, Precision::bf16>());
+    default:
+      return work(std::integral_constant<Precision, Precision::fp32>());
+  }
+}
+
+int64_t pixels_of(const TapsProduct& p) {
+  int64_t pixels = 0;
+  for (int i = 0; i < p.phases; i++) pixels += int64_t(p.images) * p.phase[i].rows * p.phase[i].columns;
+  return pixels;
+}
+
+// Fewer results than this, and large tiles would leave most of the GPU without a block.
+constexpr int64_t kFewResults = 132 * 4096;
 
 }  // namespace
 
-void taps_product(const char* name, const TapsProduct& p) {
-  if (p.grid.pixels == 0 || p.c_out == 0) return;
-  switch (precision()) {
-    case Precision::tf32:
-      return launch_taps_tensor<Precision::tf32>(name, p);
-    case Precision::tf32x3:
-      return launch_taps_tensor<Precision::tf32x3>(name, p);
-    case Precision::bf16:
-      return launch_taps_tensor<Precision::bf16>(name, p);
-    default:
-      return launch_taps_fp32(name, p);
-  }
+Operand plain_operand(const float* data, int64_t h, int64_t w, int64_t c) {
+  Operand in{};
+  in.data = data, in.h = int(h), in.w = int(w), in.c = int(c);
+  return in;
 }
 
-void pixels_product(const char* name, PixelsProduct p, bool taps_first, float* dw) {
-  if (p.c_out == 0 || p.taps.count * p.in.c == 0) return;
-  switch (precision()) {
-    case Precision::tf32:
-      return launch_pixels_of<Precision::tf32>(name, p, taps_first, dw);
-    case Precision::tf32x3:
-      return launch_pixels_of<Precision::tf32x3>(name, p, taps_first, dw);
-    case Precision::bf16:
-      return launch_pixels_of<Precision::bf16>(name, p, taps_first, dw);
-    default:
-      return launch_pixels_of<Precision::fp32>(name, p, taps_first, dw);
-  }
+void taps_product(const char* name, const TapsProduct& p) {
+  if (pixels_of(p) == 0 || p.c_out == 0) return;
+  with_precision([&](auto precision) {
+    constexpr Precision kPrecision = decltype(precision)::value;
+    if (kPrecision == Precision::fp32 && pixels_of(p) * p.c_out < kFewResults && p.in.kind == OperandKind::plain)
+      return launch_taps<TapsTile<32, 32, 2, 4>, Precision::fp32>(name, p);
+    with_tiles(p.c_out, [&](auto tile, auto) { launch_taps<decltype(tile), kPrecision>(name, p); });
+  });
+}
+
+void pixels_product_parts(const char* name, const PixelsProduct& q, int widest, const TapsProduct* p, float* parts) {
+  if (q.dy.c == 0 || q.taps.count * q.in.c == 0) return;
+  with_precision([&](auto precision) {
+    with_tiles(widest, [&](auto first, auto second) {
+      using First = decltype(first);
+      using Second = decltype(second);
+      if (p && pixels_of(*p) > 0)
+        launch_both<First, Second, decltype(precision)::value>(name, *p, q, parts);
+      else
+        launch_pixels<Second, decltype(precision)::value>(name, q, parts);
+    });
+  });
+}
+
+int64_t pixels_product_splits(const PixelsProduct& given, int widest) {
+  PixelsProduct p = given;
+  int64_t splits = 1;
+  with_tiles(widest, [&](auto, auto tile) {  // the same for every precision
+    splits = prepare_pixels<decltype(tile), Precision::fp32>(&p).blocks / unsigned(p.row_tiles * p.column_tiles);
+  });
+  return splits;
+}
+
+void sum_parts(const char* name, int64_t splits, int64_t c_out, int taps, int c, bool taps_first, const float* parts,
+               float* dw) {
+  const int64_t count = c_out * taps * c;
+  for_positions(name, count, detail::SumParts{parts, splits, count, taps, c, taps_first, dw});
+}
+
+void pixels_product(const char* name, const PixelsProduct& p, bool taps_first, float* dw) {
+  if (p.dy.c == 0 || p.taps.count * p.in.c == 0) return;
+  const int64_t splits = pixels_product_splits(p, p.dy.c);
+  const bool direct = splits == 1 && (taps_first || p.taps.count == 1);
+  float* parts = direct ? dw : workspace(kPartsWorkspace, splits * p.dy.c * p.taps.count * p.in.c);
+  pixels_product_parts(name, p, p.dy.c, nullptr, parts);
+  if (!direct) sum_parts(name, splits, p.dy.c, p.taps.count, p.in.c, taps_first, parts, dw);
 }
 
 }  // namespace convcore::cuda

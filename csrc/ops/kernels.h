@@ -14,6 +14,7 @@
 #include "ops/conv_pool.h"
 #include "ops/cross_entropy.h"
 #include "ops/dropout.h"
+#include "ops/fused_conv.h"
 #include "ops/gather_images.h"
 #include "ops/group_norm.h"
 #include "ops/linear.h"
@@ -22,6 +23,7 @@
 #include "ops/mse_loss.h"
 #include "ops/multi_margin_loss.h"
 #include "ops/optimizer.h"
+#include "ops/optimizer_many.h"
 #include "ops/pad.h"
 #include "ops/pad_channels.h"
 #include "ops/peak.h"
@@ -47,6 +49,8 @@ struct Kernels {
   ConvPoolKernels conv_pool;
   CrossEntropyKernels cross_entropy;
   DropoutKernels dropout;
+  FusedConvKernels fused_conv;  // null on the CPU, like the next one and optimizer_many
+  FusedHeadKernels fused_head;
   GatherImagesKernels gather_images;
   GroupNormKernels group_norm;
   LinearKernels linear;
@@ -55,6 +59,7 @@ struct Kernels {
   MseLossKernels mse_loss;
   MultiMarginLossKernels multi_margin_loss;
   OptimizerKernels optimizer;
+  OptimizerManyKernels optimizer_many;
   PadKernels pad;
   PadChannelsKernels pad_channels;
   PeakKernels peak;

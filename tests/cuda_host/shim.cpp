@@ -100,6 +100,7 @@ struct Thread {
   dim3 index;
   size_t next_shared = 0;  // of the shared arrays
   std::vector<PendingCopy> copies;
+  bool fenced = false;
   int open_group = 0;  // cp.async since the last commit belong to it
   std::vector<SharedAccess> accesses;
 };
@@ -522,6 +523,11 @@ void async_wait(int groups_left, Copy copy_now) {
   }
   const Unseen unseen;
   me.copies.erase(me.copies.begin(), me.copies.begin() + std::ptrdiff_t(done));
+}
+
+void fence() { threads[size_t(current)].fenced = true; }
+void check_fenced() {
+  if (!threads[size_t(current)].fenced) rule_broken("it arrives (atomicAdd) with no __threadfence before");
 }
 
 void note_shared_access(const void* address, int bytes) {

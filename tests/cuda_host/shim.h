@@ -99,6 +99,11 @@ inline void copy_now(void* shared, const void* global, int size, int bytes) {
   for (int i = 0; i < size; i++) to[i] = i < bytes ? from[i] : 0;
 }
 
+// A fence of the running thread, and the check that it has come before an arrival (atomicAdd): only then do other
+// blocks see what was stored before.
+void fence();
+void check_fenced();
+
 // Notes an access of the running lane to shared memory, for the count of bank conflicts.
 void note_shared_access(const void* address, int bytes);
 
@@ -134,6 +139,14 @@ void launch(const char* name, void (*kernel)(Parameters...), dim3 grid, dim3 blo
 
 inline void __syncthreads() { ::convcore::cuda_host::block_barrier(); }
 inline void __syncwarp() { ::convcore::cuda_host::warp_barrier(); }
+
+inline void __threadfence() { ::convcore::cuda_host::fence(); }
+inline unsigned atomicAdd(unsigned* at, unsigned value) {
+  ::convcore::cuda_host::check_fenced();
+  const unsigned before = *at;
+  *at = before + value;
+  return before;
+}
 
 template <typename T>
 T __shfl_xor_sync(unsigned, T value, int mask) {
