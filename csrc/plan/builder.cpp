@@ -114,6 +114,40 @@ int Builder::consumer_of(int index) const {
   return -1;
 }
 
+int Builder::consumers_of(int index) const {
+  int count = 0;
+  for (const Node& other : graph.nodes)
+    for (int input : other.inputs) count += input == index;
+  return count;
+}
+
+Builder::Made& Builder::written(int index) {
+  Made& m = made(index);
+  if (m.write) {
+    const auto write = std::move(m.write);
+    m.write = nullptr;
+    write();
+  }
+  return m;
+}
+
+std::vector<ValueId> Builder::OnLoad::reads() const {
+  std::vector<ValueId> all{x};
+  if (residual >= 0) all.push_back(residual);
+  return all;
+}
+
+FusedInput Builder::OnLoad::at(const Frame& f, const Block& all, const Shape& shape) const {
+  FusedInput input;
+  input.x = f.at(x, all);
+  input.affine = affine.at(f);
+  input.relu = relu;
+  if (residual < 0) return input;
+  input.residual = {f.at(residual, all), shape[1], shape[2], shape[0]};
+  input.residual_affine = residual_affine.at(f);
+  return input;
+}
+
 const Shape& Builder::parameter_shape(int index, int number) const {
   return graph.parameters[size_t(parameter(index, size_t(number)))].shape;
 }
@@ -297,12 +331,20 @@ void Builder::update() {
                           work(f, p, task, begin, std::min(p.count - begin, most));
                         });
       };
+  if (on_cuda()) {
+    const bool plain = graph.clip_grad_norm == 0 && std::all_of(all.begin(), all.end(), [&](const Piece& p) {
+                         return p.mask < 0 && !graph.parameters[p.parameter].limited;
+                       });
+    if (plain) return update_at_once(phase);
+    phase = sum_parts(phase, true);
+  }
   if (graph.clip_grad_norm == 0) {
     for_pieces("update parameter ", [](const Frame& f, const Piece& p, int64_t, int64_t begin, int64_t size) {
       p.finish(f, begin, size);
       f.update(p.group, f.parameters[p.parameter], begin, size);
     });
     limit_norms(phase + 1);
+    if (on_cuda()) pack_filters(phase + 2);
     return;
   }
   // The norm is a sum over all parameters: one more phase.
@@ -324,6 +366,115 @@ void Builder::update() {
     f.update(p.group, memory, begin, size);
   });
   limit_norms(phase + 1);
+  if (on_cuda()) pack_filters(phase + 2);
+}
+
+// ---- the update on a GPU --------------------------------------------------------------------------------------------
+
+Builder::Filters Builder::filters(int parameter) {
+  std::optional<Filters>& known = gradients_[size_t(parameter)].filters;
+  if (!known) {
+    int64_t floats = 1;
+    for (int64_t size : graph.parameters[size_t(parameter)].shape) floats *= size;
+    known = Filters{program.buffer(Per::program, floats), program.buffer(Per::program, floats)};
+  }
+  return *known;
+}
+
+void Builder::gradient_in_parts(int parameter, const Conv2dShape& s, BufferId parts, int phase) {
+  Gradient& gradient = gradients_[size_t(parameter)];
+  gradient.parts = parts, gradient.convolution = s, gradient.phase = phase + 1;
+}
+
+// The parameters of `which`, as a table in device memory: {where it is, blocks of its kernels}.
+std::pair<BufferId, int64_t> Builder::piece_table(const std::vector<int>& which) {
+  std::vector<OptimizerPiece> pieces;
+  struct Source {
+    int parameter;
+    std::optional<BufferId> parts;
+    std::optional<Filters> filters;
+  };
+  std::vector<Source> sources;
+  for (int p : which) {
+    const Gradient& gradient = gradients_[size_t(p)];
+    const Shape& shape = graph.parameters[size_t(p)].shape;
+    OptimizerPiece piece{};
+    piece.count = 1;
+    for (int64_t size : shape) piece.count *= size;
+    piece.factors = p;
+    if (gradient.parts) piece.splits = current_kernels().fused_conv.weight_splits(gradient.convolution);
+    if (gradient.filters) piece.c_out = shape[0], piece.c_in = shape[1], piece.taps = shape[2] * shape[3];
+    static const float somewhere = 0;
+    piece.parts = gradient.parts ? &somewhere : nullptr;  // number_blocks asks whether there are any
+    pieces.push_back(piece);
+    sources.push_back({p, gradient.parts, gradient.filters});
+  }
+  const int64_t blocks = number_blocks(pieces.data(), int64_t(pieces.size()));
+  const int64_t bytes = int64_t(pieces.size() * sizeof(OptimizerPiece));
+  const BufferId table = program.buffer(Per::program, bytes / int64_t(sizeof(float)) + 1);
+  program.host([=](const Frame& f) {
+    std::vector<OptimizerPiece> now = pieces;
+    for (size_t i = 0; i < now.size(); i++) {
+      const ParameterMemory& memory = f.parameters[size_t(sources[i].parameter)];
+      now[i].param = memory.data, now[i].grad = memory.grad;
+      std::copy(memory.state, memory.state + 3, now[i].state);
+      now[i].parts = sources[i].parts ? f.buffer(*sources[i].parts) : nullptr;
+      if (!sources[i].filters) continue;
+      now[i].packed = f.buffer(sources[i].filters->packed), now[i].turned = f.buffer(sources[i].filters->turned);
+    }
+    copy_bytes(Device::cuda, f.buffer(table), Device::cpu, now.data(), bytes);
+  });
+  return {table, blocks};
+}
+
+static const OptimizerPiece* pieces_at(const Frame& f, BufferId table) {
+  return reinterpret_cast<const OptimizerPiece*>(f.buffer(table));
+}
+
+// The copies of all filters, before the first step; and from then on after it, where the update does not keep them.
+void Builder::pack_filters(int update_phase) {
+  std::vector<int> filters;
+  for (size_t p = 0; p < gradients_.size(); p++)
+    if (gradients_[p].filters) filters.push_back(int(p));
+  if (filters.empty()) return;
+  const auto [table, blocks] = piece_table(filters);
+  const auto count = int64_t(filters.size());
+  const auto pack = [=, table = table, blocks = blocks](const Frame& f) {
+    current_kernels().optimizer_many.pack(pieces_at(f, table), count, blocks);
+  };
+  prepare("copies of the filters", 1, pack, true);
+  if (update_phase >= 0)
+    program.tasks("copies of the filters", {}, update_phase, 1, 1, [=](const Frame& f, int64_t, int) { pack(f); });
+}
+
+void Builder::update_at_once(int phase) {
+  std::vector<int> trained;
+  for (size_t p = 0; p < gradients_.size(); p++)
+    if (gradients_[p].phase >= 0 && graph.parameters[p].group >= 0) trained.push_back(int(p));
+  pack_filters(-1);
+  sum_parts(phase, false);
+  if (trained.empty()) return;
+  const auto [table, blocks] = piece_table(trained);
+  const auto count = int64_t(trained.size());
+  program.tasks("update all parameters", {}, phase, 1, 1,
+                [=, table = table, blocks = blocks](const Frame& f, int64_t, int) {
+                  f.update_many(pieces_at(f, table), count, blocks);
+                });
+}
+
+// Where the gradients have to be there before the update: those of filters from their parts. Returns the phase after.
+int Builder::sum_parts(int phase, bool of_updated) {
+  bool any = false;
+  for (size_t p = 0; p < gradients_.size(); p++) {
+    const Gradient& gradient = gradients_[p];
+    if (!gradient.parts || (graph.parameters[p].group >= 0 && !of_updated)) continue;
+    any = true;
+    program.tasks("sum the gradients of parameter " + std::to_string(p), {}, phase, 1, 1,
+                  [=, s = gradient.convolution, parts = *gradient.parts](const Frame& f, int64_t, int) {
+                    current_kernels().fused_conv.sum_parts(s, f.buffer(parts), f.parameters[p].grad);
+                  });
+  }
+  return phase + any;
 }
 
 void Builder::limit_norms(int phase) {

@@ -7,6 +7,8 @@
 #include <optional>
 
 #include "ops/conv2d.h"
+#include "ops/fused_conv.h"
+#include "ops/optimizer_many.h"
 #include "plan/graph.h"
 #include "plan/program.h"
 
@@ -32,6 +34,30 @@ class Builder {
     std::function<ConvGradientSums(const Frame&, const Block&)> at;
   };
 
+  // On a GPU. An output that need not be written: its readers make it as they load what it is made from,
+  // relu((x - mean) * scale + shift + residual).
+  struct OnLoad {
+    struct Affine {
+      BufferId mean = -1, scale = -1, shift = -1;
+      BatchNormAffine at(const Frame& f) const {
+        return mean < 0 ? BatchNormAffine{} : BatchNormAffine{f.buffer(mean), f.buffer(scale), f.buffer(shift)};
+      }
+    };
+    ValueId x = -1;
+    Affine affine;
+    ValueId residual = -1;
+    Affine residual_affine;
+    bool relu = false;
+    std::vector<ValueId> reads() const;
+    FusedInput at(const Frame&, const Block&, const Shape& shape) const;
+  };
+  // And a gradient that is made from dz as it is loaded: scale * (dz - center - (x - mean) * slope).
+  struct GradientOnLoad {
+    ValueId dz, x;
+    BufferId mean, scale, center, slope;
+    int phase;  // in which they are there
+  };
+
   // What the steps of a node left, for the nodes after it and for its own backward.
   struct Made {
     ValueId y = -1;                               // the output
@@ -45,6 +71,12 @@ class Builder {
     std::pair<int, ValueId> recalled{-1, -1};     // the last answer, and its phase
     std::function<GradientSums(ValueId with)> gradient_sums;  // for a batch norm
     int summed = -1;                                          // the phase of the step that used them
+    // On a GPU:
+    std::optional<OnLoad> on_load;
+    std::function<void()> write;  // emits the step that writes y; empty: it is written
+    std::optional<GradientOnLoad> dy_on_load;
+    int statistics_of = -1;  // the batch norm whose statistics the step of a convolution makes
+    bool fused = false;      // the kernels of ops/fused_conv.h make it
   };
 
   const Graph& graph;
@@ -53,10 +85,13 @@ class Builder {
 
   const Node& node(int index) const { return graph.nodes[size_t(index)]; }
   Made& made(int index) { return made_[size_t(index)]; }
-  Made& input_of(int index, int number = 0) { return made(node(index).inputs[size_t(number)]); }
+  Made& input_of(int index, int number = 0) { return written(node(index).inputs[size_t(number)]); }
+  // What a node made, its output in memory.
+  Made& written(int index);
   const Shape& shape(ValueId value) const { return program[value].shape; }
   Shape batch_shape(ValueId value) const;  // with the images in front
   int consumer_of(int index) const;        // the first; -1: none
+  int consumers_of(int index) const;       // how many
   const Shape& parameter_shape(int index, int number) const;
   int parameter(int index, size_t number) const;
   bool trains(int index, size_t number) const;
@@ -93,6 +128,15 @@ class Builder {
   bool updates_at_once(int index) const;
   int group_of(int parameter) const { return graph.parameters[size_t(parameter)].group; }
 
+  // On a GPU: the copies of a filter (c_out, c_in, taps) in the orders that the fused kernels read. The update keeps
+  // them.
+  struct Filters {
+    BufferId packed, turned;
+  };
+  Filters filters(int parameter);
+  // On a GPU: the gradient of the filter of this convolution is the sum of its parts, complete after `phase`.
+  void gradient_in_parts(int parameter, const Conv2dShape&, BufferId parts, int phase);
+
   bool on_cuda() const { return program.device() == Device::cuda; }
 
   // Multiply-adds of one image, all passes.
@@ -101,6 +145,11 @@ class Builder {
  private:
   void output(int index);
   void update();
+  // On a GPU:
+  void update_at_once(int phase);  // all parameters by one kernel
+  void pack_filters(int update_phase);
+  int sum_parts(int phase, bool of_updated);
+  std::pair<BufferId, int64_t> piece_table(const std::vector<int>& which);
   void limit_norms(int phase);
   static void sum_shards(const Frame&, const std::optional<BufferId>& shards, int64_t begin, int64_t size, float* grad);
   int64_t choose_shards() const;
@@ -108,6 +157,9 @@ class Builder {
   std::vector<Made> made_;
   struct Gradient {
     std::optional<BufferId> shards;
+    std::optional<BufferId> parts;  // on a GPU: of the filter of this convolution
+    Conv2dShape convolution{};
+    std::optional<Filters> filters;
     int phase = -1;  // the first in which it is complete
   };
   std::vector<Gradient> gradients_;

@@ -231,6 +231,9 @@ Frame::Frame(const Program& program, int threads) : program_(program), threads_(
   shards_ = programs_ + program.program_floats_;
   blocks_ = shards_ + program.shards_ * program.shard_floats_;
   per_thread_ = blocks_ + threads * program.block_floats_;
+  if (program.device() == Device::cpu) return;
+  const DeviceScope scope(program.device());
+  clear_bytes(programs_, program.program_floats_ * int64_t(sizeof(float)));  // counters in it begin at 0
 }
 
 float* Frame::buffer(BufferId id, int64_t index) const {
@@ -345,6 +348,20 @@ void Frame::update(int group, const ParameterMemory& p, int64_t begin, int64_t c
   } else {
     kernels.adagrad(count, at(&std::get<AdagradFactors>(step.factors)), data, grad, state(0));
   }
+}
+
+void Frame::update_many(const OptimizerPiece* pieces, int64_t count, int64_t blocks) const {
+  const OptimizerManyKernels& kernels = current_kernels().optimizer_many;
+  std::visit(
+      [&](const auto& rule) {
+        using Factors = std::decay_t<decltype(rule)>;
+        const auto* all = static_cast<const Factors*>(factors);
+        if constexpr (std::is_same_v<Factors, SgdFactors>) kernels.sgd(pieces, count, blocks, all);
+        if constexpr (std::is_same_v<Factors, AdamFactors>) kernels.adam(pieces, count, blocks, all);
+        if constexpr (std::is_same_v<Factors, RmspropFactors>) kernels.rmsprop(pieces, count, blocks, all);
+        if constexpr (std::is_same_v<Factors, AdagradFactors>) kernels.adagrad(pieces, count, blocks, all);
+      },
+      groups.front().factors);
 }
 
 void Frame::limit_norms(int group, const ParameterMemory& p, int64_t first_row, int64_t rows, int64_t columns) const {

@@ -33,6 +33,7 @@
 #include "core/array.h"
 #include "ops/gather_images.h"
 #include "ops/optimizer.h"
+#include "ops/optimizer_many.h"
 
 namespace convcore::plan {
 
@@ -84,6 +85,8 @@ class Program {
             bool once = false);
   // Before the blocks and tasks of `phase`, which it returns.
   int serial(std::string text, const std::vector<ValueId>& reads, int phase, SerialWork work);
+  // On a GPU: what the host does before the first of several passes, with the parameters of the frame.
+  void host(SerialWork work) { host_.push_back(std::move(work)); }
 
   // Cuts the images into at most `shards` shards (0: as many as there are blocks), and gives every value its place.
   // Nothing is added afterwards.
@@ -161,6 +164,7 @@ class Program {
   std::vector<Use> uses_;
   std::vector<BufferPlace> buffers_;
   std::vector<Phase> phases_;
+  std::vector<SerialWork> host_;
   int steps_ = 0;
   int64_t arena_floats_ = 0, block_floats_ = 0;                        // of the arena; of the block buffer of a thread
   int64_t program_floats_ = 0, shard_floats_ = 0, thread_floats_ = 0;  // of the buffers
@@ -246,6 +250,9 @@ class Frame {
   // The steps of a phase that fall to one thread of `threads`; `before`: its serial steps.
   void run_phase(int phase, int thread, int threads) const;
   void run_before(int phase) const;
+  void run_host() const {
+    for (const SerialWork& work : program_.host_) work(*this);
+  }
   // The steps that make what other steps keep up to date from then on.
   void run_once_only() const;
 
@@ -255,6 +262,8 @@ class Frame {
 
   // One step of the optimizer on `count` values of a parameter, from `begin` on.
   void update(int group, const ParameterMemory&, int64_t begin, int64_t count) const;
+  // One step on all parameters of a table, in device memory.
+  void update_many(const OptimizerPiece* pieces, int64_t count, int64_t blocks) const;
   // Scales rows down to the norm that their group allows.
   void limit_norms(int group, const ParameterMemory&, int64_t first_row, int64_t rows, int64_t columns) const;
 
@@ -266,6 +275,7 @@ class Frame {
   PassResult* result = nullptr;
   int precision = 0;  // on a GPU: of its products (cuda/device.cuh)
   DeviceResults device_results;
+  const void* factors = nullptr;  // on a GPU: of all parameters, those of one rule
   // Seconds that the first thread spent in each step; the last one is for waiting. Empty: not measured.
   mutable std::vector<double> profile;
   void start_profile() { profile.assign(size_t(program_.steps_) + 1, 0.0); }

@@ -12,9 +12,10 @@ namespace {
 constexpr int64_t kWord = 8;  // records and their parts begin at multiples of it
 int64_t whole_words(int64_t bytes) { return (bytes + kWord - 1) / kWord * kWord; }
 
-// Place for the factors of any rule.
-constexpr int64_t kFactorsBytes = 64;
-static_assert(sizeof(AdamFactors) <= kFactorsBytes && sizeof(RmspropFactors) <= kFactorsBytes);
+int64_t size_of_factors(const std::vector<GroupStep>& groups) {  // of the one rule that all groups follow
+  if (groups.empty()) return 0;
+  return std::visit([](const auto& factors) { return int64_t(sizeof factors); }, groups.front().factors);
+}
 
 template <typename T>
 const T* at(const std::shared_ptr<void>& block, int64_t bytes) {
@@ -50,7 +51,7 @@ void Recorded::start(int64_t steps, int64_t dropouts) {
   p.order = part(images * kWord), p.labels = part(images * kWord);
   p.gather_key = part(sizeof(RandomKey)), p.dropout_keys = part(dropouts * int64_t(sizeof(RandomKey)));
   p.dropouts = dropouts;
-  p.loss_scale = part(sizeof(float)), p.factors = part(parameters * kFactorsBytes);
+  p.loss_scale = part(sizeof(float)), p.factors = part(parameters * size_of_factors(frame_.groups));
   places_ = p;
   steps_ = steps, next_ = 0;
   host_.assign(size_t(steps * p.size), 0);
@@ -71,7 +72,7 @@ void Recorded::write(int64_t step, const Record& record, const std::vector<Group
   for (size_t p = 0; p < frame_.parameters.size(); p++) {
     const ParameterMemory& memory = frame_.parameters[p];
     if (memory.group < 0 || size_t(memory.group) >= groups.size()) continue;
-    const int64_t place = places_.factors + int64_t(p) * kFactorsBytes;
+    const int64_t place = places_.factors + int64_t(p) * size_of_factors(frame_.groups);
     std::visit(
         [&](auto factors) {
           if constexpr (std::is_same_v<decltype(factors), SgdFactors>)
@@ -96,9 +97,11 @@ void Recorded::upload() {
   in.dropout_keys = at<RandomKey>(current_, places_.dropout_keys);
   in.loss_scale = at<float>(current_, places_.loss_scale);
   for (size_t p = 0; p < frame_.parameters.size(); p++)
-    frame_.parameters[p].factors = at<char>(current_, places_.factors + int64_t(p) * kFactorsBytes);
+    frame_.parameters[p].factors = at<char>(current_, places_.factors + int64_t(p) * size_of_factors(frame_.groups));
+  frame_.factors = at<char>(current_, places_.factors);
   frame_.device_results = {static_cast<const int64_t*>(counter_.get()), static_cast<double*>(rows_.get())};
   frame_.again = false;
+  frame_.run_host();
   std::vector<uint64_t> now = signature();
   if (now == signature_) return;
   forget();

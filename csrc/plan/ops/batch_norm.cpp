@@ -13,12 +13,12 @@
 
 #include "ops/kernels.h"
 #include "plan/builder.h"
+#include "plan/fused_conv.h"
 
 namespace convcore::plan {
 namespace {
 
 enum Parameters { kWeight, kBias, kRunningMean, kRunningVar };
-enum Buffers { kMean, kRstd, kScale, kShift, kPivot, kGradientSums };  // (C) each; the last a ShardSums
 
 // The input: as it comes, or channels-last on a GPU.
 ValueId x_of(Builder& b, int i) { return b.made(i).values[0]; }
@@ -68,26 +68,40 @@ void set_affine(const Frame& f, const std::vector<BufferId>& buffers, const floa
                                        f.buffer(buffers[kShift]));
 }
 
+// What y is made from. The residual part may be another batch norm's, made on the way on a GPU.
+Builder::OnLoad parts_of(Builder& b, int i) {
+  const auto& buffers = b.made(i).buffers;
+  Builder::OnLoad parts;
+  parts.x = x_of(b, i), parts.affine = {buffers[kMean], buffers[kScale], buffers[kShift]};
+  parts.relu = b.node(i).integer("relu") != 0;
+  if (b.node(i).inputs.size() == 1) return parts;
+  const int other = b.node(i).inputs[1];
+  const Builder::Made& made = b.made(other);
+  if (made.write && !made.on_load->relu && made.on_load->residual < 0 && b.consumers_of(other) == 1) {
+    parts.residual = made.on_load->x, parts.residual_affine = made.on_load->affine;
+    return parts;
+  }
+  parts.residual = b.in_layout(b.written(other).y, shape_of(b, i).layout);
+  return parts;
+}
+
 // Emits y = relu(norm(x) + residual), in `phase` or later.
-ValueId apply(Builder& b, int i, int phase) {
+void apply(Builder& b, int i, int phase, const Builder::OnLoad& parts, ValueId y) {
   const BatchNormShape s = shape_of(b, i);
-  const ValueId x = x_of(b, i);
-  const bool relu = b.node(i).integer("relu") != 0, adds = b.node(i).inputs.size() > 1;
-  const ValueId residual = adds ? b.in_layout(b.input_of(i, 1).y, s.layout) : -1;
-  const ValueId y = b.program.value(b.node(i).name, b.shape(x), s.layout);
-  const auto buffers = b.made(i).buffers;
-  std::vector<ValueId> reads{x};
-  if (adds) reads.push_back(residual);
+  const bool adds = parts.residual >= 0;
   b.program.block(
-      std::string("batch_norm") + (adds ? " + residual" : "") + (relu ? " + relu" : ""), reads, {y},
+      std::string("batch_norm") + (adds ? " + residual" : "") + (parts.relu ? " + relu" : ""), parts.reads(), {y},
       [=](const Frame& f, const Block& block) {
-        const BatchNormAffine affine{f.buffer(buffers[kMean]), f.buffer(buffers[kScale]), f.buffer(buffers[kShift])};
-        const BatchNormResidual add{adds ? f.at(residual, block) : nullptr, {}};
-        current_kernels().batch_norm.apply(of_block(s, block), 0, block.count(), f.at(x, block), affine, add, relu,
-                                           f.at(y, block));
+        const BatchNormResidual add{adds ? f.at(parts.residual, block) : nullptr, parts.residual_affine.at(f)};
+        current_kernels().batch_norm.apply(of_block(s, block), 0, block.count(), f.at(parts.x, block),
+                                           parts.affine.at(f), add, parts.relu, f.at(y, block));
       },
       phase);
-  return y;
+}
+
+ValueId output(Builder& b, int i) {
+  const Value& x = b.program[x_of(b, i)];
+  return b.program.value(b.node(i).name, x.shape, x.layout);
 }
 
 int training_statistics(Builder& b, int i) {
@@ -146,16 +160,32 @@ void forward(Builder& b, int i) {
   Builder::Made& made = b.made(i);
   made.values = {b.on_cuda() ? b.in_layout(b.input_of(i).y, Layout::channels_last) : b.input_of(i).y};
   const int64_t c = shape_of(b, i).c;
-  for (int k = kMean; k <= kPivot; k++) made.buffers.push_back(b.program.buffer(Per::program, c));
-  const int phase = b.options.training ? training_statistics(b, i) : running_statistics(b, i);
-  made.y = apply(b, i, std::max(phase, Builder::kFirstPhase));
+  const bool training = b.options.training, known = !made.buffers.empty();  // by the convolution before
+  for (int k = kMean; !known && k <= kPivot; k++) made.buffers.push_back(b.program.buffer(Per::program, c));
+  const int phase = std::max(Builder::kFirstPhase, known      ? b.program.phase_of(x_of(b, i))
+                                                   : training ? training_statistics(b, i)
+                                                              : running_statistics(b, i));
+  const Builder::OnLoad parts = parts_of(b, i);
+  const ValueId y = made.y = output(b, i);
+  if (training) {
+    made.buffers.push_back(ShardSums(b, c).id);
+    for (int k = kGradientScale; k <= kSlope; k++) made.buffers.push_back(b.program.buffer(Per::program, c));
+  }
+  if (training && b.on_cuda()) {
+    made.on_load = parts;
+    made.write = [&b, i, phase, parts, y] { apply(b, i, phase, parts, y); };
+    return;
+  }
+  apply(b, i, phase, parts, y);
   // Backwards y is made again from x, which is read there anyway, unless it has a residual part: then it is kept. On a
   // GPU it would be a kernel more.
-  if (b.node(i).inputs.size() == 1 && !b.on_cuda())
-    b.made(i).recall = [&b, i](ValueId with) { return apply(b, i, b.program.phase_of(with)); };
-  if (!b.options.training) return;
-  b.made(i).buffers.push_back(ShardSums(b, c).id);
-  b.made(i).gradient_sums = [&b, i](ValueId with) { return gradient_sums(b, i, with); };
+  if (parts.residual < 0 && !b.on_cuda())
+    made.recall = [&b, i, parts](ValueId with) {
+      const ValueId again = output(b, i);
+      apply(b, i, b.program.phase_of(with), parts, again);
+      return again;
+    };
+  if (training) made.gradient_sums = [&b, i](ValueId with) { return gradient_sums(b, i, with); };
 }
 
 // Emits dz and its sums. The phase they are complete in is the next one.
@@ -164,6 +194,7 @@ int sum_gradient(Builder& b, int i, ValueId dy, ValueId dz) {
   const ValueId x = x_of(b, i);
   const auto buffers = b.made(i).buffers;
   const bool relu = b.node(i).integer("relu") != 0;
+  b.written(i);
   const ValueId y = relu ? b.recalled(i, dy) : -1;
   const ShardSums sums(buffers[kGradientSums], s.c);
   std::vector<ValueId> reads{dy, x}, writes;
@@ -178,36 +209,49 @@ int sum_gradient(Builder& b, int i, ValueId dy, ValueId dz) {
                          });
 }
 
+// Emits what the gradients are made from, once the sums are complete.
+int finish_gradient(Builder& b, int i, int phase) {
+  const BatchNormShape s = shape_of(b, i);
+  const auto buffers = b.made(i).buffers;
+  const int weight = b.parameter(i, kWeight), bias = b.parameter(i, kBias);
+  const bool trains_weight = b.trains(i, kWeight), trains_bias = b.trains(i, kBias);
+  const ShardSums sums(buffers[kGradientSums], s.c);
+  const int next = b.program.serial("batch_norm backward statistics", {}, phase, [=](const Frame& f) {
+    const double* sum = sums.total(f);
+    current_kernels().batch_norm.backward_finish(s.c, s.per_channel(), sum, sum + s.c, f.buffer(buffers[kRstd]),
+                                                 data(f, weight), f.buffer(buffers[kGradientScale]),
+                                                 f.buffer(buffers[kCenter]), f.buffer(buffers[kSlope]),
+                                                 trains_weight ? f.parameters[size_t(weight)].grad : nullptr,
+                                                 trains_bias ? f.parameters[size_t(bias)].grad : nullptr);
+  });
+  if (trains_weight) b.gradient_written(weight, next);
+  if (trains_bias) b.gradient_written(bias, next);
+  return next;
+}
+
 void backward(Builder& b, int i) {
   const BatchNormShape s = shape_of(b, i);
   const ValueId x = x_of(b, i);
   const auto buffers = b.made(i).buffers;
   const bool relu = b.node(i).integer("relu") != 0;
-  const int weight = b.parameter(i, kWeight), bias = b.parameter(i, kBias);
-  const bool trains_weight = b.trains(i, kWeight), trains_bias = b.trains(i, kBias);
 
   const ValueId dy = b.gradient(i, s.layout);
   // The step that made dy may have summed it (and masked it) on the way.
   const bool summed = b.made(i).summed >= 0;
   const ValueId dz = relu && !summed ? b.gradient_in_place(i, "dz of " + b.node(i).name) : dy;
   const int phase = summed ? b.made(i).summed : sum_gradient(b, i, dy, dz);
-  const ShardSums sums(buffers[kGradientSums], s.c);
-
-  const BufferId scale = b.program.buffer(Per::program, s.c), center = b.program.buffer(Per::program, s.c),
-                 slope = b.program.buffer(Per::program, s.c);
-  const int next = b.program.serial("batch_norm backward statistics", {}, phase + 1, [=](const Frame& f) {
-    const double* sum = sums.total(f);
-    current_kernels().batch_norm.backward_finish(s.c, s.per_channel(), sum, sum + s.c, f.buffer(buffers[kRstd]),
-                                                 data(f, weight), f.buffer(scale), f.buffer(center), f.buffer(slope),
-                                                 trains_weight ? f.parameters[size_t(weight)].grad : nullptr,
-                                                 trains_bias ? f.parameters[size_t(bias)].grad : nullptr);
-  });
-  if (trains_weight) b.gradient_written(weight, next);
-  if (trains_bias) b.gradient_written(bias, next);
+  const int next = summed && b.on_cuda() ? phase : finish_gradient(b, i, phase + 1);
+  const BufferId scale = buffers[kGradientScale], center = buffers[kCenter], slope = buffers[kSlope];
 
   // In a residual network both branches read dz, so it is nobody's to write to.
   if (b.node(i).inputs.size() > 1) b.add_gradient(b.node(i).inputs[1], dz, false);
-  if (!b.input_of(i).needs_gradient) return;
+  Builder::Made& input = b.input_of(i);
+  if (!input.needs_gradient) return;
+  if (input.statistics_of == i) {  // the convolution makes dx as it loads dz
+    input.dy = dz, input.owns_dy = false;
+    input.dy_on_load = Builder::GradientOnLoad{dz, x, buffers[kMean], scale, center, slope, next};
+    return;
+  }
   const ValueId dx = b.program.value("d" + b.program[x].name, b.shape(x), s.layout);
   b.program.block(
       "batch_norm backward", {dz, x}, {dx},

@@ -2,6 +2,7 @@
 #include "ops/conv2d_passes.h"
 #include "ops/kernels.h"
 #include "plan/builder.h"
+#include "plan/fused_conv.h"
 
 namespace convcore::plan {
 namespace {
@@ -10,21 +11,22 @@ constexpr char kOp[] = "conv2d";
 
 Conv2dShape shape_of(Builder& b, int i) {
   const Node& n = b.node(i);
-  if (b.shape(b.input_of(i).y).size() != 3)
-    fail("plan", "conv2d cannot be planned", "images (C, H, W)", to_string(b.shape(b.input_of(i).y)));
+  const ValueId input = b.made(n.inputs[0]).y;  // perhaps not written: its shape is what counts
+  if (b.shape(input).size() != 3)
+    fail("plan", "conv2d cannot be planned", "images (C, H, W)", to_string(b.shape(input)));
   Conv2dParams p{};
   p.stride = {n.integer("stride", 0), n.integer("stride", 1)};
   p.padding = {n.integer("padding", 0), n.integer("padding", 1), n.integer("padding", 2), n.integer("padding", 3)};
   p.dilation = {n.integer("dilation", 0), n.integer("dilation", 1)};
   p.groups = n.integer("groups");
   if (n.integer("same")) {
-    const Shape &x = b.shape(b.input_of(i).y), &w = b.parameter_shape(i, 0);
+    const Shape &x = b.shape(input), &w = b.parameter_shape(i, 0);
     for (size_t axis = 0; axis < 2; axis++) {
       const auto pads = same_padding(x[axis + 1], w[axis + 2], p.stride[axis], p.dilation[axis]);
       p.padding[2 * axis] = pads[0], p.padding[2 * axis + 1] = pads[1];
     }
   }
-  return infer_conv2d_shape(kOp, b.batch_shape(b.input_of(i).y), b.parameter_shape(i, 0), p);
+  return infer_conv2d_shape(kOp, b.batch_shape(input), b.parameter_shape(i, 0), p);
 }
 
 Conv2dShape of_block(Conv2dShape s, const Block& block) {
@@ -79,8 +81,26 @@ BufferId winograd_filters(Builder& b, const Conv2dShape& s, int tile, bool backw
   return u;
 }
 
+// With relu, of a step of its own.
+void relu_in_place(Builder& b, int i) {
+  const ValueId conv = b.made(i).y;
+  const Value& v = b.program[conv];
+  const ValueId y = b.program.alias(conv, v.name, v.shape, v.layout);
+  const int64_t floats = v.floats;
+  b.program.block("relu", {conv}, {y}, [=](const Frame& f, const Block& block) {
+    current_kernels().activation.forward[int(Activation::relu)](block.count() * floats, {}, f.at(conv, block),
+                                                                f.at(y, block));
+  });
+  b.made(i).y = y;
+}
+
 void forward(Builder& b, int i) {
   const Conv2dShape s = shape_of(b, i);
+  if (b.node(i).inputs.size() == 1 && fused_conv_forward(b, i, s)) {
+    b.count_work(multiply_adds(s) * 3);
+    if (b.node(i).integer("relu") != 0) relu_in_place(b, i);
+    return;
+  }
   const ConvAlgorithm algorithm = choose_algorithm(kOp, s, ConvPass::forward, ConvAlgorithm::automatic);
   const ConvForwardLayouts layouts = conv_forward_layouts(algorithm);
   const Weights weights = weights_of(b, i, s);
@@ -207,6 +227,7 @@ void backward_relu(Builder& b, int i) {
 void backward(Builder& b, int i) {
   const Conv2dShape s = shape_of(b, i);
   if (b.node(i).integer("relu") != 0) backward_relu(b, i);
+  if (b.made(i).fused) return fused_conv_backward(b, i, s);
   const bool summed = b.trains(i, 0) && backward_weight(b, i, s);
   if (b.trains(i, 1) && !summed) {
     const ValueId dy = b.made(i).dy;
