@@ -553,9 +553,10 @@ struct PixelsSize {
   static constexpr int kLanesN = 16, kGroupThreads = kTensor ? Tile::kM / 16 * kWarp : Tile::kM / 8 * kLanesN;
   static constexpr int kGroups = kThreads / kGroupThreads;
   static constexpr int kPerThread = kTensor ? kColumns / 8 : kColumns / kLanesN;  // columns
-  // The lanes of a warp read fragments at (pixel t, channel g): a pitch of 8 or 24 modulo 32 spreads them over all
-  // banks. The patch's pitch, channels + 8, is so for 16, 32, 64 and 144 channels.
-  static constexpr int kPitch = Tile::kM + 8;
+  // The lanes of a warp read fragments at (pixel t, channel g), BF16 at (pixel 2 t, channel g): a pitch of 8 or 24 modulo
+  // 32, or half of that, spreads them over all banks. The patch's pitch is so for 16, 32, 64 and 144 channels.
+  static constexpr int kPad = kPrecision == Precision::bf16 ? 4 : 8;
+  static constexpr int kPitch = Tile::kM + kPad;
   static constexpr int kTileFloats = kGroups > 1 ? Tile::kM * kColumns : 1;
   static constexpr size_t kFixed =
       2 * shared_bytes<float>(kPixels * kPitch) + 2 * shared_bytes<int>(kPixels) + shared_bytes<float>(kTileFloats);
@@ -811,7 +812,8 @@ void choose_boxes(Phase* phase, int images, int step_h, int step_w, int64_t most
         int64_t most = most_pixels / (rows * columns);
         if (patch > 0 && most > most_patch / patch) most = most_patch / patch;
         if (most > detail::kMostCoordinate) most = detail::kMostCoordinate;
-        b.images = int(most < images ? most : images);
+        if (most > images) most = images;
+        b.images = most > 1 ? int(most) : 1;
       }
       const int64_t count = blocks_of(images, b.images) * b.down * b.across;
       if (best >= 0 && (count > best || (count == best && b.images * patch >= best_patch))) continue;
@@ -893,14 +895,14 @@ Launch prepare_taps(TapsProduct* p) {
 }
 
 // Channels and taps of a column tile: what gives the fewest tiles, of those whose patch finds room.
-void choose_columns(PixelsProduct* p, size_t fixed) {
+void choose_columns(PixelsProduct* p, size_t fixed, int pad) {
   int64_t best = -1;
   for (int channels : {1, 2, 4, 8, 16, 32, 64, kColumns}) {
-    if ((p->in.fours && channels % 4 != 0) || room_for_patch(fixed, channels + 8) < span_of(p->phase)) continue;
+    if ((p->in.fours && channels % 4 != 0) || room_for_patch(fixed, channels + pad) < span_of(p->phase)) continue;
     const int taps = kColumns / channels;
     const int64_t tiles = blocks_of(p->in.c, channels) * blocks_of(p->taps.count, taps);
     if (best >= 0 && tiles >= best) continue;
-    best = tiles, p->channels = channels, p->pitch = channels + 8, p->tile_taps = taps;
+    best = tiles, p->channels = channels, p->tile_taps = taps;
   }
   p->tap_tiles = int(blocks_of(p->taps.count, p->tile_taps));
   p->column_tiles = int(best);
@@ -918,9 +920,13 @@ Launch prepare_pixels(PixelsProduct* p) {
   // The shape alone decides how the pixels are split: also where the memory is not aligned.
   const bool fours = p->in.fours;
   p->in.fours = p->in.c % 4 == 0;
-  choose_columns(p, Size::kFixed);
+  // Neither does the precision.
+  using Widest = PixelsSize<Tile, Precision::fp32>;
+  choose_columns(p, Widest::kFixed, Widest::kPad);
   p->in.fours = fours;
-  choose_boxes(&p->phase, p->images, p->step_h, p->step_w, kPixels, room_for_patch(Size::kFixed, p->pitch));
+  choose_boxes(&p->phase, p->images, p->step_h, p->step_w, kPixels,
+               room_for_patch(Widest::kFixed, p->channels + Widest::kPad));
+  p->pitch = p->channels + Size::kPad;
   p->boxes = int(boxes_of(p->phase, p->images));
   p->row_tiles = int(blocks_of(p->dy.c, Tile::kM));
   const int64_t box = int64_t(p->phase.boxes.images) * p->phase.boxes.rows * p->phase.boxes.columns;
@@ -985,7 +991,7 @@ int64_t pixels_of(const TapsProduct& p) {
 }
 
 // Fewer results than this, and large tiles would leave most of the GPU without a block.
-constexpr int64_t kFewResults = 132 * 4096;
+constexpr int64_t kFewResults = 64 * 4096;
 
 }  // namespace
 

@@ -229,6 +229,12 @@ void check_backward(const FusedCase& c, Precision precision) {
   });
 }
 
+// One row and column of the input belongs to no pixel of the output.
+FusedCase uneven_case(const Options& options) {
+  const WindowAxis axis{3, 1, 1, 0, 1};
+  return {shape_of({"", 2, 8, 6, 7, 8, axis, axis, 1}), options};
+}
+
 FusedCase fused_case(int64_t n, int64_t c_in, int64_t h, int64_t w, int64_t c_out, int64_t kernel, int64_t stride,
                      const Options& options) {
   const WindowAxis axis{kernel, stride, kernel / 2, kernel / 2, 1};
@@ -247,18 +253,19 @@ const FusedCase kFused[] = {
     fused_case(2, 12, 6, 5, 40, 1, 2, {In::normalised, false, true, true, true, false, false}),
     fused_case(3, 36, 4, 4, 68, 3, 1, {In::residual, true, true, false, true, true, true}),
     fused_case(1, 3, 20, 19, 16, 3, 1, {In::plain, false, true, false, true, true, false}),
+    uneven_case({In::residual, true, true, false, true, true, true}),
     fused_case(1, 4, 20, 19, 8, 5, 1, {In::normalised, true, true, false, true, false, true}),
 };
 
 TEST_CASE("fused conv2d forward") {
   for (const FusedCase& c : kFused) {
-    CAPTURE(c.s.c_in), CAPTURE(c.s.c_out), CAPTURE(int(c.options.in));
+    CAPTURE(c.s.c_in); CAPTURE(c.s.c_out); CAPTURE(int(c.options.in));
     check_forward(c, Precision::fp32);
   }
 }
 TEST_CASE("fused conv2d backward") {
   for (const FusedCase& c : kFused) {
-    CAPTURE(c.s.c_in), CAPTURE(c.s.c_out), CAPTURE(int(c.options.in));
+    CAPTURE(c.s.c_in); CAPTURE(c.s.c_out); CAPTURE(int(c.options.in));
     check_backward(c, Precision::fp32);
   }
 }
@@ -266,7 +273,7 @@ TEST_CASE("fused conv2d by tensor cores") {
   for (const Precision p : {Precision::tf32x3, Precision::tf32, Precision::bf16})
     for (int i : {1, 2, 4, 8}) {
       if (p == Precision::tf32 && i != 1) continue;
-      CAPTURE(int(p)), CAPTURE(i);
+      CAPTURE(int(p)); CAPTURE(i);
       check_forward(kFused[i], p);
       check_backward(kFused[i], p);
     }
@@ -301,7 +308,7 @@ TEST_CASE("fused conv2d: what it does not take") {
 // ---- the end of a network -------------------------------------------------------------------------------------------
 
 void check_head(const FusedHeadShape& s, bool relu, int64_t ignored) {
-  CAPTURE(s.c), CAPTURE(s.classes);
+  CAPTURE(s.c); CAPTURE(s.classes);
   const BatchNormShape b = norm_shape(s.n, s.pixels, s.c);
   const Floats x = random_floats(s.n * s.pixels * s.c, 1), residual = random_floats(x.count(), 2);
   const Floats w = random_floats(s.classes * s.c, 3), bias = random_floats(s.classes, 4);
@@ -384,7 +391,11 @@ struct Parameters {
     if (splits > 0) p.parts = last(parts, random_floats(splits * count, seed + 2));
     if (taps > 0) p.packed = last(packed, Floats(count)), p.turned = last(turned, Floats(count));
     state.emplace_back();
-    for (int i = 0; i < states; i++) p.state[i] = last(state.back(), positive_floats(count, seed + 3 + uint64_t(i)));
+    for (int i = 0; i < states; i++) {
+      Floats values = positive_floats(count, seed + 3 + uint64_t(i));
+      for (int64_t e = 0; i == 1 && e < count; e++) values[e] *= 0.3f;  // a mean, whose square is less than the first
+      p.state[i] = last(state.back(), std::move(values));
+    }
     pieces.push_back(p);
   }
   // What the parts stand for.
