@@ -64,7 +64,7 @@ MUTANTS = [
     Mutant("parts summed one short", "product.cu", "split < splits; split++", "split < splits - 1; split++", PRODUCTS),
     Mutant("boxes of the wrong phase", "product.cu", "box >= p.phase[number + 1].first_box",
            "box > p.phase[number + 1].first_box", PRODUCTS),
-    Mutant("padding that is normalised", "product.cu", "if (index < 0) continue;  // zero it stays", "", FUSED),
+    Mutant("padding that is normalised", "product.cu", "if (index[i] < 0) continue;  // zero it stays", "", FUSED),
     Mutant("an operand stored by no box", "product.cu", " || first + count >= all", "", FUSED),
     Mutant("a mask that lets zeros through", "product.cu", "other[k] > 0 ? v[k]", "other[k] >= 0 ? v[k]", FUSED),
     Mutant("sums of groups read too early", "product.cu", BARRIER + "  // all groups have left their sums", "", FUSED),
@@ -98,7 +98,7 @@ def commands(build: Path) -> tuple[dict[str, str], str]:
     compile_line = {
         Path(entry["file"]).name: entry["command"]
         for entry in lines
-        if "cuda_host_tests_kernels" in entry["command"]
+        if "cuda_host_kernels.dir" in entry["command"]
     }
     link = subprocess.run(
         ["ninja", "-C", str(build), "-t", "commands", "cuda_host_tests"],

@@ -35,7 +35,11 @@ struct Side {
   FusedShortcut shortcut;
   Floats values;
   Side(int64_t n_, int64_t h_, int64_t w_, int64_t c_, bool strided, bool as_gradient, uint64_t seed)
-      : n(n_), h(h_), w(w_), c(c_), shortcut(sizes(h_, w_, c_, strided, as_gradient)),
+      : n(n_),
+        h(h_),
+        w(w_),
+        c(c_),
+        shortcut(sizes(h_, w_, c_, strided, as_gradient)),
         values(random_floats(n_ * shortcut.h * shortcut.w * shortcut.c, seed)) {
     shortcut.values = values;
   }
@@ -84,7 +88,8 @@ Floats packed(const Conv2dShape& s, const Floats& w, bool turn) {
   for (int64_t k = 0; k < s.c_out; k++)
     for (int64_t c = 0; c < s.c_in; c++)
       for (int64_t t = 0; t < s.taps(); t++)
-        to[turn ? (c * s.taps() + t) * s.c_out + k : (k * s.taps() + t) * s.c_in + c] = w[(k * s.c_in + c) * s.taps() + t];
+        to[turn ? (c * s.taps() + t) * s.c_out + k : (k * s.taps() + t) * s.c_in + c] =
+            w[(k * s.c_in + c) * s.taps() + t];
   return to;
 }
 
@@ -223,7 +228,8 @@ void check_backward(const FusedCase& c, Precision precision) {
       k.conv2d.planar_backward_weight(s, planar_dx, turned(v, s.n, s.c_in, s.h_in * s.w_in, false), dw);
     }
     keep(outputs, dz), keep(outputs, dw), keep(outputs, arrivals);
-    const bool with_sums = c.options.sums || !(c.options.y_given || c.options.in >= In::residual || c.options.in == In::plain);
+    const bool with_sums =
+        c.options.sums || !(c.options.y_given || c.options.in >= In::residual || c.options.in == In::plain);
     if (!with_sums) return;
     for (const Floats* values : {&scale, &center, &slope_in, &dweight, &dbias}) keep(outputs, *values);
   });
@@ -259,13 +265,17 @@ const FusedCase kFused[] = {
 
 TEST_CASE("fused conv2d forward") {
   for (const FusedCase& c : kFused) {
-    CAPTURE(c.s.c_in); CAPTURE(c.s.c_out); CAPTURE(int(c.options.in));
+    CAPTURE(c.s.c_in);
+    CAPTURE(c.s.c_out);
+    CAPTURE(int(c.options.in));
     check_forward(c, Precision::fp32);
   }
 }
 TEST_CASE("fused conv2d backward") {
   for (const FusedCase& c : kFused) {
-    CAPTURE(c.s.c_in); CAPTURE(c.s.c_out); CAPTURE(int(c.options.in));
+    CAPTURE(c.s.c_in);
+    CAPTURE(c.s.c_out);
+    CAPTURE(int(c.options.in));
     check_backward(c, Precision::fp32);
   }
 }
@@ -273,7 +283,8 @@ TEST_CASE("fused conv2d by tensor cores") {
   for (const Precision p : {Precision::tf32x3, Precision::tf32, Precision::bf16})
     for (int i : {1, 2, 4, 8}) {
       if (p == Precision::tf32 && i != 1) continue;
-      CAPTURE(int(p)); CAPTURE(i);
+      CAPTURE(int(p));
+      CAPTURE(i);
       check_forward(kFused[i], p);
       check_backward(kFused[i], p);
     }
@@ -308,7 +319,8 @@ TEST_CASE("fused conv2d: what it does not take") {
 // ---- the end of a network -------------------------------------------------------------------------------------------
 
 void check_head(const FusedHeadShape& s, bool relu, int64_t ignored) {
-  CAPTURE(s.c); CAPTURE(s.classes);
+  CAPTURE(s.c);
+  CAPTURE(s.classes);
   const BatchNormShape b = norm_shape(s.n, s.pixels, s.c);
   const Floats x = random_floats(s.n * s.pixels * s.c, 1), residual = random_floats(x.count(), 2);
   const Floats w = random_floats(s.classes * s.c, 3), bias = random_floats(s.classes, 4);
@@ -347,8 +359,7 @@ void check_head(const FusedHeadShape& s, bool relu, int64_t ignored) {
       k.linear.backward_weight(linear, dlogits, features, dw);
       k.linear.backward_bias(linear, dlogits, db);
       Floats dv(x.count());
-      for (int64_t e = 0; e < dv.count(); e++)
-        dv[e] = dfeatures[e / s.c / s.pixels * s.c + e % s.c] / float(s.pixels);
+      for (int64_t e = 0; e < dv.count(); e++) dv[e] = dfeatures[e / s.c / s.pixels * s.c + e % s.c] / float(s.pixels);
       Buffer<double> sum(s.c, 0), sum_x(s.c, 0);
       k.batch_norm.backward_partial(b, 0, s.n, dv, x, affine.mean, relu ? v.data() : nullptr, dz, sum, sum_x);
       k.batch_norm.backward_finish(s.c, b.per_channel(), sum, sum_x, rstd, weight, scale_in, center, slope, dweight,
