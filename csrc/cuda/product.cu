@@ -79,7 +79,7 @@ CONVCORE_DEVICE void transform_tile(const Operand& in, int rows, int channels, i
     const int channel = first_channel + chunk * kVector;
     if (channel >= in.c) return;
     const Transform<kVector> transform(in, channel);
-    constexpr int kAtOnce = 4;  // rows under way
+    constexpr int kAtOnce = 2;  // rows under way
     for (int row0 = first; row0 < rows; row0 += kAtOnce * step) {
       int index[kAtOnce];
       float other[kAtOnce][kVector];
@@ -780,14 +780,14 @@ taps_product(const __grid_constant__ TapsProduct p) {
 }
 
 template <typename Tile, Precision kPrecision>
-CONVCORE_KERNEL_OF(kThreads, kPrecision == Precision::fp32 ? 4 : 3)
+CONVCORE_KERNEL_OF(kThreads, 3)
 pixels_product(const __grid_constant__ PixelsProduct p) {
   pixels_block<Tile, kPrecision>(p, int(blockIdx.x));
 }
 
 // The first `taps_blocks` blocks do the one, the others the other: on small layers neither fills a large GPU.
 template <typename First, typename Second, Precision kPrecision>
-CONVCORE_KERNEL_OF(kThreads, kPrecision == Precision::fp32 ? 4 : 3)
+CONVCORE_KERNEL_OF(kThreads, 3)
 both_products(const __grid_constant__ TapsProduct p, const __grid_constant__ PixelsProduct q, int taps_blocks) {
   const auto block = int(blockIdx.x);
   if (block < taps_blocks)
