@@ -54,6 +54,7 @@ CONVCORE_DEVICE void for_tile(int chunks, const Work& work) {
   const int lanes = chunks < kThreads ? chunks : kThreads, step = kThreads / lanes;
   const int row = int(threadIdx.x) / lanes;
   if (row >= step) return;
+  CONVCORE_NO_UNROLL
   for (int chunk = int(threadIdx.x) % lanes; chunk < chunks; chunk += lanes) work(chunk, row, step);
 }
 
@@ -62,6 +63,7 @@ CONVCORE_DEVICE void copy_tile(const Operand& in, int rows, int channels, int fi
                                const IndexOf& index_of, float* to) {
   for_tile(channels / kVector, [&](int chunk, int first, int step) {
     const int channel = first_channel + chunk * kVector;
+    CONVCORE_NO_UNROLL
     for (int row = first; row < rows; row += step) {
       const int index = index_of(row);
       const bool valid = index >= 0 && channel < in.c;
@@ -80,6 +82,7 @@ CONVCORE_DEVICE void transform_tile(const Operand& in, int rows, int channels, i
     if (channel >= in.c) return;
     const Transform<kVector> transform(in, channel);
     constexpr int kAtOnce = 2;  // rows under way
+    CONVCORE_NO_UNROLL
     for (int row0 = first; row0 < rows; row0 += kAtOnce * step) {
       int index[kAtOnce];
       float other[kAtOnce][kVector];
@@ -222,6 +225,7 @@ CONVCORE_DEVICE void copy_filters(const TapsProduct& p, int n0, int first_tap, i
   for_tile(taps * chunks_of_tap, [&](int chunk, int first, int step) {
     const int tap = chunk / chunks_of_tap, channel = first_channel + (chunk - tap * chunks_of_tap) * kVector;
     const int at = p.taps.index[first_tap + tap] * p.in.c + channel;
+    CONVCORE_NO_UNROLL
     for (int n = first; n < Tile::kN; n += step) {
       const bool valid = channel < p.in.c && n0 + n < p.c_out;
       async_copy<4 * kVector>(to + n * Size::kPitch + chunk * kVector,
@@ -463,6 +467,7 @@ CONVCORE_DEVICE void taps_block(const TapsProduct& p, int block) {
       __syncthreads();  // the stage is there, and everybody has read the one before, which the next one overwrites
       if (stage + 1 < stages) load(stage + 1);
       async_commit();
+      CONVCORE_NO_UNROLL
       for (int tap = 0; tap < taps_of(group); tap++)
         multiply(patch.of(chunk) + tap_offset(p.taps, phase, phase.first_tap + group * p.stage_taps + tap) * pitch,
                  filters.of(stage) + tap * p.channels);
