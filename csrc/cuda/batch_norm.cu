@@ -130,14 +130,16 @@ void backward_apply(const BatchNormShape& s, int64_t n0, int64_t n1, const float
 
 void finish(int64_t c, int64_t m, const float* pivot, const double* sum, const double* sum_sq, double momentum,
             double eps, float* mean, float* rstd, float* running_mean, float* running_var) {
-  for_positions("batch_norm statistics", c,
-                FromSums<BatchNormFinish>{sum, sum_sq, {m, pivot, momentum, eps, mean, rstd, running_mean, running_var}});
+  for_positions(
+      "batch_norm statistics", c,
+      FromSums<BatchNormFinish>{sum, sum_sq, {m, pivot, momentum, eps, mean, rstd, running_mean, running_var}});
 }
 
 void backward_finish(int64_t c, int64_t m, const double* sum_dz, const double* sum_dz_x, const float* rstd,
                      const float* weight, float* scale, float* center, float* slope, float* dweight, float* dbias) {
-  for_positions("batch_norm backward statistics", c,
-                FromSums<BatchNormBackwardFinish>{sum_dz, sum_dz_x, {m, rstd, weight, scale, center, slope, dweight, dbias}});
+  for_positions(
+      "batch_norm backward statistics", c,
+      FromSums<BatchNormBackwardFinish>{sum_dz, sum_dz_x, {m, rstd, weight, scale, center, slope, dweight, dbias}});
 }
 
 void factors(int64_t c, const float* rstd, const float* weight, const float* bias, float* scale, float* shift) {

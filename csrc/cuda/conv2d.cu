@@ -2,8 +2,8 @@
 //
 // One group and at most kMaxTaps taps: the products of product.h.
 //
-//   forward          the taps product over the output's pixels: pixel (i, j) meets (i * stride - pad + r * dilation, ...)
-//   backward input   pixels of dx whose place modulo the stride is the same see the same taps: a phase of the taps
+//   forward          the taps product over the output's pixels: pixel (i, j) meets (i * stride - pad + r * dilation,
+//   ...) backward input   pixels of dx whose place modulo the stride is the same see the same taps: a phase of the taps
 //                    product for each such place, over exactly the taps that hit, on dy, with the filters turned. No
 //                    product with a zero.
 //   backward weight  the pixels product.
@@ -15,8 +15,8 @@
 #include "ops/conv2d.h"
 
 #include "cuda/channel_sums.cuh"
-#include "cuda/elementwise.cuh"
 #include "cuda/conv2d_products.h"
+#include "cuda/elementwise.cuh"
 #include "cuda/rows.cuh"
 #include "cuda/table.h"
 
@@ -127,8 +127,7 @@ TapsProduct backward_input_product(const Conv2dShape& s) {
   p.step_h = p.step_w = 1, p.images = int(s.n);
   for (int64_t h = 0; h < s.window.h.stride && h < s.h_in; h++)
     for (int64_t w = 0; w < s.window.w.stride && w < s.w_in; w++)
-      p.phase[p.phases++] =
-          input_phase(s, phase_of(s.window.h, s.h_in, h), phase_of(s.window.w, s.w_in, w), &p.taps);
+      p.phase[p.phases++] = input_phase(s, phase_of(s.window.h, s.h_in, h), phase_of(s.window.w, s.w_in, w), &p.taps);
   p.filter_taps = int(s.taps()), p.c_out = int(s.c_in);
   p.out_h = int(s.h_in), p.out_w = int(s.w_in);
   p.out_step_h = int(s.window.h.stride), p.out_step_w = int(s.window.w.stride);

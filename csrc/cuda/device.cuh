@@ -15,6 +15,7 @@
 #define CONVCORE_KERNEL_OF(threads, blocks) static void
 #define CONVCORE_DEVICE static inline
 #define CONVCORE_UNROLL
+#define CONVCORE_NO_UNROLL
 #define __grid_constant__
 #else
 #include <cuda_runtime.h>
@@ -24,6 +25,7 @@
 #define CONVCORE_KERNEL_OF(threads, blocks) static __global__ void __launch_bounds__(threads, blocks)
 #define CONVCORE_DEVICE static __device__ __forceinline__
 #define CONVCORE_UNROLL _Pragma("unroll")
+#define CONVCORE_NO_UNROLL _Pragma("unroll 1")  // what is not worth the registers
 #endif
 
 namespace convcore::cuda {

@@ -40,8 +40,8 @@ void forward(const Conv2dShape& s, const FusedInput& in, const float* packed, co
   if (statistics.mean) {
     const FusedStatistics& f = statistics;
     p.epilogue.sums = SumsKind::statistics;
-    p.epilogue.statistics = {s.n * s.h_out * s.w_out, f.running_mean, f.momentum,    f.eps,    f.mean,  f.rstd,
-                             f.running_mean,          f.running_var,  f.weight,      f.bias,   f.scale, f.shift};
+    p.epilogue.statistics = {s.n * s.h_out * s.w_out, f.running_mean, f.momentum, f.eps,  f.mean,  f.rstd,
+                             f.running_mean,          f.running_var,  f.weight,   f.bias, f.scale, f.shift};
     p.epilogue.arrivals = f.arrivals;
   }
   taps_product("conv2d and batch_norm", p);

@@ -58,7 +58,12 @@ head(FusedHeadShape s, const __grid_constant__ Operand in, const float* w, const
       [&](int64_t i, int64_t c) {
         const int64_t pixel = n * s.pixels + i;
         float v[1] = {in.data[pixel * s.c + c]};
-        if (in.kind == OperandKind::affine) Transform<1>(in, int(c))(int(pixel), v);
+        if (in.kind == OperandKind::affine) {
+          const Transform<1> transform(in, int(c));
+          float other[1];
+          transform.fetch(int(pixel), other);
+          transform.apply(other, v);
+        }
         if (in.stored) in.stored[pixel * s.c + c] = v[0];
         return v[0];
       },
@@ -147,8 +152,7 @@ head_backward(const __grid_constant__ HeadBackward p) {
       p.s.n, p.s.c, sums, [&](int64_t n, int64_t c) { return of(n) * p.features[n * p.s.c + c]; },
       [&](int64_t c, float sum) { p.dw[k * p.s.c + c] = sum; });
   if (p.db)
-    sum_columns(
-        p.s.n, 1, sums, [&](int64_t n, int64_t) { return of(n); }, [&](int64_t, float sum) { p.db[k] = sum; });
+    sum_columns(p.s.n, 1, sums, [&](int64_t n, int64_t) { return of(n); }, [&](int64_t, float sum) { p.db[k] = sum; });
 }
 
 // ---- the table ------------------------------------------------------------------------------------------------------
@@ -159,8 +163,7 @@ void forward(const FusedHeadShape& s, const FusedInput& in, const float* w, cons
   if (s.n == 0) return;
   Operand operand = input_operand(in, 1, s.pixels, s.c);
   operand.stored = in.stored;
-  const size_t bytes =
-      shared_bytes<float>(kThreads) + shared_bytes<float>(s.c) + 2 * shared_bytes<float>(s.classes);
+  const size_t bytes = shared_bytes<float>(kThreads) + shared_bytes<float>(s.c) + 2 * shared_bytes<float>(s.classes);
   launch("head", head, dim3(unsigned(s.n)), kThreads, bytes, s, operand, w, b, labels, params, scale,
          HeadOutputs{features, logits, loss, right, dlogits, dfeatures});
 }
@@ -168,9 +171,22 @@ void forward(const FusedHeadShape& s, const FusedInput& in, const float* w, cons
 void backward(const FusedHeadShape& s, const float* dlogits, const float* dfeatures, const float* features,
               const FusedGradientSums& sums, float* dz, float* dw, float* db) {
   const int64_t row_blocks = blocks_for(s.n * s.pixels, kRows), column_blocks = blocks_for(s.c, kWarp);
-  HeadBackward p{s, dlogits, dfeatures, features, sums.relu, sums.y, sums.x, sums.affine,
-                 backward_finish_of(sums, s.n * s.pixels), nullptr, sums.arrivals, row_blocks, column_blocks,
-                 dz, dw, db};
+  HeadBackward p{s,
+                 dlogits,
+                 dfeatures,
+                 features,
+                 sums.relu,
+                 sums.y,
+                 sums.x,
+                 sums.affine,
+                 backward_finish_of(sums, s.n * s.pixels),
+                 nullptr,
+                 sums.arrivals,
+                 row_blocks,
+                 column_blocks,
+                 dz,
+                 dw,
+                 db};
   if (sums.x) p.parts = workspace(kSumsWorkspace, row_blocks * channel_pairs(s.c) * 4);
   const size_t bytes = shared_bytes<float>(2 * kThreads) + shared_bytes<double>(4 * kThreads) + shared_bytes<int>(1);
   launch("head backward", head_backward, dim3(unsigned(row_blocks * column_blocks + s.classes)), kThreads, bytes, p);

@@ -6,7 +6,7 @@
 namespace convcore::cuda {
 
 // Parts of two sums per channel: (blocks, channel_pairs(c), 4), the four being both sums of two channels.
-constexpr int64_t channel_pairs(int64_t c) { return (c + 1) / 2; }
+inline __host__ __device__ int64_t channel_pairs(int64_t c) { return (c + 1) / 2; }
 CONVCORE_DEVICE float* part_of(float* parts, int64_t block, int64_t c, int64_t channel) {
   return parts + (block * channel_pairs(c) + channel / 2) * 4 + channel % 2 * 2;
 }

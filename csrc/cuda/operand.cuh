@@ -101,22 +101,25 @@ class Transform {
     load_floats(in.bias + channel, bias_);
     if (in.kind == OperandKind::gradient) load_floats(in.slope + channel, slope_);
   }
-  __device__ void operator()(int pixel, float (&v)[kCount]) const {
+  // What else is needed of a pixel: x, or the residual part. A step of its own, so that several can be under way.
+  __device__ void fetch(int pixel, float (&other)[kCount]) const {
     if (in_.kind == OperandKind::gradient) {
-      float x[kCount];
-      load_floats(in_.x + int64_t(pixel) * in_.c + channel_, x);
+      load_floats(in_.x + int64_t(pixel) * in_.c + channel_, other);
+    } else if (in_.residual.values) {
+      residual_at(in_.residual, in_.residual_affine, in_.h, in_.w, in_.c, pixel, channel_, other);
+    } else {
       CONVCORE_UNROLL
-      for (int k = 0; k < kCount; k++) v[k] = scale_[k] * (v[k] - bias_[k] - (x[k] - mean_[k]) * slope_[k]);
+      for (int k = 0; k < kCount; k++) other[k] = 0;
+    }
+  }
+  __device__ void apply(const float (&other)[kCount], float (&v)[kCount]) const {
+    if (in_.kind == OperandKind::gradient) {
+      CONVCORE_UNROLL
+      for (int k = 0; k < kCount; k++) v[k] = scale_[k] * (v[k] - bias_[k] - (other[k] - mean_[k]) * slope_[k]);
       return;
     }
     CONVCORE_UNROLL
-    for (int k = 0; k < kCount; k++) v[k] = fmaf(v[k] - mean_[k], scale_[k], bias_[k]);
-    if (in_.residual.values) {
-      float r[kCount];
-      residual_at(in_.residual, in_.residual_affine, in_.h, in_.w, in_.c, pixel, channel_, r);
-      CONVCORE_UNROLL
-      for (int k = 0; k < kCount; k++) v[k] += r[k];
-    }
+    for (int k = 0; k < kCount; k++) v[k] = fmaf(v[k] - mean_[k], scale_[k], bias_[k]) + other[k];
     if (!in_.relu) return;
     CONVCORE_UNROLL
     for (int k = 0; k < kCount; k++) v[k] = v[k] <= 0 ? 0.0f : v[k];  // NaN passes

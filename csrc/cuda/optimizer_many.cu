@@ -92,7 +92,7 @@ step_of_pieces(const OptimizerPiece* pieces, int64_t count, RuleOf rule_of) {
 CONVCORE_KERNEL(kThreads)
 pack_pieces(const OptimizerPiece* pieces, int64_t count) {
   const OptimizerPiece p = piece_of(pieces, count, blockIdx.x);
-  const int64_t size = elements_of_block(p), first = (int64_t(blockIdx.x) - p.first_block) * size;
+  const int64_t size = p.parts ? kPartElements : kPieceElements, first = (int64_t(blockIdx.x) - p.first_block) * size;
   for (int64_t i = int(threadIdx.x); i < size && first + i < p.count; i += kThreads)
     write_copies(p, first + i, p.param[first + i]);
 }

@@ -9,8 +9,8 @@
 
 namespace convcore::cuda {
 
-constexpr int kThreads = 128;                           // of every block
-constexpr size_t kMostShared = 99 * 1024;               // bytes of a block on compute capability 8.6, 8.9 and 12.0
+constexpr int kThreads = 128;              // of every block
+constexpr size_t kMostShared = 99 * 1024;  // bytes of a block on compute capability 8.6, 8.9 and 12.0
 constexpr size_t kTotalsBytes = 4 * kThreads * sizeof(double);
 
 namespace detail {
@@ -54,6 +54,7 @@ CONVCORE_DEVICE void for_tile(int chunks, const Work& work) {
   const int lanes = chunks < kThreads ? chunks : kThreads, step = kThreads / lanes;
   const int row = int(threadIdx.x) / lanes;
   if (row >= step) return;
+  CONVCORE_NO_UNROLL
   for (int chunk = int(threadIdx.x) % lanes; chunk < chunks; chunk += lanes) work(chunk, row, step);
 }
 
@@ -62,6 +63,7 @@ CONVCORE_DEVICE void copy_tile(const Operand& in, int rows, int channels, int fi
                                const IndexOf& index_of, float* to) {
   for_tile(channels / kVector, [&](int chunk, int first, int step) {
     const int channel = first_channel + chunk * kVector;
+    CONVCORE_NO_UNROLL
     for (int row = first; row < rows; row += step) {
       const int index = index_of(row);
       const bool valid = index >= 0 && channel < in.c;
@@ -79,15 +81,27 @@ CONVCORE_DEVICE void transform_tile(const Operand& in, int rows, int channels, i
     const int channel = first_channel + chunk * kVector;
     if (channel >= in.c) return;
     const Transform<kVector> transform(in, channel);
-    for (int row = first; row < rows; row += step) {
-      const int index = index_of(row);
-      if (index < 0) continue;  // zero it stays
-      float* at = tile + row * pitch + chunk * kVector;
-      float v[kVector];
-      load_floats(at, v);
-      transform(index / 2, v);
-      store_floats(at, v);
-      if (store && index % 2 != 0) store_floats(in.stored + int64_t(index / 2) * in.c + channel, v);
+    constexpr int kAtOnce = 2;  // rows under way
+    CONVCORE_NO_UNROLL
+    for (int row0 = first; row0 < rows; row0 += kAtOnce * step) {
+      int index[kAtOnce];
+      float other[kAtOnce][kVector];
+      CONVCORE_UNROLL
+      for (int i = 0; i < kAtOnce; i++) {
+        const int row = row0 + i * step;
+        index[i] = row < rows ? index_of(row) : -1;
+        if (index[i] >= 0) transform.fetch(index[i] / 2, other[i]);
+      }
+      CONVCORE_UNROLL
+      for (int i = 0; i < kAtOnce; i++) {
+        if (index[i] < 0) continue;  // zero it stays
+        float* at = tile + (row0 + i * step) * pitch + chunk * kVector;
+        float v[kVector];
+        load_floats(at, v);
+        transform.apply(other[i], v);
+        store_floats(at, v);
+        if (store && index[i] % 2 != 0) store_floats(in.stored + int64_t(index[i] / 2) * in.c + channel, v);
+      }
     }
   });
 }
@@ -123,8 +137,8 @@ CONVCORE_DEVICE int patch_index(const Operand& in, int step_h, int step_w, int i
   const auto mine = [](int at, int first, int count, int all, int step) {
     return at >= first * step && (at < (first + count) * step || first + count >= all);
   };
-  const bool owned = mine(h, place.i, boxes.rows, phase.rows, step_h) &&
-                     mine(w, place.j, boxes.columns, phase.columns, step_w);
+  const bool owned =
+      mine(h, place.i, boxes.rows, phase.rows, step_h) && mine(w, place.j, boxes.columns, phase.columns, step_w);
   return 2 * ((image * in.h + h) * in.w + w) + int(owned);
 }
 
@@ -192,15 +206,14 @@ struct TapsSize {
   static constexpr bool kTensor = kPrecision != Precision::fp32, kHalf = kPrecision == Precision::bf16;
   static constexpr int kLanesM = Tile::kM / Tile::kThreadM, kLanesN = Tile::kN / Tile::kThreadN;
   static_assert(kLanesM * kLanesN == kThreads);
-  static constexpr int kStep = kHalf ? 16 : 8;                             // the channels of a stage: a multiple
-  static constexpr int kDepth = !kHalf ? 72 : Tile::kN > 32 ? 48 : 144;    // most products of a stage: taps * channels
+  static constexpr int kStep = kHalf ? 16 : 8;                           // the channels of a stage: a multiple
+  static constexpr int kDepth = !kHalf ? 72 : Tile::kN > 32 ? 48 : 144;  // most products of a stage: taps * channels
   // BF16 reads pairs of floats, 16 lanes at a time from four rows: these want a pitch of 8 modulo 16.
   static constexpr int kPad = kHalf ? 8 : 4;
   static constexpr int kPitch = kDepth + kPad;  // of the filters
   // Groups of lanes whose sums per channel meet in shared memory.
   static constexpr int kRowGroups = kTensor ? kThreads / kWarp : kLanesM > kWarp ? kLanesM / kWarp : 1;
-  static constexpr size_t kFixed = 2 * shared_bytes<float>(Tile::kN * kPitch) +
-                                   shared_bytes<detail::Row>(Tile::kM) +
+  static constexpr size_t kFixed = 2 * shared_bytes<float>(Tile::kN * kPitch) + shared_bytes<detail::Row>(Tile::kM) +
                                    shared_bytes<float>(kRowGroups * Tile::kN * 2) + kTotalsBytes + 16;
 };
 
@@ -212,6 +225,7 @@ CONVCORE_DEVICE void copy_filters(const TapsProduct& p, int n0, int first_tap, i
   for_tile(taps * chunks_of_tap, [&](int chunk, int first, int step) {
     const int tap = chunk / chunks_of_tap, channel = first_channel + (chunk - tap * chunks_of_tap) * kVector;
     const int at = p.taps.index[first_tap + tap] * p.in.c + channel;
+    CONVCORE_NO_UNROLL
     for (int n = first; n < Tile::kN; n += step) {
       const bool valid = channel < p.in.c && n0 + n < p.c_out;
       async_copy<4 * kVector>(to + n * Size::kPitch + chunk * kVector,
@@ -378,8 +392,7 @@ CONVCORE_DEVICE void finish_sums(const TapsProduct& p, int box, int n0, const fl
   for (int n = int(threadIdx.x); n < kN; n += kThreads) {
     if (n0 + n >= 2 * channel_pairs(p.c_out)) continue;
     float a = 0, b = 0;
-    for (int group = 0; group < kGroups; group++)
-      a += sums[(group * kN + n) * 2], b += sums[(group * kN + n) * 2 + 1];
+    for (int group = 0; group < kGroups; group++) a += sums[(group * kN + n) * 2], b += sums[(group * kN + n) * 2 + 1];
     float* part = part_of(e.parts, box, p.c_out, n0 + n);
     part[0] = a, part[1] = b;
   }
@@ -417,8 +430,8 @@ CONVCORE_DEVICE void taps_block(const TapsProduct& p, int block) {
                               pack_pixel(at, boxes.patch_rows, boxes.patch_columns));
   for (int m = int(threadIdx.x); m < Tile::kM; m += kThreads) {
     const auto [n, i, j] = unpack_pixel(pack_pixel(m, boxes.rows, boxes.columns));
-    const bool there = n < boxes.images && place.image + n < p.images && place.i + i < phase.rows &&
-                       place.j + j < phase.columns;
+    const bool there =
+        n < boxes.images && place.image + n < p.images && place.i + i < phase.rows && place.j + j < phase.columns;
     const int h = phase.out_h0 + (place.i + i) * p.out_step_h, w = phase.out_w0 + (place.j + j) * p.out_step_w;
     rows[m].patch = there ? (n * boxes.patch_rows + i * p.step_h) * boxes.patch_columns + j * p.step_w : 0;
     rows[m].out_pixel = there ? ((place.image + n) * p.out_h + h) * p.out_w + w : -1;
@@ -454,6 +467,7 @@ CONVCORE_DEVICE void taps_block(const TapsProduct& p, int block) {
       __syncthreads();  // the stage is there, and everybody has read the one before, which the next one overwrites
       if (stage + 1 < stages) load(stage + 1);
       async_commit();
+      CONVCORE_NO_UNROLL
       for (int tap = 0; tap < taps_of(group); tap++)
         multiply(patch.of(chunk) + tap_offset(p.taps, phase, phase.first_tap + group * p.stage_taps + tap) * pitch,
                  filters.of(stage) + tap * p.channels);
@@ -553,10 +567,11 @@ struct PixelsSize {
   static constexpr int kLanesN = 16, kGroupThreads = kTensor ? Tile::kM / 16 * kWarp : Tile::kM / 8 * kLanesN;
   static constexpr int kGroups = kThreads / kGroupThreads;
   static constexpr int kPerThread = kTensor ? kColumns / 8 : kColumns / kLanesN;  // columns
-  // The lanes of a warp read fragments at (pixel t, channel g): a pitch of 8 or 24 modulo 32 spreads them over all
-  // banks. The patch's pitch, channels + 8, is so for 16, 32, 64 and 144 channels.
-  static constexpr int kPitch = Tile::kM + 8;
-  static constexpr int kTileFloats = kGroups > 1 ? Tile::kM * kColumns : 1;
+  // The lanes of a warp read fragments at (pixel t, channel g), BF16 at (pixel 2 t, channel g): a pitch of 8 or 24
+  // modulo 32, or half of that, spreads them over all banks. The patch's pitch is so for 16, 32, 64 and 144 channels.
+  static constexpr int kPad = kPrecision == Precision::bf16 ? 4 : 8;
+  static constexpr int kPitch = Tile::kM + kPad;
+  static constexpr int kTileFloats = kGroups > 1 ? Tile::kM* kColumns : 1;
   static constexpr size_t kFixed =
       2 * shared_bytes<float>(kPixels * kPitch) + 2 * shared_bytes<int>(kPixels) + shared_bytes<float>(kTileFloats);
 };
@@ -602,9 +617,8 @@ CONVCORE_DEVICE void multiply_pixels_tensor(const float* dy, const float* patch,
                               patch + offsets[k + 9]};
       CONVCORE_UNROLL
       for (int j = 0; j < 18; j++) {
-        const uint32_t b[2] = {
-            to_bf16x2(shared_load1(from[0] + columns[j]), shared_load1(from[1] + columns[j])),
-            to_bf16x2(shared_load1(from[2] + columns[j]), shared_load1(from[3] + columns[j]))};
+        const uint32_t b[2] = {to_bf16x2(shared_load1(from[0] + columns[j]), shared_load1(from[1] + columns[j])),
+                               to_bf16x2(shared_load1(from[2] + columns[j]), shared_load1(from[3] + columns[j]))};
         mma_bf16(acc[j], a, b);
       }
     } else {
@@ -662,8 +676,7 @@ CONVCORE_DEVICE void pixels_block(const PixelsProduct& p, int block) {
     const int packed = pack_pixel(m, boxes.rows, boxes.columns);
     const auto [n, i, j] = unpack_pixel(packed);
     box_pixels[m] = m < in_box ? packed : -1;
-    offsets[m] =
-        m < in_box ? ((n * boxes.patch_rows + i * p.step_h) * boxes.patch_columns + j * p.step_w) * pitch : 0;
+    offsets[m] = m < in_box ? ((n * boxes.patch_rows + i * p.step_h) * boxes.patch_columns + j * p.step_w) * pitch : 0;
   }
   for (int at = int(threadIdx.x); at < patch_pixels; at += kThreads)
     patch_places[at] = pack_pixel(at, boxes.patch_rows, boxes.patch_columns);
@@ -772,14 +785,14 @@ taps_product(const __grid_constant__ TapsProduct p) {
 }
 
 template <typename Tile, Precision kPrecision>
-CONVCORE_KERNEL_OF(kThreads, kPrecision == Precision::fp32 ? 4 : 3)
+CONVCORE_KERNEL_OF(kThreads, 3)
 pixels_product(const __grid_constant__ PixelsProduct p) {
   pixels_block<Tile, kPrecision>(p, int(blockIdx.x));
 }
 
 // The first `taps_blocks` blocks do the one, the others the other: on small layers neither fills a large GPU.
 template <typename First, typename Second, Precision kPrecision>
-CONVCORE_KERNEL_OF(kThreads, kPrecision == Precision::fp32 ? 4 : 3)
+CONVCORE_KERNEL_OF(kThreads, 3)
 both_products(const __grid_constant__ TapsProduct p, const __grid_constant__ PixelsProduct q, int taps_blocks) {
   const auto block = int(blockIdx.x);
   if (block < taps_blocks)
@@ -804,14 +817,17 @@ void choose_boxes(Phase* phase, int images, int step_h, int step_w, int64_t most
   for (int columns = 1; columns <= phase->columns && columns <= most_pixels; columns++)
     for (int rows = 1; rows <= phase->rows && int64_t(rows) * columns <= most_pixels; rows++) {
       Boxes b{1, rows, columns, int(blocks_of(phase->rows, rows)), int(blocks_of(phase->columns, columns)), 0, 0};
-      if (phase->taps > 0) b.patch_rows = (rows - 1) * step_h + span_h, b.patch_columns = (columns - 1) * step_w + span_w;
+      if (phase->taps > 0)
+        b.patch_rows = (rows - 1) * step_h + span_h, b.patch_columns = (columns - 1) * step_w + span_w;
       const int64_t patch = int64_t(b.patch_rows) * b.patch_columns;
-      if (patch > most_patch || b.patch_rows > detail::kMostCoordinate || b.patch_columns > detail::kMostCoordinate) continue;
+      if (patch > most_patch || b.patch_rows > detail::kMostCoordinate || b.patch_columns > detail::kMostCoordinate)
+        continue;
       if (b.down == 1 && b.across == 1) {
         int64_t most = most_pixels / (rows * columns);
         if (patch > 0 && most > most_patch / patch) most = most_patch / patch;
         if (most > detail::kMostCoordinate) most = detail::kMostCoordinate;
-        b.images = int(most < images ? most : images);
+        if (most > images) most = images;
+        b.images = most > 1 ? int(most) : 1;
       }
       const int64_t count = blocks_of(images, b.images) * b.down * b.across;
       if (best >= 0 && (count > best || (count == best && b.images * patch >= best_patch))) continue;
@@ -893,14 +909,14 @@ Launch prepare_taps(TapsProduct* p) {
 }
 
 // Channels and taps of a column tile: what gives the fewest tiles, of those whose patch finds room.
-void choose_columns(PixelsProduct* p, size_t fixed) {
+void choose_columns(PixelsProduct* p, size_t fixed, int pad) {
   int64_t best = -1;
   for (int channels : {1, 2, 4, 8, 16, 32, 64, kColumns}) {
-    if ((p->in.fours && channels % 4 != 0) || room_for_patch(fixed, channels + 8) < span_of(p->phase)) continue;
+    if ((p->in.fours && channels % 4 != 0) || room_for_patch(fixed, channels + pad) < span_of(p->phase)) continue;
     const int taps = kColumns / channels;
     const int64_t tiles = blocks_of(p->in.c, channels) * blocks_of(p->taps.count, taps);
     if (best >= 0 && tiles >= best) continue;
-    best = tiles, p->channels = channels, p->pitch = channels + 8, p->tile_taps = taps;
+    best = tiles, p->channels = channels, p->tile_taps = taps;
   }
   p->tap_tiles = int(blocks_of(p->taps.count, p->tile_taps));
   p->column_tiles = int(best);
@@ -918,9 +934,13 @@ Launch prepare_pixels(PixelsProduct* p) {
   // The shape alone decides how the pixels are split: also where the memory is not aligned.
   const bool fours = p->in.fours;
   p->in.fours = p->in.c % 4 == 0;
-  choose_columns(p, Size::kFixed);
+  // Neither does the precision.
+  using Widest = PixelsSize<Tile, Precision::fp32>;
+  choose_columns(p, Widest::kFixed, Widest::kPad);
   p->in.fours = fours;
-  choose_boxes(&p->phase, p->images, p->step_h, p->step_w, kPixels, room_for_patch(Size::kFixed, p->pitch));
+  choose_boxes(&p->phase, p->images, p->step_h, p->step_w, kPixels,
+               room_for_patch(Widest::kFixed, p->channels + Widest::kPad));
+  p->pitch = p->channels + Size::kPad;
   p->boxes = int(boxes_of(p->phase, p->images));
   p->row_tiles = int(blocks_of(p->dy.c, Tile::kM));
   const int64_t box = int64_t(p->phase.boxes.images) * p->phase.boxes.rows * p->phase.boxes.columns;
@@ -985,7 +1005,7 @@ int64_t pixels_of(const TapsProduct& p) {
 }
 
 // Fewer results than this, and large tiles would leave most of the GPU without a block.
-constexpr int64_t kFewResults = 132 * 4096;
+constexpr int64_t kFewResults = 64 * 4096;
 
 }  // namespace
 

@@ -105,8 +105,8 @@ void taps_product(const char* name, const TapsProduct& product);
 // dw[k][c][t] (or, with `taps_first`, dw[k][t][c]) = the pixels product.
 void pixels_product(const char* name, const PixelsProduct& product, bool taps_first, float* dw);
 
-// The parts alone, (splits, c_out, taps, c_in); with the taps product of another pass in the same kernel, unless that is
-// null. Neither reads what the other writes. `widest`: the most output channels of the two.
+// The parts alone, (splits, c_out, taps, c_in); with the taps product of another pass in the same kernel, unless that
+// is null. Neither reads what the other writes. `widest`: the most output channels of the two.
 void pixels_product_parts(const char* name, const PixelsProduct& pixels, int widest, const TapsProduct* taps,
                           float* parts);
 int64_t pixels_product_splits(const PixelsProduct& pixels, int widest);

@@ -55,15 +55,15 @@ struct FusedGradient {
 // What becomes of the gradient dv of v: dz = dv + add where v > 0 (with relu; else all of it). With `sums`, mean, the
 // sums of dz and dz * (x - mean) and from them what FusedGradient takes.
 struct FusedGradientSums {
-  FusedShortcut add = {};       // as a gradient
+  FusedShortcut add = {};  // as a gradient
   bool relu = false;
   const float* y = nullptr;     // v, for the sign; null with relu: v = affine(x) is made again, without residual
   const float* x = nullptr;     // what the batch norm normalised (N, H, W, C); null: no batch norm, dz alone
   BatchNormAffine affine = {};  // of that batch norm
-  const float *rstd = nullptr, *weight = nullptr;                     // (C), weight or null
-  float *scale = nullptr, *center = nullptr, *slope = nullptr;        // (C): made
-  float *dweight = nullptr, *dbias = nullptr;                         // (C): made, or null
-  unsigned* arrivals = nullptr;                                       // as above
+  const float *rstd = nullptr, *weight = nullptr;               // (C), weight or null
+  float *scale = nullptr, *center = nullptr, *slope = nullptr;  // (C): made
+  float *dweight = nullptr, *dbias = nullptr;                   // (C): made, or null
+  unsigned* arrivals = nullptr;                                 // as above
 };
 
 struct FusedConvKernels {

@@ -34,36 +34,50 @@ class Mutant:
 
 
 BARRIER = "__syncthreads();"
-PRODUCTS, OPS = "conv2d*,linear*,no bank*", "*"
+PRODUCTS, FUSED, OPS = "conv2d*,linear*,no bank*", "fused*,optimizers*", "*"
+STAGE = BARRIER + "  // the stage is there, and everybody has read the one before, which the next one overwrites"
 MUTANTS = [
-    Mutant("no barrier before a stage is read", "product.cu", "async_wait<1>();\n      " + BARRIER,
-           "async_wait<1>();", PRODUCTS, 0),
-    Mutant("no barrier before a stage is overwritten", "product.cu", BARRIER + "  // before the next stage but one",
-           "// before the next stage but one", PRODUCTS, 0),
-    Mutant("the same in the pixels product", "product.cu", BARRIER + "  // before the next stage but one",
-           "// before the next stage but one", PRODUCTS, 1),
-    Mutant("the wait leaves one group too many", "product.cu", "async_wait<1>();", "async_wait<2>();", PRODUCTS, 0),
-    Mutant("the wait leaves one group too many, pixels product", "product.cu", "async_wait<1>();", "async_wait<2>();",
+    Mutant("no barrier before a stage is read", "product.cu", STAGE, "", PRODUCTS, 0),
+    Mutant("the same in the pixels product", "product.cu", STAGE, "", PRODUCTS, 1),
+    Mutant("a stage overwritten before all have read it", "product.cu", STAGE + "\n      if (stage + 1 < stages) load(stage + 1);",
+           "if (stage + 1 < stages) load(stage + 1);\n      " + BARRIER, PRODUCTS),
+    Mutant("the same in the pixels product", "product.cu", STAGE + "\n      if (box + 1 < end) load(box + 1);",
+           "if (box + 1 < end) load(box + 1);\n      " + BARRIER, PRODUCTS),
+    Mutant("the wait leaves one group too many", "product.cu", "async_wait<0>();", "async_wait<1>();", PRODUCTS, 0),
+    Mutant("the wait leaves one group too many, pixels product", "product.cu", "async_wait<0>();", "async_wait<1>();",
            PRODUCTS, 1),
-    Mutant("the halo reads one row too many", "product.cu", "unsigned(h) < unsigned(in.h)",
-           "unsigned(h) <= unsigned(in.h)", PRODUCTS),
-    Mutant("the halo drops the first column", "product.cu", "unsigned(w) < unsigned(in.w)",
-           "unsigned(w - 1) < unsigned(in.w - 1)", PRODUCTS),
-    Mutant("rows of a fragment of A swapped", "product.cu", "a + (16 * i + 8 * (matrix % 2) + row8) * kPitch + k + 4 * (matrix / 2)",
-           "a + (16 * i + 8 * (matrix / 2) + row8) * kPitch + k + 4 * (matrix % 2)", PRODUCTS),
+    Mutant("the halo reads one row too many", "product.cu", "unsigned(h) >= unsigned(in.h)",
+           "unsigned(h) > unsigned(in.h)", PRODUCTS),
+    Mutant("the halo drops the first column", "product.cu", "unsigned(w) >= unsigned(in.w)",
+           "unsigned(w - 1) >= unsigned(in.w - 1)", PRODUCTS),
+    Mutant("rows of a fragment of A swapped", "product.cu",
+           "rows[m + 8 * (matrix % 2) + lane % 8].patch * pitch + 4 * (matrix / 2)",
+           "rows[m + 8 * (matrix / 2) + lane % 8].patch * pitch + 4 * (matrix % 2)", PRODUCTS),
     Mutant("fragments of B swapped", "product.cu", "y[j][0] = both[0], y[j][1] = both[1]",
            "y[j][0] = both[1], y[j][1] = both[0]", PRODUCTS),
     Mutant("BF16 pairs swapped", "product.cu", "return to_bf16x2(v.x, v.y);", "return to_bf16x2(v.y, v.y);", PRODUCTS),
     Mutant("3xTF32 without one of its products", "product.cu", "mma_tf32(c, al, bs);", "", PRODUCTS),
-    Mutant("rows located while others still read them", "product.cu",
-           "async_commit();\n      async_wait<1>();\n      " + BARRIER + "\n      locate_stage(stage + 2);",
-           "locate_stage(stage + 2);\n      async_commit();\n      async_wait<1>();\n      " + BARRIER, PRODUCTS),
-    Mutant("the groups' tiles added without a barrier", "product.cu", "      " + BARRIER + "\n    }\n  } else {",
-           "    }\n  } else {", PRODUCTS),
-    Mutant("a pitch that meets one bank", "product.cu", "kPrecision == Precision::bf16 ? 8 : 4", "kPrecision == Precision::bf16 ? 8 : 0",
-           PRODUCTS),
-    Mutant("too little shared memory", "product.cu", " + shared_bytes<detail::Row>(Tile::kM);", ";", PRODUCTS),
+    Mutant("the groups' tiles added without a barrier", "product.cu", "        " + BARRIER + "\n      }\n      for (int at",
+           "      }\n      for (int at", PRODUCTS),
+    Mutant("a pitch that meets one bank", "product.cu", "kPad = kHalf ? 8 : 4", "kPad = kHalf ? 8 : 0", PRODUCTS),
+    Mutant("too little shared memory", "product.cu", "shared_bytes<detail::Row>(Tile::kM) +", "", PRODUCTS),
     Mutant("parts summed one short", "product.cu", "split < splits; split++", "split < splits - 1; split++", PRODUCTS),
+    Mutant("boxes of the wrong phase", "product.cu", "box >= p.phase[number + 1].first_box",
+           "box > p.phase[number + 1].first_box", PRODUCTS),
+    Mutant("padding that is normalised", "product.cu", "if (index[i] < 0) continue;  // zero it stays", "", FUSED),
+    Mutant("an operand stored by no box", "product.cu", " || first + count >= all", "", FUSED),
+    Mutant("a mask that lets zeros through", "product.cu", "other[k] > 0 ? v[k]", "other[k] >= 0 ? v[k]", FUSED),
+    Mutant("sums of groups read too early", "product.cu", BARRIER + "  // all groups have left their sums", "", FUSED),
+    Mutant("the wrong block is the last", "last_block.cuh:product.cu", "== blocks - 1", "== blocks - 2", FUSED),
+    Mutant("an arrival without a fence", "last_block.cuh:product.cu", "__threadfence();  // what was stored", "// ", FUSED),
+    Mutant("arrivals left behind", "last_block.cuh:product.cu", "if (last) *arrivals = 0;", "", FUSED),
+    Mutant("a slice of the parts lost", "last_block.cuh:product.cu", "slice < slices; slice++", "slice < slices - 1; slice++", FUSED),
+    Mutant("rows of a shortcut for columns", "operand.cuh:product.cu", "j * s.step_w) * s.c;", "i * s.step_w) * s.c;", FUSED),
+    Mutant("a slice of the gradient's parts lost", "optimizer_many.cu", "slice < kSlices; slice++", "slice < kSlices - 1; slice++", FUSED),
+    Mutant("slices summed without a barrier", "optimizer_many.cu", BARRIER, "", FUSED),
+    Mutant("sums of the head overwritten", "fused_head.cu", BARRIER + "  // before the sums are overwritten", "", FUSED),
+    Mutant("the head reads means too early", "fused_head.cu", "  " + BARRIER + "\n  for (int64_t k = int(threadIdx.x) / kWarp",
+           "  for (int64_t k = int(threadIdx.x) / kWarp", FUSED),
     Mutant("a tap too few in the gradient", "conv2d.cu", "r < w.kernel; r++) {\n    const int64_t offset",
            "r < w.kernel - 1; r++) {\n    const int64_t offset", PRODUCTS),
     Mutant("the transposed tile without a barrier", "reorder.cu", BARRIER, "", OPS, 0),
@@ -84,7 +98,7 @@ def commands(build: Path) -> tuple[dict[str, str], str]:
     compile_line = {
         Path(entry["file"]).name: entry["command"]
         for entry in lines
-        if "cuda_host_tests_kernels" in entry["command"]
+        if "cuda_host_kernels.dir" in entry["command"]
     }
     link = subprocess.run(
         ["ninja", "-C", str(build), "-t", "commands", "cuda_host_tests"],

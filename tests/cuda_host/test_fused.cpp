@@ -35,7 +35,11 @@ struct Side {
   FusedShortcut shortcut;
   Floats values;
   Side(int64_t n_, int64_t h_, int64_t w_, int64_t c_, bool strided, bool as_gradient, uint64_t seed)
-      : n(n_), h(h_), w(w_), c(c_), shortcut(sizes(h_, w_, c_, strided, as_gradient)),
+      : n(n_),
+        h(h_),
+        w(w_),
+        c(c_),
+        shortcut(sizes(h_, w_, c_, strided, as_gradient)),
         values(random_floats(n_ * shortcut.h * shortcut.w * shortcut.c, seed)) {
     shortcut.values = values;
   }
@@ -84,7 +88,8 @@ Floats packed(const Conv2dShape& s, const Floats& w, bool turn) {
   for (int64_t k = 0; k < s.c_out; k++)
     for (int64_t c = 0; c < s.c_in; c++)
       for (int64_t t = 0; t < s.taps(); t++)
-        to[turn ? (c * s.taps() + t) * s.c_out + k : (k * s.taps() + t) * s.c_in + c] = w[(k * s.c_in + c) * s.taps() + t];
+        to[turn ? (c * s.taps() + t) * s.c_out + k : (k * s.taps() + t) * s.c_in + c] =
+            w[(k * s.c_in + c) * s.taps() + t];
   return to;
 }
 
@@ -223,10 +228,17 @@ void check_backward(const FusedCase& c, Precision precision) {
       k.conv2d.planar_backward_weight(s, planar_dx, turned(v, s.n, s.c_in, s.h_in * s.w_in, false), dw);
     }
     keep(outputs, dz), keep(outputs, dw), keep(outputs, arrivals);
-    const bool with_sums = c.options.sums || !(c.options.y_given || c.options.in >= In::residual || c.options.in == In::plain);
+    const bool with_sums =
+        c.options.sums || !(c.options.y_given || c.options.in >= In::residual || c.options.in == In::plain);
     if (!with_sums) return;
     for (const Floats* values : {&scale, &center, &slope_in, &dweight, &dbias}) keep(outputs, *values);
   });
+}
+
+// One row and column of the input belongs to no pixel of the output.
+FusedCase uneven_case(const Options& options) {
+  const WindowAxis axis{3, 1, 1, 0, 1};
+  return {shape_of({"", 2, 8, 6, 7, 8, axis, axis, 1}), options};
 }
 
 FusedCase fused_case(int64_t n, int64_t c_in, int64_t h, int64_t w, int64_t c_out, int64_t kernel, int64_t stride,
@@ -247,18 +259,23 @@ const FusedCase kFused[] = {
     fused_case(2, 12, 6, 5, 40, 1, 2, {In::normalised, false, true, true, true, false, false}),
     fused_case(3, 36, 4, 4, 68, 3, 1, {In::residual, true, true, false, true, true, true}),
     fused_case(1, 3, 20, 19, 16, 3, 1, {In::plain, false, true, false, true, true, false}),
+    uneven_case({In::residual, true, true, false, true, true, true}),
     fused_case(1, 4, 20, 19, 8, 5, 1, {In::normalised, true, true, false, true, false, true}),
 };
 
 TEST_CASE("fused conv2d forward") {
   for (const FusedCase& c : kFused) {
-    CAPTURE(c.s.c_in), CAPTURE(c.s.c_out), CAPTURE(int(c.options.in));
+    CAPTURE(c.s.c_in);
+    CAPTURE(c.s.c_out);
+    CAPTURE(int(c.options.in));
     check_forward(c, Precision::fp32);
   }
 }
 TEST_CASE("fused conv2d backward") {
   for (const FusedCase& c : kFused) {
-    CAPTURE(c.s.c_in), CAPTURE(c.s.c_out), CAPTURE(int(c.options.in));
+    CAPTURE(c.s.c_in);
+    CAPTURE(c.s.c_out);
+    CAPTURE(int(c.options.in));
     check_backward(c, Precision::fp32);
   }
 }
@@ -266,7 +283,8 @@ TEST_CASE("fused conv2d by tensor cores") {
   for (const Precision p : {Precision::tf32x3, Precision::tf32, Precision::bf16})
     for (int i : {1, 2, 4, 8}) {
       if (p == Precision::tf32 && i != 1) continue;
-      CAPTURE(int(p)), CAPTURE(i);
+      CAPTURE(int(p));
+      CAPTURE(i);
       check_forward(kFused[i], p);
       check_backward(kFused[i], p);
     }
@@ -301,7 +319,8 @@ TEST_CASE("fused conv2d: what it does not take") {
 // ---- the end of a network -------------------------------------------------------------------------------------------
 
 void check_head(const FusedHeadShape& s, bool relu, int64_t ignored) {
-  CAPTURE(s.c), CAPTURE(s.classes);
+  CAPTURE(s.c);
+  CAPTURE(s.classes);
   const BatchNormShape b = norm_shape(s.n, s.pixels, s.c);
   const Floats x = random_floats(s.n * s.pixels * s.c, 1), residual = random_floats(x.count(), 2);
   const Floats w = random_floats(s.classes * s.c, 3), bias = random_floats(s.classes, 4);
@@ -340,8 +359,7 @@ void check_head(const FusedHeadShape& s, bool relu, int64_t ignored) {
       k.linear.backward_weight(linear, dlogits, features, dw);
       k.linear.backward_bias(linear, dlogits, db);
       Floats dv(x.count());
-      for (int64_t e = 0; e < dv.count(); e++)
-        dv[e] = dfeatures[e / s.c / s.pixels * s.c + e % s.c] / float(s.pixels);
+      for (int64_t e = 0; e < dv.count(); e++) dv[e] = dfeatures[e / s.c / s.pixels * s.c + e % s.c] / float(s.pixels);
       Buffer<double> sum(s.c, 0), sum_x(s.c, 0);
       k.batch_norm.backward_partial(b, 0, s.n, dv, x, affine.mean, relu ? v.data() : nullptr, dz, sum, sum_x);
       k.batch_norm.backward_finish(s.c, b.per_channel(), sum, sum_x, rstd, weight, scale_in, center, slope, dweight,
@@ -384,7 +402,11 @@ struct Parameters {
     if (splits > 0) p.parts = last(parts, random_floats(splits * count, seed + 2));
     if (taps > 0) p.packed = last(packed, Floats(count)), p.turned = last(turned, Floats(count));
     state.emplace_back();
-    for (int i = 0; i < states; i++) p.state[i] = last(state.back(), positive_floats(count, seed + 3 + uint64_t(i)));
+    for (int i = 0; i < states; i++) {
+      Floats values = positive_floats(count, seed + 3 + uint64_t(i));
+      for (int64_t e = 0; i == 1 && e < count; e++) values[e] *= 0.3f;  // a mean, whose square is less than the first
+      p.state[i] = last(state.back(), std::move(values));
+    }
     pieces.push_back(p);
   }
   // What the parts stand for.

@@ -251,9 +251,9 @@ TEST_CASE("gather_images: the same crops and mirrors as on the CPU") {
   for (const Layout layout : {Layout::row_major, Layout::channels_last})
     for (const bool augment : {false, true})
       check_kernel(kRounding, [&](const Kernels& k, Outputs& outputs) {
-        GatherImagesParams p{
-            augment ? 2 : 0, augment, {11, 22}, augment ? scale.data() : nullptr, augment ? shift.data() : nullptr,
-            layout};
+        GatherImagesParams p{};
+        p.pad = augment ? 2 : 0, p.flip = augment, p.key = {11, 22}, p.layout = layout;
+        if (augment) p.scale = scale, p.shift = shift;
         Floats y(4 * pixels), z(4 * pixels, 0.0f);
         k.gather_images.from_uint8(s, p, on_device(p.key), bytes, indices, 0, 4, y);
         k.gather_images.from_float(s, p, on_device(p.key), floats, nullptr, 1, 3, z);
