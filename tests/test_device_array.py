@@ -27,7 +27,8 @@ def test_values_come_back_as_they_went(dtype, shape):
     array = to_device(host, "cuda")
     assert isinstance(array, DeviceArray)
     assert (array.shape, array.dtype, array.ndim) == (host.shape, host.dtype, host.ndim)
-    assert (array.size, array.nbytes, array.strides) == (host.size, host.nbytes, host.strides)
+    assert (array.size, array.nbytes) == (host.size, host.nbytes)
+    assert array.strides == host.strides or host.size == 0
     assert array.device == "cuda"
     back = array.numpy()
     assert back.dtype == host.dtype
@@ -99,7 +100,7 @@ def test_a_view_keeps_the_memory(rng):
 
 
 def test_single_values():
-    assert to_device(np.float32(2.5).reshape(()), "cuda").item() == 2.5
+    assert to_device(np.array(2.5, np.float32), "cuda").item() == 2.5
     assert float(to_device(np.array([2.5], np.float32), "cuda")) == 2.5
     assert int(to_device(np.array([[7]]), "cuda")) == 7
     assert not to_device(np.array([0]), "cuda")
@@ -213,8 +214,8 @@ def test_dlpack_of_views_and_channels_last(rng):
 
 def test_dlpack_of_the_cpu_gives_numpy(rng):
     x = floats(rng, 3)
-    assert from_dlpack(x).base is not None
-    np.testing.assert_array_equal(from_dlpack(x), x)
+    assert np.shares_memory(from_dlpack(x), x)
+    assert np.shares_memory(from_dlpack(OnlyDlpack(x)), x)
 
 
 def test_ops_take_arrays_of_other_libraries(rng):
