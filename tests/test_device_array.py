@@ -124,9 +124,9 @@ def test_numpy_refuses_it():
 
 
 def test_rejects():
-    with pytest.raises(TypeError, match="to_device: array has the wrong dtype: .* got float64"):
+    with pytest.raises(TypeError, match=r"to_device: array has the wrong dtype: .* got float64"):
         to_device(np.zeros(3), "cuda")
-    with pytest.raises(TypeError, match="to_device: array is not an array: .* got list"):
+    with pytest.raises(TypeError, match=r"to_device: array is not an array: .* got list"):
         to_device([1.0], "cuda")
     with pytest.raises(
         ValueError, match="to_device: device is not known: expected 'cpu' or 'cuda', got 'tpu'"
@@ -134,7 +134,7 @@ def test_rejects():
         to_device(np.zeros(3, np.float32), "tpu")
     x = np.zeros((2, 3), np.float32)
     with pytest.raises(
-        ValueError, match="add: the arrays are on different devices: .* got b on cpu"
+        ValueError, match=r"add: the arrays are on different devices: .* got b on cpu"
     ):
         convcore._core.add_forward(to_device(x, "cuda"), x)
     with pytest.raises(TypeError, match="linear: x has the wrong dtype: expected float32"):

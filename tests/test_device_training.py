@@ -71,9 +71,7 @@ def train(make, x, y, device, optimizer=sgd, **options):
     model = make()
     model.compile(optimizer=optimizer, **options.pop("compile", {}))
     losses = Losses()
-    model.fit(
-        x, y, batch_size=len(x) // 5, verbose=0, device=device, callbacks=losses, **options
-    )
+    model.fit(x, y, batch_size=len(x) // 5, verbose=0, device=device, callbacks=losses, **options)
     return model, losses.values
 
 
