@@ -11,6 +11,7 @@ import pytest
 from hypothesis import settings
 
 import convcore
+import on_device
 from convcore import _core
 
 # A shell hands SIGINT to its background jobs as ignored; the tests of Ctrl-C want Python's own handler.
@@ -21,6 +22,29 @@ if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
 settings.register_profile("ci", derandomize=True)
 if os.environ.get("CI"):
     settings.load_profile("ci")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--device",
+        choices=("cpu", "cuda"),
+        default="cpu",
+        help="where the ops compute (tests/on_device.py); meant for tests/ops",
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    on_device.use_emulation()
+    if config.getoption("--device") == "cuda":
+        on_device.wrap_ops()
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if config.getoption("--device") == "cpu":
+        return
+    for item in items:
+        for mark in item.iter_markers("cpu_only"):
+            item.add_marker(pytest.mark.skip(reason=f"on the CPU only: {mark.args[0]}"))
 
 
 def pytest_report_header() -> str:
@@ -42,6 +66,14 @@ def _seeded():
 @pytest.fixture
 def rng() -> np.random.Generator:
     return np.random.default_rng(12345)
+
+
+@pytest.fixture(scope="session")
+def cuda() -> str:
+    """Give "cuda" where there is a GPU, real or emulated."""
+    if not convcore.cuda.is_available():
+        pytest.skip(f"CUDA is not available: {convcore.cuda.reason()}")
+    return "cuda"
 
 
 @pytest.fixture(scope="session")

@@ -418,8 +418,8 @@ ThreadIndex running;
 Settings& settings() { return settings_; }
 Counts& counts() { return counts_; }
 
-void check_arguments(const char* name, const void* arguments, size_t bytes) {
-  if (settings_.device_pointers_only) expect_device_pointers(name, arguments, bytes);
+void expect_no_host_pointer(const char* kernel, const void* argument, size_t bytes) {
+  if (settings_.device_pointers_only) expect_device_pointers(kernel, argument, bytes);
 }
 
 void run(const char* name, dim3 grid, dim3 block, size_t shared_bytes, Entry kernel, void* arguments) {
