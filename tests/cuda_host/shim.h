@@ -70,15 +70,6 @@ using Entry = void (*)(void* arguments);
 void run(const char* name, dim3 grid, dim3 block, size_t shared_bytes, Entry entry, void* arguments);
 // Throws where `settings` ask for it and an address of the host is in an argument of a kernel.
 void expect_no_host_pointer(const char* kernel, const void* argument, size_t bytes);
-template <typename T>
-void check_argument([[maybe_unused]] const char* kernel, [[maybe_unused]] T& argument) {
-#ifdef __has_builtin
-#if __has_builtin(__builtin_clear_padding)
-  __builtin_clear_padding(&argument);  // between members may be anything, as pieces of old pointers
-  expect_no_host_pointer(kernel, &argument, sizeof argument);
-#endif
-#endif
-}
 
 // The next shared array of the running block: each thread asks for the same arrays in the same order. Filled with NaN,
 // in a heap block of its own, so that AddressSanitizer sees every access beyond its end.
@@ -123,7 +114,7 @@ void launch(const char* name, void (*kernel)(Parameters...), dim3 grid, dim3 blo
     void (*kernel)(Parameters...);
     std::tuple<Parameters...> arguments;
   } call{kernel, std::tuple<Parameters...>(std::forward<Arguments>(arguments)...)};
-  std::apply([&](auto&... argument) { (check_argument(name, argument), ...); }, call.arguments);
+  std::apply([&](const auto&... a) { (expect_no_host_pointer(name, &a, sizeof a), ...); }, call.arguments);
   submit(
       [=]() mutable {
         run(
