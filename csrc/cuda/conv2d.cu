@@ -10,14 +10,13 @@
 //
 // Filters are packed as (c_out, taps, c_in) before, or (c_in, taps, c_out) for backward.
 //
-// The rest (groups, depthwise, very large filters): one thread per result, one warp per element of the gradient of the
-// weights; simple, and as fast as its memory accesses.
+// The rest (groups, depthwise, very large filters): conv2d_groups.cu.
 #include "ops/conv2d.h"
 
 #include "cuda/channel_sums.cuh"
+#include "cuda/conv2d_groups.h"
 #include "cuda/conv2d_products.h"
 #include "cuda/elementwise.cuh"
-#include "cuda/rows.cuh"
 #include "cuda/table.h"
 
 namespace convcore::cuda {
@@ -163,99 +162,21 @@ void product_backward_weight(const Conv2dShape& s, const float* dy, const float*
   pixels_product("conv2d backward weight", p, false, dw);
 }
 
-// ---- anything else
-// ----------------------------------------------------------------------------------------------------
-
-struct AnyForward {
-  Conv2dShape s;
-  const float *x, *w, *b;
-  float* y;
-  __device__ void operator()(int64_t at) const {
-    const WindowAxis &wh = s.window.h, &ww = s.window.w;
-    const int64_t c_in = s.c_in / s.groups, c_out = s.c_out / s.groups, taps = wh.kernel * ww.kernel;
-    const int64_t k = at % s.c_out, pixel = at / s.c_out;
-    const int64_t j = pixel % s.w_out, i = pixel / s.w_out % s.h_out, n = pixel / s.w_out / s.h_out;
-    float sum = b ? b[k] : 0.0f;
-    for (int64_t r = 0; r < wh.kernel; r++) {
-      const int64_t h = i * wh.stride - wh.pad_before + r * wh.dilation;
-      if (h < 0 || h >= s.h_in) continue;
-      for (int64_t q = 0; q < ww.kernel; q++) {
-        const int64_t v = j * ww.stride - ww.pad_before + q * ww.dilation;
-        if (v < 0 || v >= s.w_in) continue;
-        const float* from = x + ((n * s.h_in + h) * s.w_in + v) * s.c_in + k / c_out * c_in;
-        const float* filter = w + k * c_in * taps + r * ww.kernel + q;
-        for (int64_t c = 0; c < c_in; c++) sum = fmaf(filter[c * taps], from[c], sum);
-      }
-    }
-    y[at] = sum;
-  }
-};
-
-struct AnyBackwardInput {
-  Conv2dShape s;
-  const float *dy, *w;
-  float* dx;
-  __device__ void operator()(int64_t at) const {
-    const WindowAxis &wh = s.window.h, &ww = s.window.w;
-    const int64_t c_in = s.c_in / s.groups, c_out = s.c_out / s.groups, taps = wh.kernel * ww.kernel;
-    const int64_t channel = at % s.c_in, pixel = at / s.c_in, group = channel / c_in;
-    const int64_t v = pixel % s.w_in, h = pixel / s.w_in % s.h_in, n = pixel / s.w_in / s.h_in;
-    float sum = 0;
-    for (int64_t r = 0; r < wh.kernel; r++) {
-      const int64_t up = h + wh.pad_before - r * wh.dilation, i = up / wh.stride;
-      if (up < 0 || up % wh.stride != 0 || i >= s.h_out) continue;
-      for (int64_t q = 0; q < ww.kernel; q++) {
-        const int64_t left = v + ww.pad_before - q * ww.dilation, j = left / ww.stride;
-        if (left < 0 || left % ww.stride != 0 || j >= s.w_out) continue;
-        const float* from = dy + ((n * s.h_out + i) * s.w_out + j) * s.c_out + group * c_out;
-        const float* filter = w + (group * c_out * c_in + channel % c_in) * taps + r * ww.kernel + q;
-        for (int64_t k = 0; k < c_out; k++) sum = fmaf(filter[k * c_in * taps], from[k], sum);
-      }
-    }
-    dx[at] = sum;
-  }
-};
-
-// Row: an element (k, c, r, q) of dw.
-CONVCORE_KERNEL(kRowThreads)
-any_backward_weight(Conv2dShape s, const float* dy, const float* x, float* dw) {
-  const WindowAxis &wh = s.window.h, &ww = s.window.w;
-  const int64_t c_in = s.c_in / s.groups, c_out = s.c_out / s.groups, pixels = s.n * s.h_out * s.w_out;
-  for_each_row(s.c_out * c_in * wh.kernel * ww.kernel, [&](int64_t row) {
-    const int64_t q = row % ww.kernel, r = row / ww.kernel % wh.kernel, c = row / ww.kernel / wh.kernel % c_in;
-    const int64_t k = row / ww.kernel / wh.kernel / c_in, channel = k / c_out * c_in + c;
-    double total = 0;
-    float sum = 0;
-    int terms = 0;
-    for (int64_t pixel = lane(); pixel < pixels; pixel += kWarp) {
-      const int64_t j = pixel % s.w_out, i = pixel / s.w_out % s.h_out, n = pixel / s.w_out / s.h_out;
-      const int64_t h = i * wh.stride - wh.pad_before + r * wh.dilation;
-      const int64_t v = j * ww.stride - ww.pad_before + q * ww.dilation;
-      if (h < 0 || h >= s.h_in || v < 0 || v >= s.w_in) continue;
-      sum = fmaf(dy[pixel * s.c_out + k], x[((n * s.h_in + h) * s.w_in + v) * s.c_in + channel], sum);
-      if (++terms == kFloatTerms) total += double(sum), sum = 0, terms = 0;
-    }
-    total = warp_sum(total + double(sum));
-    if (lane() == 0) dw[row] = float(total);
-  });
-}
-
-// ---- the table
-// --------------------------------------------------------------------------------------------------------
+// ---- the table ------------------------------------------------------------------------------------------------------
 
 void forward(const Conv2dShape& s, const float* x, Layout, const float* w, const float* b, float* y) {
   if (fits_products(s)) return product_forward(s, x, w, b, y);
-  for_positions("conv2d", s.n * s.h_out * s.w_out * s.c_out, AnyForward{s, x, w, b, y});
+  conv2d_groups_forward(s, x, w, b, y);
 }
 
 void backward_input(const Conv2dShape& s, const float* dy, Layout, const float* w, float* dx) {
   if (fits_products(s)) return product_backward_input(s, dy, w, dx);
-  for_positions("conv2d backward input", s.n * s.h_in * s.w_in * s.c_in, AnyBackwardInput{s, dy, w, dx});
+  conv2d_groups_backward_input(s, dy, w, dx);
 }
 
 void backward_weight(const Conv2dShape& s, const float* dy, const float* x, float* dw) {
   if (fits_products(s)) return product_backward_weight(s, dy, x, dw);
-  launch_rows("conv2d backward weight", any_backward_weight, s.c_out * s.c_in / s.groups * s.taps(), s, dy, x, dw);
+  conv2d_groups_backward_weight(s, dy, x, dw);
 }
 
 void backward_bias(const Conv2dShape& s, const float* dy, Layout, float* db) {

@@ -1,68 +1,86 @@
-// pad_channels: one thread per element of what is written. Bytes: each array once.
+// pad_channels: one thread per four channels of a pixel of what is written (images.cuh), per pixel in row-major order.
+// Bytes: each array once.
 #include "ops/pad_channels.h"
 
-#include "cuda/elementwise.cuh"
+#include "cuda/images.cuh"
 #include "cuda/table.h"
 
 namespace convcore::cuda {
 namespace {
 
-// Strides of an image (n, c, h, w) in memory.
-struct Strides {
-  int64_t n, c, h, w;
+// Row-major planes are images of one channel; which channel a plane is follows from its number.
+struct Channels {
+  bool last;
+  int64_t count;  // of a whole image of what is written
+  Divisor by_count;
+  Channels(bool last_, int64_t count_) : last(last_), count(count_), by_count(count_) {}
+  Images images(int64_t n, int64_t h, int64_t w) const {
+    return last ? Images{n, h, w, count} : Images{n * count, h, w, 1};
+  }
+  // Image and channel of an element.
+  __device__ int64_t locate(const PixelAt& p, int64_t* channel) const {
+    if (!last) return by_count.divide(p.n, channel);
+    *channel = p.c;
+    return p.n;
+  }
 };
-CONVCORE_DEVICE int64_t offset(const Strides& s, int64_t n, int64_t c, int64_t h, int64_t w) {
-  return n * s.n + c * s.c + h * s.h + w * s.w;
-}
 
-// The element at `at` of an array of sizes (c, h, w) per image, in either order of memory.
-struct Element {
-  int64_t n, c, h, w;
-};
-CONVCORE_DEVICE Element element_at(int64_t at, int64_t c, int64_t h, int64_t w, bool last) {
-  if (last) return {at / (c * h * w), at % c, at / (c * w) % h, at / c % w};
-  return {at / (c * h * w), at / (h * w) % c, at / w % h, at % w};
+CONVCORE_DEVICE int64_t offset(bool last, int64_t n, int64_t c, int64_t h, int64_t w, int64_t channels, int64_t height,
+                               int64_t width) {
+  return last ? ((n * height + h) * width + w) * channels + c : ((n * channels + c) * height + h) * width + w;
 }
 
 struct Forward {
   PadChannelsShape s;
-  Strides in;
-  bool last;
+  Channels channels;
   const float* x;
   float* y;
-  __device__ void operator()(int64_t at) const {
-    const Element e = element_at(at, s.c_out, s.h_out, s.w_out, last);
-    const int64_t c = e.c - s.before;
-    y[at] = c < 0 || c >= s.c_in ? 0.0f : x[offset(in, e.n, c, e.h * s.stride_h, e.w * s.stride_w)];
+  template <int kLanes>
+  __device__ void make(const PixelAt& p) const {
+    int64_t c;
+    const int64_t n = channels.locate(p, &c);
+    auto v = all_lanes<kLanes>(0.0f);
+    c -= s.before;
+    if (c >= 0 && c < s.c_in)
+      v = load_lanes<kLanes>(x +
+                             offset(channels.last, n, c, p.h * s.stride_h, p.w * s.stride_w, s.c_in, s.h_in, s.w_in));
+    store_lanes(y + p.offset, v);
   }
 };
 
 struct Backward {
   PadChannelsShape s;
-  Strides out;
-  bool last;
+  Channels channels;
+  Divisor by_stride_h, by_stride_w;
   const float* dy;
   float* dx;
-  __device__ void operator()(int64_t at) const {
-    const Element e = element_at(at, s.c_in, s.h_in, s.w_in, last);
-    const bool kept = e.h % s.stride_h == 0 && e.w % s.stride_w == 0;
-    dx[at] = kept ? dy[offset(out, e.n, e.c + s.before, e.h / s.stride_h, e.w / s.stride_w)] : 0.0f;
+  template <int kLanes>
+  __device__ void make(const PixelAt& p) const {
+    int64_t c, rest_h, rest_w;
+    const int64_t n = channels.locate(p, &c);
+    const int64_t h = by_stride_h.divide(p.h, &rest_h), w = by_stride_w.divide(p.w, &rest_w);
+    auto v = all_lanes<kLanes>(0.0f);
+    if (rest_h == 0 && rest_w == 0)
+      v = load_lanes<kLanes>(dy + offset(channels.last, n, c + s.before, h, w, s.c_out, s.h_out, s.w_out));
+    store_lanes(dx + p.offset, v);
   }
 };
 
-Strides strides(int64_t c, int64_t h, int64_t w, bool last) {
-  return last ? Strides{c * h * w, 1, w * c, c} : Strides{c * h * w, h * w, w, 1};
+// Whether four channels are four on both sides.
+bool by_fours(const PadChannelsShape& s, const float* a, const float* b) {
+  return s.c_in % 4 == 0 && s.c_out % 4 == 0 && s.before % 4 == 0 && aligned16(a, b);
 }
 
 template <bool kLast>
 void forward(const PadChannelsShape& s, const float* x, float* y) {
-  for_positions("pad_channels", s.n * s.c_out * s.h_out * s.w_out,
-                Forward{s, strides(s.c_in, s.h_in, s.w_in, kLast), kLast, x, y});
+  const Channels channels(kLast, s.c_out);
+  for_pixels("pad_channels", channels.images(s.n, s.h_out, s.w_out), by_fours(s, x, y), Forward{s, channels, x, y});
 }
 template <bool kLast>
 void backward(const PadChannelsShape& s, const float* dy, float* dx) {
-  for_positions("pad_channels backward", s.n * s.c_in * s.h_in * s.w_in,
-                Backward{s, strides(s.c_out, s.h_out, s.w_out, kLast), kLast, dy, dx});
+  const Channels channels(kLast, s.c_in);
+  for_pixels("pad_channels backward", channels.images(s.n, s.h_in, s.w_in), by_fours(s, dy, dx),
+             Backward{s, channels, Divisor(s.stride_h), Divisor(s.stride_w), dy, dx});
 }
 
 }  // namespace

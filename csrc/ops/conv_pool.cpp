@@ -52,6 +52,37 @@ int64_t work_of_image(const ConvPoolShape& s) { return s.h_conv * s.w_conv * s.c
 int64_t x_floats(const ConvPoolShape& s) { return s.c_in * s.h_in * s.w_in; }
 int64_t y_floats(const ConvPoolShape& s) { return s.c_out * s.h_out * s.w_out; }
 
+// What a device does in one call (ConvPoolKernels): all in channels-last order.
+struct OnBatch {
+  ConvPoolShape s;
+  Tensor x, workspace, y;
+  Array<uint8_t> mask;  // not given where nobody asks for the gradients
+
+  OnBatch(const char* op, const ConvPoolShape& shape, const Tensor& images, const Tensor& w, const Tensor& b,
+          bool need_mask)
+      : s(shape),
+        x(reorder(op, images, Layout::channels_last)),
+        workspace(Tensor::empty(op, "the workspace", {kernels().batch_workspace_floats(s)})),
+        y(Tensor::empty(op, "y", {s.n, s.c_out, s.h_out, s.w_out}, Layout::channels_last)) {
+    if (need_mask) mask = Array<uint8_t>::empty(op, "the winners", {kernels().batch_mask_bytes(s)});
+    kernels().batch_forward(s, x.data(), w.data(), b.data(), y.data(), mask.data(), workspace.data());
+  }
+  static const ConvPoolKernels& kernels() { return current_kernels().conv_pool; }
+};
+
+Conv2dGrads batch_gradients(const char* op, const ConvPoolShape& shape, const Tensor& dy, const Tensor& x,
+                            const Tensor& w, const Tensor& b, bool need_dx) {
+  const OnBatch batch(op, shape, x, w, b, true);
+  const Tensor gradient = reorder(op, dy, Layout::channels_last);
+  Conv2dGrads grads;
+  if (need_dx) grads.dx = Tensor::empty(op, "dx", x.shape(), Layout::channels_last);
+  grads.dw = Tensor::empty(op, "dw", w.shape());
+  grads.db = Tensor::empty(op, "db", {shape.c_out});
+  OnBatch::kernels().batch_backward(batch.s, gradient.data(), batch.mask.data(), batch.x.data(), w.data(),
+                                    grads.dx.data(), grads.dw.data(), grads.db.data(), batch.workspace.data());
+  return grads;
+}
+
 // As many as a processor may have cores, so few that adding them up costs little.
 constexpr int64_t kShards = 16;
 
@@ -61,8 +92,10 @@ Tensor conv_pool_forward(const char* op, const Tensor& x, const Tensor& w, const
                          const std::array<int64_t, 4>& padding) {
   ConvPoolShape s = infer_conv_pool_shape(op, x.shape(), w.shape(), padding, Layout::row_major);
   if (b.given()) expect_shape(op, "b", b.shape(), {s.c_out}, "one value per output channel");
-  s.y_layout = conv_pool_x_layout(s);
+  const OnDeviceOf on(op, {{"x", x}, {"w", w}, {"b", b}});
   const auto& kernels = current_kernels().conv_pool;
+  if (kernels.batch_forward) return OnBatch(op, s, x, w, b, false).y;
+  s.y_layout = conv_pool_x_layout(s);
   const Tensor images_in = reorder(op, x, conv_pool_x_layout(s));
   Tensor y = Tensor::empty(op, "y", {s.n, s.c_out, s.h_out, s.w_out}, s.y_layout);
   const Floats packed(kernels.packed_floats(s));
@@ -82,7 +115,9 @@ Conv2dGrads conv_pool_backward(const char* op, const Tensor& dy, const Tensor& x
   if (b.given()) expect_shape(op, "b", b.shape(), {s.c_out}, "one value per output channel");
   const std::string op_backward = std::string(op) + "_backward";
   expect_shape(op_backward.c_str(), "dy", dy.shape(), {s.n, s.c_out, s.h_out, s.w_out}, "the shape of the output");
+  const OnDeviceOf on(op, {{"dy", dy}, {"x", x}, {"w", w}, {"b", b}});
   const auto& kernels = current_kernels().conv_pool;
+  if (kernels.batch_backward) return batch_gradients(op, s, dy, x, w, b, need_dx);
   const Tensor images_in = reorder(op, x, conv_pool_x_layout(s));
   Conv2dGrads grads;
   if (need_dx) grads.dx = Tensor::empty(op, "dx", x.shape(), conv_pool_x_layout(s));

@@ -37,9 +37,9 @@ Tensor conv_pool_forward(const char* op, const Tensor& x, const Tensor& w, const
 Conv2dGrads conv_pool_backward(const char* op, const Tensor& dy, const Tensor& x, const Tensor& w, const Tensor& b,
                                const std::array<int64_t, 4>& padding, bool need_dx);
 
-// All run on the calling thread: the caller shares blocks of images out. `packed`, `workspace` and `gradient` are best
-// aligned to kAlignment. The shape's n is the number of images of the block; sizes in floats and bytes do not depend on
-// it.
+// All but the last four run on the calling thread: the caller shares blocks of images out. `packed`, `workspace` and
+// `gradient` are best aligned to kAlignment. The shape's n is the number of images of the block; sizes in floats and
+// bytes do not depend on it.
 struct ConvPoolKernels {
   // Weights and bias as the kernels read them, in both directions; b may be null.
   int64_t (*packed_floats)(const ConvPoolShape&);
@@ -57,5 +57,15 @@ struct ConvPoolKernels {
   void (*backward)(const ConvPoolShape&, const float* dy, const void* mask, const float* x, const float* packed,
                    float* dx /* or null */, float* gradient, float* workspace);
   void (*sum_gradients)(const ConvPoolShape&, const float* const* gradients, int64_t count, float* dw, float* db);
+
+  // The whole batch in one call, where a device shares the work out itself: these on CUDA, all of the above on the CPU;
+  // the others are null. Channels-last images (also dy, dx: y_layout), weights and bias (or null) as they are.
+  int64_t (*batch_mask_bytes)(const ConvPoolShape&) = nullptr;
+  int64_t (*batch_workspace_floats)(const ConvPoolShape&) = nullptr;  // scratch of one call of either
+  void (*batch_forward)(const ConvPoolShape&, const float* x, const float* w, const float* b, float* y,
+                        void* mask /* or null */, float* workspace) = nullptr;
+  // dx, dw and db are null where not needed.
+  void (*batch_backward)(const ConvPoolShape&, const float* dy, const void* mask, const float* x, const float* w,
+                         float* dx, float* dw, float* db, float* workspace) = nullptr;
 };
 }  // namespace convcore

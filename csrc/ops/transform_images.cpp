@@ -104,12 +104,22 @@ void load(const float* x, int64_t count, float scale, float* y) {
   current_kernels().transform_images.from_floats(count, scale, x, y);
 }
 void save(const float* x, int64_t count, uint8_t* y) { current_kernels().transform_images.to_bytes(count, x, y); }
-void save(const float* x, int64_t count, float* y) { std::copy(x, x + count, y); }
+void save(const float* x, int64_t count, float* y) { copy_floats(y, x, count); }
+
+// What is drawn and chosen on the host lies there whatever the device of the images.
+TransformParams on_host(const TransformParams& params) {
+  TransformParams here = params;
+  here.partners = to_device(params.partners, Device::cpu), here.weights = to_device(params.weights, Device::cpu);
+  return here;
+}
 
 template <typename Out, typename In>
-Array<Out> transform(const Array<In>& x, const LabelArray& indices, const TransformParams& params) {
+Array<Out> transform(const Array<In>& x, const LabelArray& rows, const TransformParams& given) {
   constexpr int64_t kMostPixels = INT32_MAX;  // of a plane: the kernels index them with 32 bits
   constexpr int kSlot = 0;
+  const LabelArray indices = to_device(rows, Device::cpu);
+  const TransformParams params = on_host(given);
+  const OnDeviceOf on(kOp, {{"x", x}});
   expect_rank(kOp, "x", x.shape(), 4, "(M, C, H, W)");
   checked_count(kOp, "x", x.shape());
   check_rows("indices", indices, x.size(0));
@@ -130,16 +140,22 @@ Array<Out> transform(const Array<In>& x, const LabelArray& indices, const Transf
     load(x.data() + index * in.count(), in.count(), params.scale, memory);
     return pipeline.run(index, memory);
   };
-  parallel_for(indices.size(0), pipeline.work() * (mixed ? 2 : 1), [&](int64_t begin, int64_t end) {
-    const size_t floats = size_t(pipeline.floats());
-    float* memory = static_cast<float*>(thread_workspace(kSlot, (mixed ? 2 : 1) * floats * sizeof(float)));
+  const int64_t floats = (mixed ? 2 : 1) * pipeline.floats();
+  const auto some = [&](int64_t begin, int64_t end, float* memory) {
     for (int64_t n = begin; n < end; n++) {
       float* image = one(indices.data()[n], memory);
       if (mixed)
         current_kernels().transform_images.mix(out.count(), params.weights.data()[n],
-                                               one(params.partners.data()[n], memory + floats), image);
+                                               one(params.partners.data()[n], memory + pipeline.floats()), image);
       save(image, out.count(), y.data() + n * out.count());
     }
+  };
+  if (x.device() != Device::cpu) {
+    some(0, indices.size(0), Tensor::empty(kOp, "an image on its way", {floats}).data());
+    return y;
+  }
+  parallel_for(indices.size(0), pipeline.work() * (mixed ? 2 : 1), [&](int64_t begin, int64_t end) {
+    some(begin, end, static_cast<float*>(thread_workspace(kSlot, size_t(floats) * sizeof(float))));
   });
   return y;
 }

@@ -64,7 +64,8 @@ struct ImageBox {
   int64_t top, left, h, w;
 };
 
-// All on planes (C, H, W) of one image, on the calling thread. x and y do not overlap; "in place" has x alone.
+// All on planes (C, H, W) of one image, on the calling thread. x and y do not overlap; "in place" has x alone. The
+// short arrays of numbers (fill, value, scale, shift, taps, weights) are in the host's memory on every device.
 struct TransformImagesKernels {
   void (*from_bytes)(int64_t count, float scale, const uint8_t* x, float* y);  // y = scale * x
   void (*from_floats)(int64_t count, float scale, const float* x, float* y);

@@ -76,13 +76,14 @@ bool is_2x2_max_pool(const Node& node) {
          all_are(node, "padding", 0) && all_are(node, "dilation", 1) && node.integer("ceil_mode") == 0;
 }
 
-// Convolutions of many channels by 3x3 filters are faster by Winograd's algorithm, which has no pooling; and where
-// there are many channels, each of few terms, the separate kernels are faster than a walk over the winners, unless the
-// lanes are pixels (cpu/conv_pool.cpp).
+// On a CPU: convolutions of many channels by 3x3 filters are faster by Winograd's algorithm, which has no pooling; and
+// where there are many channels, each of few terms, the separate kernels are faster than a walk over the winners,
+// unless the lanes are pixels (cpu/conv_pool.cpp).
 bool conv_can_pool(const Graph& graph, const Node& node) {
   if (node.op != "conv2d" || node.integer("groups") != 1 || !all_are(node, "stride", 1) ||
       !all_are(node, "dilation", 1))
     return false;
+  if (current_device() == Device::cuda) return true;  // never more kernels than the separate ops
   const Shape& w = graph.parameters[size_t(node.parameters[0])].shape;
   constexpr int64_t kManyChannels = 12, kManyTerms = 64, kNarrowFilter = 8;
   if (w[2] == 3 && w[3] == 3 && w[0] >= kManyChannels && w[1] >= kManyChannels) return false;
@@ -92,7 +93,6 @@ bool conv_can_pool(const Graph& graph, const Node& node) {
 }  // namespace
 
 void fuse_conv_relu_pool(Graph& graph) {
-  if (current_device() == Device::cuda) return;  // whose kernels are the separate ones
   for (int i = 0; i < int(graph.nodes.size()); i++) {
     if (!is_2x2_max_pool(graph.nodes[size_t(i)])) continue;
     const int relu = graph.nodes[size_t(i)].inputs[0];

@@ -173,6 +173,10 @@ inline float __uint_as_float(unsigned bits) {
   std::memcpy(&x, &bits, 4);
   return x;
 }
+inline void sincospif(float x, float* sine, float* cosine) {
+  const double angle = 3.14159265358979323846 * double(x);
+  *sine = float(std::sin(angle)), *cosine = float(std::cos(angle));
+}
 inline unsigned __umulhi(unsigned a, unsigned b) { return unsigned((uint64_t(a) * b) >> 32); }
 template <typename T>
 T __ldg(const T* p) {

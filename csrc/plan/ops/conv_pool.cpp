@@ -10,6 +10,7 @@ namespace {
 
 // The order of memory that the node after this one reads: flatten wants rows, another conv_pool what its shape says.
 Layout y_layout(Builder& b, int i) {
+  if (b.on_cuda()) return Layout::channels_last;
   const int next = b.consumer_of(i);
   if (next < 0 || b.node(next).op == "flatten") return Layout::row_major;
   if (b.node(next).op == "conv_pool") {
@@ -40,14 +41,59 @@ ConvPoolShape of_block(ConvPoolShape s, const Block& block) {
 
 const ConvPoolKernels& kernels() { return current_kernels().conv_pool; }
 
+const float* parameter_or_null(const Frame& f, int p) { return p < 0 ? nullptr : f.parameters[size_t(p)].data; }
+
 enum Buffers { kPacked, kWorkspace };
 
 void pack(const Frame& f, const ConvPoolShape& s, int weight, int bias, BufferId packed) {
-  kernels().pack(s, f.parameters[size_t(weight)].data, bias < 0 ? nullptr : f.parameters[size_t(bias)].data,
-                 f.buffer(packed));
+  kernels().pack(s, f.parameters[size_t(weight)].data, parameter_or_null(f, bias), f.buffer(packed));
+}
+
+// On a GPU: the whole batch in one call each way.
+void forward_on_device(Builder& b, int i) {
+  const ConvPoolShape s = shape_of(b, i);
+  const int weight = b.parameter(i, 0), bias = b.parameter(i, 1);
+  const BufferId workspace = b.program.buffer(Per::program, kernels().batch_workspace_floats(s));
+  const ValueId x = b.in_layout(b.input_of(i).y, Layout::channels_last);
+  const ValueId y = b.program.value(b.node(i).name, {s.c_out, s.h_out, s.w_out}, Layout::channels_last);
+  constexpr int64_t kBytes = sizeof(float);
+  const int64_t mask_floats = (s.h_out * s.w_out * s.c_out + kBytes - 1) / kBytes;
+  const ValueId mask = b.program.value("winners of " + b.node(i).name, {mask_floats});
+  b.made(i).y = y, b.made(i).values = {mask}, b.made(i).buffers = {workspace};
+  b.count_work(double(s.c_in * s.kh * s.kw) * double(s.c_out * s.h_conv * s.w_conv) * (b.options.training ? 3 : 1));
+  b.program.block("conv2d + relu + max_pool2d", {x}, {y, mask}, [=](const Frame& f, const Block& all) {
+    kernels().batch_forward(of_block(s, all), f.at(x, all), f.parameters[size_t(weight)].data,
+                            parameter_or_null(f, bias), f.at(y, all), f.at(mask, all), f.buffer(workspace));
+  });
+}
+
+void backward_on_device(Builder& b, int i) {
+  const ConvPoolShape s = shape_of(b, i);
+  const int weight = b.parameter(i, 0), bias = b.parameter(i, 1);
+  const BufferId workspace = b.made(i).buffers[0];
+  const ValueId dy = b.gradient(i, Layout::channels_last), mask = b.made(i).values[0];
+  const ValueId x = b.in_layout(b.input_of(i).y, Layout::channels_last);
+  const bool needs_dx = b.input_of(i).needs_gradient, trains_weight = b.trains(i, 0), trains_bias = b.trains(i, 1);
+  ValueId dx = -1;
+  std::vector<ValueId> writes;
+  if (needs_dx) {
+    dx = b.program.value("d" + b.program[b.input_of(i).y].name, {s.c_in, s.h_in, s.w_in}, Layout::channels_last);
+    writes.push_back(dx);
+  }
+  const int phase = b.program.block(
+      "conv2d + relu + max_pool2d backward", {dy, mask, x}, writes, [=](const Frame& f, const Block& all) {
+        kernels().batch_backward(of_block(s, all), f.at(dy, all), f.at(mask, all), f.at(x, all),
+                                 f.parameters[size_t(weight)].data, needs_dx ? f.at(dx, all) : nullptr,
+                                 trains_weight ? f.parameters[size_t(weight)].grad : nullptr,
+                                 trains_bias ? f.parameters[size_t(bias)].grad : nullptr, f.buffer(workspace));
+      });
+  if (trains_weight) b.gradient_written(weight, phase + 1);
+  if (trains_bias) b.gradient_written(bias, phase + 1);
+  if (needs_dx) b.add_gradient(b.node(i).inputs[0], dx, true);
 }
 
 void forward(Builder& b, int i) {
+  if (b.on_cuda()) return forward_on_device(b, i);
   const ConvPoolShape s = shape_of(b, i);
   const int weight = b.parameter(i, 0), bias = b.parameter(i, 1);
   const BufferId packed = b.program.buffer(Per::program, kernels().packed_floats(s));
@@ -99,6 +145,7 @@ void train(Builder& b, int i, const ConvPoolShape& s, BufferId gradients, int af
 }
 
 void backward(Builder& b, int i) {
+  if (b.on_cuda()) return backward_on_device(b, i);
   const ConvPoolShape s = shape_of(b, i);
   const BufferId packed = b.made(i).buffers[kPacked], workspace = b.made(i).buffers[kWorkspace];
   const ValueId dy = b.gradient(i, s.y_layout), mask = b.made(i).values[0];
