@@ -92,10 +92,12 @@ struct Fiber {
 #if defined(CONVCORE_CUDA_HOST_RACES)
   void* race_fiber = nullptr;
 #endif
+  size_t team = 0;
 };
 
 struct Thread {
   State state = State::not_started;
+  int barriers = 0, warp_barriers = 0;  // that it has passed
   Fiber* fiber = nullptr;
   dim3 index;
   size_t next_shared = 0;  // of the shared arrays
@@ -110,7 +112,6 @@ struct Warp {
   std::vector<char> given;
   int arrived = 0, lanes = 0;
   size_t bytes = 0;
-  char barrier_tag = 0;
 };
 
 struct Shared {
@@ -118,15 +119,22 @@ struct Shared {
   size_t bytes;
 };
 
-// The detector of races must see each thread as one of its own.
+// The detector of races must see each thread of a block as one of its own. To make a fiber of the detector takes longer
+// than most threads run, so later blocks use them again, each always with its own stack. That hides nothing and invents
+// nothing within a block, since what a fiber has seen before the block orders nothing that happens in it. But the
+// detector takes two blocks with the same fibers to run one after the other, so neighbours have different ones: blocks
+// take turns with the teams, and races between two that are fewer than kTeams apart are found.
 #if defined(CONVCORE_CUDA_HOST_RACES)
 constexpr bool kFibersAreShared = false;
+constexpr size_t kTeams = 3;
 #else
 constexpr bool kFibersAreShared = true;
+constexpr size_t kTeams = 1;
 #endif
 
 std::vector<std::unique_ptr<Fiber>> fibers;  // all that there are, kept from launch to launch
-std::vector<Fiber*> idle;
+std::vector<Fiber*> idle;                    // those of the team whose turn it is
+size_t team;
 std::vector<Thread> threads;
 std::vector<Warp> warps;
 std::vector<Shared> shared;
@@ -143,7 +151,14 @@ void* entry_arguments;
 Settings settings_;
 Counts counts_;
 #if defined(CONVCORE_CUDA_HOST_RACES)
-char barrier_tag, launch_tag;
+// Whoever acquires a tag is after those who have released it. Threads begin after the launch and it ends after them,
+// with no order between two threads. A barrier has two tags that take turns: a thread that comes out of it late would
+// else be taken to be after what others did between this barrier and the next one.
+char begin_tag, end_tag;
+struct Tags {
+  char block[2], warps[1024 / kWarp][2];
+};
+std::unique_ptr<Tags> tags;  // of the running block. Freed with it, for the detector forgets freed memory
 void* scheduler_race_fiber;
 #endif
 #if defined(__SANITIZE_ADDRESS__)
@@ -191,12 +206,12 @@ void run_thread(int t) {
   me.fiber = running_fiber;
   running.thread = me.index;
 #if defined(CONVCORE_CUDA_HOST_RACES)
-  __tsan_acquire(&launch_tag);
+  __tsan_acquire(&begin_tag);
 #endif
   entry(entry_arguments);
   if (!me.copies.empty()) rule_broken("it ends with cp.async copies that nobody waited for");
 #if defined(CONVCORE_CUDA_HOST_RACES)
-  __tsan_release(&launch_tag);
+  __tsan_release(&end_tag);
 #endif
   me.state = State::done;
 }
@@ -224,8 +239,7 @@ void prepare_stack(Fiber& fiber) {
   __asan_unpoison_memory_region(fiber.stack, kStack);
 #endif
 #if defined(CONVCORE_CUDA_HOST_RACES)
-  if (fiber.race_fiber) __tsan_destroy_fiber(fiber.race_fiber);
-  fiber.race_fiber = __tsan_create_fiber(0);
+  if (!fiber.race_fiber) fiber.race_fiber = __tsan_create_fiber(0);
 #endif
   auto top = reinterpret_cast<uintptr_t>(fiber.stack) + kStack;
   auto* words = reinterpret_cast<uintptr_t*>(top);
@@ -242,6 +256,7 @@ Fiber& new_fiber() {
     mprotect(memory, kGuard, PROT_NONE);
     fibers.push_back(std::make_unique<Fiber>());
     fibers.back()->stack = static_cast<char*>(memory) + kGuard;
+    fibers.back()->team = team;
     idle.reserve(fibers.size());  // not in a thread of a kernel: what the allocator does there would look like a race
     idle.push_back(fibers.back().get());
   }
@@ -372,8 +387,15 @@ void make_threads(dim3 block) {
   threads.resize(size_t(block.x) * block.y * block.z);
   warps.resize((threads.size() + kWarp - 1) / kWarp);
   for (Warp& warp : warps) warp.arrived = warp.lanes = 0;
+  idle.clear();
+  for (const auto& fiber : fibers)
+    if (fiber->team == team) idle.push_back(fiber.get());
+#if defined(CONVCORE_CUDA_HOST_RACES)
+  tags = std::make_unique<Tags>();
+#endif
   for (size_t t = 0; t < threads.size(); t++) {
     Thread& thread = threads[t];
+    thread.barriers = thread.warp_barriers = 0;
     thread.index = dim3(unsigned(t % block.x), unsigned(t / block.x % block.y), unsigned(t / block.x / block.y));
     thread.state = State::not_started;
     thread.next_shared = 0;
@@ -384,11 +406,21 @@ void make_threads(dim3 block) {
   }
 }
 
-// Every stack is free again, also those on which an error left threads waiting.
 void end_block() {
-  idle.clear();
-  for (const auto& fiber : fibers) idle.push_back(fiber.get());
   free_shared();
+#if defined(CONVCORE_CUDA_HOST_RACES)
+  tags.reset();
+#endif
+  team = (team + 1) % kTeams;
+}
+
+// Threads that wait for ever leave the detector in the middle of their calls: it gets new fibers in their place.
+void abandon_block() {
+#if defined(CONVCORE_CUDA_HOST_RACES)
+  for (const auto& fiber : fibers)
+    if (fiber->team == team && fiber->race_fiber) __tsan_destroy_fiber(std::exchange(fiber->race_fiber, nullptr));
+#endif
+  end_block();
 }
 
 void run_blocks(dim3 grid, dim3 block, size_t blocks, std::mt19937_64& random) {
@@ -403,7 +435,7 @@ void run_blocks(dim3 grid, dim3 block, size_t blocks, std::mt19937_64& random) {
     try {
       run_block(random);
     } catch (...) {
-      end_block();
+      abandon_block();
       throw;
     }
     if (settings_.count_bank_conflicts) count_conflicts();
@@ -435,12 +467,12 @@ void run(const char* name, dim3 grid, dim3 block, size_t shared_bytes, Entry ker
   std::mt19937_64 random(settings_.seed);
 #if defined(CONVCORE_CUDA_HOST_RACES)
   scheduler_race_fiber = __tsan_get_current_fiber();
-  __tsan_release(&launch_tag);
+  __tsan_release(&begin_tag);
 #endif
   const size_t blocks = size_t(grid.x) * grid.y * grid.z;
   run_blocks(grid, block, blocks, random);
 #if defined(CONVCORE_CUDA_HOST_RACES)
-  __tsan_acquire(&launch_tag);
+  __tsan_acquire(&end_tag);
 #endif
 }
 
@@ -460,20 +492,23 @@ void* shared_array(size_t bytes) {
 }
 
 void block_barrier() {
-  threads[size_t(current)].state = State::at_barrier;
+  Thread& me = threads[size_t(current)];
+  me.state = State::at_barrier;
 #if defined(CONVCORE_CUDA_HOST_RACES)
-  __tsan_release(&barrier_tag);
+  char* tag = &tags->block[me.barriers++ % 2];
+  __tsan_release(tag);
 #endif
   switch_to_scheduler(false);
 #if defined(CONVCORE_CUDA_HOST_RACES)
-  __tsan_acquire(&barrier_tag);
+  __tsan_acquire(tag);
 #endif
 }
 
 void warp_barrier() {
-  threads[size_t(current)].state = State::at_warp_barrier;
+  Thread& me = threads[size_t(current)];
+  me.state = State::at_warp_barrier;
 #if defined(CONVCORE_CUDA_HOST_RACES)
-  char* tag = &my_warp().barrier_tag;
+  char* tag = &tags->warps[current / kWarp][me.warp_barriers++ % 2];
   __tsan_release(tag);
 #endif
   switch_to_scheduler(false);

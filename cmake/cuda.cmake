@@ -1,0 +1,113 @@
+# Whether the CUDA plug-in is built, and for what.
+#
+# In:  CONVCORE_CUDA                 AUTO (where there is a compiler for it), ON (or fail), OFF
+#      CONVCORE_CUDA_ARCHITECTURES   present, all, or a list as CMAKE_CUDA_ARCHITECTURES has it
+# Out: CONVCORE_CUDA_BUILT, CMAKE_CUDA_ARCHITECTURES, convcore_cuda_report (a line of text); CUDA is enabled when built
+#
+# nvcc is looked for as CMake does it (CUDACXX, PATH), then in CUDA_HOME, CUDA_PATH and /usr/local/cuda.
+
+set(convcore_oldest_nvcc 12.0)
+set(convcore_oldest_nvcc_for_all 12.8) # knows compute capability 12.0
+# What a wheel carries: machine code for the GPUs of these days, and PTX, which the driver of any later one compiles.
+set(convcore_all_architectures "80-real;86-real;89-real;90-real;100-real;120-real;80-virtual")
+set(convcore_any_gpu 80-virtual)
+
+# Sets `compiler` to nvcc's path, or leaves it empty and sets `reason`.
+function(convcore_find_nvcc compiler reason)
+  set(${compiler} "" PARENT_SCOPE)
+  if(NOT CMAKE_CUDA_COMPILER AND NOT DEFINED ENV{CUDACXX})
+    find_program(CONVCORE_NVCC nvcc PATHS ENV CUDA_HOME ENV CUDA_PATH /usr/local/cuda PATH_SUFFIXES bin)
+    mark_as_advanced(CONVCORE_NVCC)
+    if(NOT CONVCORE_NVCC)
+      set(${reason} "no CUDA compiler (nvcc) was found; CUDACXX can name it" PARENT_SCOPE)
+      return()
+    endif()
+    set(ENV{CUDACXX} ${CONVCORE_NVCC})
+  endif()
+  # Asked by hand, because check_language would end an older CMake's configuration with some toolkits' errors.
+  if(CMAKE_CUDA_COMPILER)
+    set(nvcc ${CMAKE_CUDA_COMPILER})
+  else()
+    set(nvcc $ENV{CUDACXX})
+  endif()
+  execute_process(COMMAND ${nvcc} --version OUTPUT_VARIABLE text ERROR_QUIET RESULT_VARIABLE status TIMEOUT 60)
+  if(NOT status STREQUAL 0 OR NOT text MATCHES "release ([0-9]+\\.[0-9]+)")
+    set(${reason} "${nvcc} does not run" PARENT_SCOPE)
+  elseif(CMAKE_MATCH_1 VERSION_LESS convcore_oldest_nvcc)
+    set(${reason} "${nvcc} is of CUDA ${CMAKE_MATCH_1}; ${convcore_oldest_nvcc} or newer is needed" PARENT_SCOPE)
+  else()
+    include(CheckLanguage)
+    set(CMAKE_CUDA_ARCHITECTURES ${convcore_any_gpu})
+    check_language(CUDA)
+    if(CMAKE_CUDA_COMPILER)
+      set(${compiler} ${nvcc} PARENT_SCOPE)
+    else()
+      set(${reason} "${nvcc} cannot compile with the C++ compiler that is here" PARENT_SCOPE)
+    endif()
+  endif()
+endfunction()
+
+# Sets `architectures` to those of the GPUs in this machine that nvcc knows, and `whose` to words about them.
+function(convcore_present_architectures nvcc architectures whose)
+  find_program(CONVCORE_NVIDIA_SMI nvidia-smi)
+  mark_as_advanced(CONVCORE_NVIDIA_SMI)
+  set(found "")
+  if(CONVCORE_NVIDIA_SMI)
+    execute_process(
+      COMMAND ${CONVCORE_NVIDIA_SMI} --query-gpu=compute_cap --format=csv,noheader
+      OUTPUT_VARIABLE text ERROR_QUIET RESULT_VARIABLE status TIMEOUT 60)
+    execute_process(COMMAND ${nvcc} --list-gpu-code OUTPUT_VARIABLE known ERROR_QUIET TIMEOUT 60)
+    if(status STREQUAL 0)
+      string(REGEX MATCHALL "[0-9]+\\.[0-9]+" capabilities "${text}")
+      foreach(capability IN LISTS capabilities)
+        string(REPLACE "." "" number ${capability})
+        if(capability VERSION_GREATER_EQUAL 8.0 AND known MATCHES "sm_${number}[^0-9a-z]")
+          list(APPEND found ${number}-real)
+        endif()
+      endforeach()
+    endif()
+  endif()
+  if(found)
+    list(REMOVE_DUPLICATES found)
+    list(SORT found COMPARE NATURAL)
+    set(${whose} "the GPUs present" PARENT_SCOPE)
+  else()
+    set(found ${convcore_any_gpu})
+    set(${whose} "any GPU from compute capability 8.0 on; none that nvcc knows was found here" PARENT_SCOPE)
+  endif()
+  set(${architectures} ${found} PARENT_SCOPE)
+endfunction()
+
+set(CONVCORE_CUDA_BUILT OFF)
+string(TOUPPER "${CONVCORE_CUDA}" CONVCORE_CUDA)
+if(NOT CONVCORE_CUDA MATCHES "^(AUTO|ON|OFF)$")
+  message(FATAL_ERROR "CONVCORE_CUDA: expected AUTO, ON or OFF, got '${CONVCORE_CUDA}'")
+elseif(CONVCORE_CUDA STREQUAL "OFF")
+  set(convcore_cuda_report "no CUDA plug-in (CONVCORE_CUDA=OFF)")
+else()
+  convcore_find_nvcc(convcore_nvcc convcore_why_not)
+  if(convcore_nvcc)
+    set(CONVCORE_CUDA_BUILT ON)
+    set(convcore_whose "CONVCORE_CUDA_ARCHITECTURES=${CONVCORE_CUDA_ARCHITECTURES}")
+    if(CONVCORE_CUDA_ARCHITECTURES STREQUAL "present")
+      convcore_present_architectures(${convcore_nvcc} CMAKE_CUDA_ARCHITECTURES convcore_whose)
+    elseif(CONVCORE_CUDA_ARCHITECTURES STREQUAL "all")
+      set(CMAKE_CUDA_ARCHITECTURES ${convcore_all_architectures})
+    else()
+      set(CMAKE_CUDA_ARCHITECTURES ${CONVCORE_CUDA_ARCHITECTURES})
+    endif()
+    enable_language(CUDA)
+    if(CONVCORE_CUDA_ARCHITECTURES STREQUAL "all" AND CMAKE_CUDA_COMPILER_VERSION VERSION_LESS
+                                                      convcore_oldest_nvcc_for_all)
+      message(FATAL_ERROR "CONVCORE_CUDA_ARCHITECTURES=all: CUDA ${convcore_oldest_nvcc_for_all} or newer is needed, "
+                          "this is ${CMAKE_CUDA_COMPILER_VERSION}")
+    endif()
+    string(REPLACE ";" " " convcore_architectures "${CMAKE_CUDA_ARCHITECTURES}")
+    set(convcore_cuda_report
+        "CUDA plug-in for ${convcore_architectures} (${convcore_whose}), nvcc ${CMAKE_CUDA_COMPILER_VERSION}")
+  elseif(CONVCORE_CUDA STREQUAL "ON")
+    message(FATAL_ERROR "CONVCORE_CUDA=ON: ${convcore_why_not}")
+  else()
+    set(convcore_cuda_report "no CUDA plug-in: ${convcore_why_not}")
+  endif()
+endif()
