@@ -59,7 +59,7 @@ head(FusedHeadShape s, const __grid_constant__ Operand in, const float* w, const
         const int64_t pixel = n * s.pixels + i;
         float v[1] = {in.data[pixel * s.c + c]};
         if (in.kind == OperandKind::affine) {
-          const Transform<1> transform(in, int(c));
+          const Transform<1, kAffine | kResidual> transform(in, int(c));
           float other[1];
           transform.fetch(int(pixel), other);
           transform.apply(other, v);

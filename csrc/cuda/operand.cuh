@@ -91,21 +91,24 @@ CONVCORE_DEVICE void shortcut_gradient_at(const Shortcut& s, int h, int w, int p
   }
 }
 
+// What an operand may be, for the compiler to leave out the rest.
+constexpr int kAffine = 1, kResidual = 2, kGradient = 4;  // affine without a residual, with one, gradient
+
 // Turns what was read of channels [channel, channel + kCount) into v; these are all there.
-template <int kCount>
+template <int kCount, int kKinds>
 class Transform {
  public:
   __device__ Transform(const Operand& in, int channel) : in_(in), channel_(channel) {
     load_floats(in.mean + channel, mean_);
     load_floats(in.scale + channel, scale_);
     load_floats(in.bias + channel, bias_);
-    if (in.kind == OperandKind::gradient) load_floats(in.slope + channel, slope_);
+    if (gradient()) load_floats(in.slope + channel, slope_);
   }
   // What else is needed of a pixel: x, or the residual part. A step of its own, so that several can be under way.
   __device__ void fetch(int pixel, float (&other)[kCount]) const {
-    if (in_.kind == OperandKind::gradient) {
+    if (gradient()) {
       load_floats(in_.x + int64_t(pixel) * in_.c + channel_, other);
-    } else if (in_.residual.values) {
+    } else if ((kKinds & kResidual) != 0 && in_.residual.values) {
       residual_at(in_.residual, in_.residual_affine, in_.h, in_.w, in_.c, pixel, channel_, other);
     } else {
       CONVCORE_UNROLL
@@ -113,7 +116,7 @@ class Transform {
     }
   }
   __device__ void apply(const float (&other)[kCount], float (&v)[kCount]) const {
-    if (in_.kind == OperandKind::gradient) {
+    if (gradient()) {
       CONVCORE_UNROLL
       for (int k = 0; k < kCount; k++) v[k] = scale_[k] * (v[k] - bias_[k] - (other[k] - mean_[k]) * slope_[k]);
       return;
@@ -126,6 +129,9 @@ class Transform {
   }
 
  private:
+  __device__ bool gradient() const {
+    return kKinds == kGradient || ((kKinds & kGradient) != 0 && in_.kind == OperandKind::gradient);
+  }
   const Operand& in_;
   int channel_;
   float mean_[kCount], scale_[kCount], bias_[kCount], slope_[kCount];

@@ -74,14 +74,14 @@ CONVCORE_DEVICE void copy_tile(const Operand& in, int rows, int channels, int fi
 }
 
 // What the operand needs, to the part of the tile that this thread copied: its copies are complete.
-template <int kVector, typename IndexOf>
+template <int kKinds, int kVector, typename IndexOf>
 CONVCORE_DEVICE void transform_tile(const Operand& in, int rows, int channels, int first_channel, int pitch,
                                     const IndexOf& index_of, bool store, float* tile) {
   for_tile(channels / kVector, [&](int chunk, int first, int step) {
     const int channel = first_channel + chunk * kVector;
     if (channel >= in.c) return;
-    const Transform<kVector> transform(in, channel);
-    constexpr int kAtOnce = 2;  // rows under way
+    const Transform<kVector, kKinds> transform(in, channel);
+    constexpr int kAtOnce = kVector > 1 ? 2 : 1;  // rows under way
     CONVCORE_NO_UNROLL
     for (int row0 = first; row0 < rows; row0 += kAtOnce * step) {
       int index[kAtOnce];
@@ -115,14 +115,14 @@ CONVCORE_DEVICE void copy_operand(const Operand& in, int rows, int channels, int
   else
     copy_tile<1>(in, rows, channels, first_channel, pitch, index_of, to);
 }
-template <typename IndexOf>
+template <int kKinds, typename IndexOf>
 CONVCORE_DEVICE void transform_operand(const Operand& in, int rows, int channels, int first_channel, int pitch,
                                        const IndexOf& index_of, bool store, float* tile) {
   if (in.kind == OperandKind::plain) return;
   if (in.fours)
-    transform_tile<4>(in, rows, channels, first_channel, pitch, index_of, store, tile);
+    transform_tile<kKinds, 4>(in, rows, channels, first_channel, pitch, index_of, store, tile);
   else
-    transform_tile<1>(in, rows, channels, first_channel, pitch, index_of, store, tile);
+    transform_tile<kKinds, 1>(in, rows, channels, first_channel, pitch, index_of, store, tile);
 }
 
 // The index of a pixel of the patch of a box, given as by pack_pixel.
@@ -405,7 +405,7 @@ CONVCORE_DEVICE void finish_sums(const TapsProduct& p, int box, int n0, const fl
 
 // ---- a block --------------------------------------------------------------------------------------------------------
 
-template <typename Tile, Precision kPrecision>
+template <typename Tile, Precision kPrecision, int kKinds>
 CONVCORE_DEVICE void taps_block(const TapsProduct& p, int block) {
   using Size = TapsSize<Tile, kPrecision>;
   const int box = block / p.column_tiles, n0 = (block - box * p.column_tiles) * Tile::kN;
@@ -462,8 +462,8 @@ CONVCORE_DEVICE void taps_block(const TapsProduct& p, int block) {
       const int chunk = stage / groups, group = stage - chunk * groups;
       async_wait<0>();
       if (group == 0)
-        transform_operand(p.in, patch_pixels, p.channels, chunk * p.channels, pitch, index_of,
-                          p.in.stored != nullptr && n0 == 0, patch.of(chunk));
+        transform_operand<kKinds>(p.in, patch_pixels, p.channels, chunk * p.channels, pitch, index_of,
+                                  p.in.stored != nullptr && n0 == 0, patch.of(chunk));
       __syncthreads();  // the stage is there, and everybody has read the one before, which the next one overwrites
       if (stage + 1 < stages) load(stage + 1);
       async_commit();
@@ -554,6 +554,7 @@ CONVCORE_DEVICE void taps_block(const TapsProduct& p, int block) {
 
 constexpr int kColumns = 144;  // 9 taps x 16 channels: a chunk of a 3x3 filter
 constexpr int kPixels = 64;    // of a stage, at most
+constexpr int kRegularChannels = 16;
 
 template <int kM_>
 struct PixelsTile {
@@ -566,17 +567,47 @@ struct PixelsSize {
   static constexpr int kStep = !kTensor ? 1 : kPrecision == Precision::bf16 ? 16 : 8;  // pixels at a time
   static constexpr int kLanesN = 16, kGroupThreads = kTensor ? Tile::kM / 16 * kWarp : Tile::kM / 8 * kLanesN;
   static constexpr int kGroups = kThreads / kGroupThreads;
-  static constexpr int kPerThread = kTensor ? kColumns / 8 : kColumns / kLanesN;  // columns
   // The lanes of a warp read fragments at (pixel t, channel g), BF16 at (pixel 2 t, channel g): a pitch of 8 or 24
   // modulo 32, or half of that, spreads them over all banks. The patch's pitch is so for 16, 32, 64 and 144 channels.
   static constexpr int kPad = kPrecision == Precision::bf16 ? 4 : 8;
   static constexpr int kPitch = Tile::kM + kPad;
   static constexpr int kTileFloats = kGroups > 1 ? Tile::kM* kColumns : 1;
-  static constexpr size_t kFixed =
-      2 * shared_bytes<float>(kPixels * kPitch) + 2 * shared_bytes<int>(kPixels) + shared_bytes<float>(kTileFloats);
+  static constexpr size_t kFixed = 2 * shared_bytes<float>(kPixels * kPitch) + 2 * shared_bytes<int>(kPixels) +
+                                   shared_bytes<int>(kColumns) + shared_bytes<float>(kTileFloats);
 };
 
 namespace detail {
+
+// The columns of a 3x3 filter with 16 channels at stride 1, pixels in rows of eight: the column of tap (r, s) is at an
+// offset of the row r, and everything else is known to the compiler. `patch`: at the channel; pixels k to k + 3 are
+// next to each other.
+template <typename Tile>
+CONVCORE_DEVICE void multiply_regular_pixels_ffma(const float* x, const float* patch, const int* offsets, int pixels,
+                                                  int row_floats, float (&acc)[8][9]) {
+  using Size = PixelsSize<Tile, Precision::fp32>;
+  constexpr int kPitch = kRegularChannels + Size::kPad;
+  for (int k = int(threadIdx.x) / Size::kGroupThreads * 4; k < pixels; k += Size::kGroups * 4) {
+    const float* from = patch + offsets[k];
+    float a[4][8];
+    CONVCORE_UNROLL
+    for (int i = 0; i < 4; i++) {
+      const float* row = x + (k + i) * Size::kPitch;
+      const float4 low = shared_load4(row), high = shared_load4(row + 4);
+      a[i][0] = low.x, a[i][1] = low.y, a[i][2] = low.z, a[i][3] = low.w;
+      a[i][4] = high.x, a[i][5] = high.y, a[i][6] = high.z, a[i][7] = high.w;
+    }
+    CONVCORE_UNROLL
+    for (int r = 0; r < 3; r++) {
+      float b[6];
+      CONVCORE_UNROLL
+      for (int q = 0; q < 6; q++) b[q] = shared_load1(from + r * row_floats + q * kPitch);
+      CONVCORE_UNROLL
+      for (int i = 0; i < 4; i++) CONVCORE_UNROLL
+      for (int s = 0; s < 3; s++) CONVCORE_UNROLL
+      for (int m = 0; m < 8; m++) acc[m][3 * r + s] = fmaf(a[i][m], b[i + s], acc[m][3 * r + s]);
+    }
+  }
+}
 
 // `x`: dy at the first pixel and this thread's channels; `offsets`: where the pixels are in the patch; `columns`: where
 // the thread's columns are from there.
@@ -597,9 +628,11 @@ CONVCORE_DEVICE void multiply_pixels_ffma(const float* x, const float* patch, co
   }
 }
 
-template <typename Tile, Precision kPrecision>
+// column(from, j): where column 8 j + g is of a pixel at `from`. kNext: floats from a pixel to the next one in groups
+// of eight; 0: it is anywhere.
+template <typename Tile, Precision kPrecision, int kNext, typename Column>
 CONVCORE_DEVICE void multiply_pixels_tensor(const float* dy, const float* patch, const int* offsets, int pixels,
-                                            const int (&columns)[18], float (&acc)[18][4]) {
+                                            const Column& column, float (&acc)[18][4]) {
   using Size = PixelsSize<Tile, kPrecision>;
   const int lane = int(threadIdx.x) % kWarp, g = lane / 4, t = lane % 4, warp = int(threadIdx.x) / kWarp;
   const float* x = dy + warp % (Tile::kM / 16) * 16 + g;
@@ -613,23 +646,24 @@ CONVCORE_DEVICE void multiply_pixels_tensor(const float* dy, const float* patch,
         const int kk = k + 8 * (q / 2), m = 8 * (q % 2);
         a[q] = to_bf16x2(x_at(kk, m), x_at(kk + 1, m));
       }
-      const float* from[4] = {patch + offsets[k], patch + offsets[k + 1], patch + offsets[k + 8],
-                              patch + offsets[k + 9]};
+      const float *from = patch + offsets[k], *from8 = patch + offsets[k + 8];
+      const float* from1 = kNext ? from + kNext : patch + offsets[k + 1];
+      const float* from9 = kNext ? from8 + kNext : patch + offsets[k + 9];
       CONVCORE_UNROLL
       for (int j = 0; j < 18; j++) {
-        const uint32_t b[2] = {to_bf16x2(shared_load1(from[0] + columns[j]), shared_load1(from[1] + columns[j])),
-                               to_bf16x2(shared_load1(from[2] + columns[j]), shared_load1(from[3] + columns[j]))};
+        const uint32_t b[2] = {to_bf16x2(shared_load1(column(from, j)), shared_load1(column(from1, j))),
+                               to_bf16x2(shared_load1(column(from8, j)), shared_load1(column(from9, j)))};
         mma_bf16(acc[j], a, b);
       }
     } else {
       const int k = k0 + t;
       const uint32_t a[4] = {__float_as_uint(x_at(k, 0)), __float_as_uint(x_at(k, 8)), __float_as_uint(x_at(k + 4, 0)),
                              __float_as_uint(x_at(k + 4, 8))};
-      const float *from = patch + offsets[k], *from4 = patch + offsets[k + 4];
+      const float *from = patch + offsets[k], *from4 = kNext ? from + 4 * kNext : patch + offsets[k + 4];
       CONVCORE_UNROLL
       for (int j = 0; j < 18; j++) {
-        const uint32_t b[2] = {__float_as_uint(shared_load1(from + columns[j])),
-                               __float_as_uint(shared_load1(from4 + columns[j]))};
+        const uint32_t b[2] = {__float_as_uint(shared_load1(column(from, j))),
+                               __float_as_uint(shared_load1(column(from4, j)))};
         multiply_tf32<kPrecision>(acc[j], a, b);
       }
     }
@@ -670,6 +704,7 @@ CONVCORE_DEVICE void pixels_block(const PixelsProduct& p, int block) {
   const Twice dy(shared, kPixels * Size::kPitch), patch(shared, p.patch_floats);
   int* offsets = shared.array<int>(kPixels);
   int* box_pixels = shared.array<int>(kPixels);
+  int* columns = shared.array<int>(kColumns);  // where they are in the patch
   float* tile = shared.array<float>(Size::kTileFloats);
   int* patch_places = shared.array<int>(p.patch_floats / pitch);
   for (int m = int(threadIdx.x); m < kPixels; m += kThreads) {
@@ -681,17 +716,11 @@ CONVCORE_DEVICE void pixels_block(const PixelsProduct& p, int block) {
   for (int at = int(threadIdx.x); at < patch_pixels; at += kThreads)
     patch_places[at] = pack_pixel(at, boxes.patch_rows, boxes.patch_columns);
 
-  // Where this thread's columns are in the patch; any place for those that are none.
-  const int lane = int(threadIdx.x) % kWarp;
-  const auto column_of = [&](int j) {
-    return Size::kTensor ? 8 * j + lane / 4 : int(threadIdx.x) % Size::kLanesN + j * Size::kLanesN;
-  };
-  int columns[Size::kPerThread];
-  CONVCORE_UNROLL
-  for (int j = 0; j < Size::kPerThread; j++) {
-    const int tap = column_of(j) / p.channels, channel = column_of(j) - tap * p.channels;
+  // Any place will do for columns that are none.
+  for (int n = int(threadIdx.x); n < kColumns; n += kThreads) {
+    const int tap = n / p.channels;
     const bool there = tap < p.tile_taps && first_tap + tap < p.taps.count;
-    columns[j] = there ? tap_offset(p.taps, p.phase, first_tap + tap) * pitch + channel : 0;
+    columns[n] = there ? tap_offset(p.taps, p.phase, first_tap + tap) * pitch + n - tap * p.channels : 0;
   }
   __syncthreads();
 
@@ -721,8 +750,9 @@ CONVCORE_DEVICE void pixels_block(const PixelsProduct& p, int block) {
     for (int box = begin; box < end; box++) {
       async_wait<0>();
       with(box, [&](const auto& of_box, const auto& of_patch) {
-        transform_operand(p.dy, pixels, Tile::kM, m0, Size::kPitch, of_box, false, dy.of(box));
-        transform_operand(p.in, patch_pixels, p.channels, first_channel, pitch, of_patch, false, patch.of(box));
+        transform_operand<kGradient>(p.dy, pixels, Tile::kM, m0, Size::kPitch, of_box, false, dy.of(box));
+        transform_operand<kAffine>(p.in, patch_pixels, p.channels, first_channel, pitch, of_patch, false,
+                                   patch.of(box));
       });
       __syncthreads();  // the stage is there, and everybody has read the one before, which the next one overwrites
       if (box + 1 < end) load(box + 1);
@@ -755,8 +785,20 @@ CONVCORE_DEVICE void pixels_block(const PixelsProduct& p, int block) {
   };
   if constexpr (Size::kTensor) {
     float acc[18][4] = {};
+    const int lane = int(threadIdx.x) % kWarp, row = p.regular_row * pitch;
     loop([&](const float* x, const float* y) {
-      multiply_pixels_tensor<Tile, kPrecision>(x, y, offsets, pixels, columns, acc);
+      if (row > 0) {
+        constexpr int kPitch = kRegularChannels + Size::kPad;
+        multiply_pixels_tensor<Tile, kPrecision, kPitch>(
+            x, y + lane / 4, offsets, pixels,
+            [&](const float* from, int j) { return from + j / 6 * row + j / 2 % 3 * kPitch + j % 2 * 8; }, acc);
+      } else {
+        int mine[18];
+        CONVCORE_UNROLL
+        for (int j = 0; j < 18; j++) mine[j] = columns[8 * j + lane / 4];
+        multiply_pixels_tensor<Tile, kPrecision, 0>(
+            x, y, offsets, pixels, [&](const float* from, int j) { return from + mine[j]; }, acc);
+      }
     });
     const int first_m = int(threadIdx.x) / kWarp % (Tile::kM / 16) * 16 + lane / 4;
     finish([&](const auto& work) {
@@ -767,21 +809,29 @@ CONVCORE_DEVICE void pixels_block(const PixelsProduct& p, int block) {
   } else {
     float acc[8][9] = {};
     const int tm = int(threadIdx.x) % Size::kGroupThreads / Size::kLanesN;
+    const int tn = int(threadIdx.x) % Size::kLanesN;
     loop([&](const float* x, const float* y) {
-      multiply_pixels_ffma<Tile>(x + 8 * tm, y, offsets, pixels, columns, acc);
+      if (p.regular_row > 0) {
+        multiply_regular_pixels_ffma<Tile>(x + 8 * tm, y + tn, offsets, pixels, p.regular_row * pitch, acc);
+      } else {
+        int mine[9];
+        CONVCORE_UNROLL
+        for (int j = 0; j < 9; j++) mine[j] = columns[tn + j * Size::kLanesN];
+        multiply_pixels_ffma<Tile>(x + 8 * tm, y, offsets, pixels, mine, acc);
+      }
     });
     finish([&](const auto& work) {
       CONVCORE_UNROLL
       for (int i = 0; i < 8; i++) CONVCORE_UNROLL
-      for (int j = 0; j < 9; j++) work(8 * tm + i, column_of(j), acc[i][j]);
+      for (int j = 0; j < 9; j++) work(8 * tm + i, tn + j * Size::kLanesN, acc[i][j]);
     });
   }
 }
 
 template <typename Tile, Precision kPrecision>
-CONVCORE_KERNEL_OF(kThreads, kPrecision == Precision::fp32 ? 5 : 4)
+CONVCORE_KERNEL_OF(kThreads, 4)
 taps_product(const __grid_constant__ TapsProduct p) {
-  taps_block<Tile, kPrecision>(p, int(blockIdx.x));
+  taps_block<Tile, kPrecision, kAffine | kResidual | kGradient>(p, int(blockIdx.x));
 }
 
 template <typename Tile, Precision kPrecision>
@@ -796,7 +846,7 @@ CONVCORE_KERNEL_OF(kThreads, 3)
 both_products(const __grid_constant__ TapsProduct p, const __grid_constant__ PixelsProduct q, int taps_blocks) {
   const auto block = int(blockIdx.x);
   if (block < taps_blocks)
-    taps_block<First, kPrecision>(p, block);
+    taps_block<First, kPrecision, kGradient>(p, block);
   else
     pixels_block<Second, kPrecision>(q, block - taps_blocks);
 }
@@ -810,10 +860,11 @@ namespace {
 int64_t blocks_of(int64_t count, int64_t size) { return (count + size - 1) / size; }
 
 // The boxes of at most `most_pixels` pixels, with patches of at most `most_patch`, that cover a phase with the fewest;
-// of several such, those with the smallest patch.
+// of several such, those with rows of a multiple of eight pixels (they meet all banks), then with the smallest patch.
 void choose_boxes(Phase* phase, int images, int step_h, int step_w, int64_t most_pixels, int64_t most_patch) {
   const int span_h = phase->high_h - phase->low_h + 1, span_w = phase->high_w - phase->low_w + 1;
   int64_t best = -1, best_patch = 0;
+  bool best_even = false;
   for (int columns = 1; columns <= phase->columns && columns <= most_pixels; columns++)
     for (int rows = 1; rows <= phase->rows && int64_t(rows) * columns <= most_pixels; rows++) {
       Boxes b{1, rows, columns, int(blocks_of(phase->rows, rows)), int(blocks_of(phase->columns, columns)), 0, 0};
@@ -830,8 +881,10 @@ void choose_boxes(Phase* phase, int images, int step_h, int step_w, int64_t most
         b.images = most > 1 ? int(most) : 1;
       }
       const int64_t count = blocks_of(images, b.images) * b.down * b.across;
-      if (best >= 0 && (count > best || (count == best && b.images * patch >= best_patch))) continue;
-      best = count, best_patch = b.images * patch, phase->boxes = b;
+      const bool even = columns % 8 == 0, same = count == best && even == best_even;
+      if (best >= 0 && (count > best || (count == best && best_even && !even))) continue;
+      if (same && b.images * patch >= best_patch) continue;
+      best = count, best_even = even, best_patch = b.images * patch, phase->boxes = b;
     }
 }
 
@@ -922,6 +975,17 @@ void choose_columns(PixelsProduct* p, size_t fixed, int pad) {
   p->column_tiles = int(best);
 }
 
+// Of the taps of a 3x3 filter whose columns are next to each other: pixels of the patch from one row to the next. Else
+// 0.
+int filter_row(const PixelsProduct& p) {
+  const Taps& t = p.taps;
+  if (t.count != 9) return 0;
+  const int step = t.h[3] - t.h[0];
+  for (int i = 0; i < 9; i++)
+    if (t.h[i] != t.h[0] + i / 3 * step || t.w[i] != t.w[0] + i % 3) return 0;
+  return step * p.phase.boxes.patch_columns;
+}
+
 // Splits of the pixels: as many as give a block to every multiprocessor of a large GPU, with enough pixels each to be
 // worth a part. By the shape alone: the bits must not depend on the GPU.
 constexpr int64_t kWantedBlocks = 264, kLeastPixels = 256;
@@ -941,6 +1005,8 @@ Launch prepare_pixels(PixelsProduct* p) {
   choose_boxes(&p->phase, p->images, p->step_h, p->step_w, kPixels,
                room_for_patch(Widest::kFixed, p->channels + Widest::kPad));
   p->pitch = p->channels + Size::kPad;
+  p->regular_row =
+      p->channels == kRegularChannels && p->step_w == 1 && p->phase.boxes.columns % 8 == 0 ? filter_row(*p) : 0;
   p->boxes = int(boxes_of(p->phase, p->images));
   p->row_tiles = int(blocks_of(p->dy.c, Tile::kM));
   const int64_t box = int64_t(p->phase.boxes.images) * p->phase.boxes.rows * p->phase.boxes.columns;

@@ -94,7 +94,8 @@ struct PixelsProduct {
   Phase phase;
   // Set by the product.
   int channels, pitch, tile_taps, tap_tiles, column_tiles, row_tiles, boxes, boxes_per_split, patch_floats;
-  float* parts;  // (splits, c_out, taps, in.c)
+  int regular_row;  // more than 0: a 3x3 filter whose rows are so many pixels of the patch apart; see the kernel
+  float* parts;     // (splits, c_out, taps, in.c)
 };
 
 Operand plain_operand(const float* data, int64_t h, int64_t w, int64_t c);

@@ -73,7 +73,8 @@ struct FusedConvKernels {
   void (*forward)(const Conv2dShape&, const FusedInput& in, const float* packed, const float* bias /* or null */,
                   const FusedStatistics&, float* y);
   // Both gradients by one kernel. Either is null where it is not wanted: dz (N, H_in, W_in, C_in), parts
-  // (weight_splits, C_out, taps, C_in). in.stored is not written: where it is given, v is read from there.
+  // (weight_splits, C_out, taps, C_in). in.stored is not written: where it is given, v is read from there. With a
+  // residual it must be given.
   void (*backward)(const Conv2dShape&, const FusedGradient& dy, const FusedInput& in, const float* turned,
                    const FusedGradientSums&, float* dz, float* parts);
   int64_t (*weight_splits)(const Conv2dShape&);  // by the shape alone
