@@ -149,27 +149,35 @@ CONVCORE_DEVICE int tap_offset(const Taps& taps, const Phase& phase, int tap) {
 
 // ---- the fragments of the tensor cores ------------------------------------------------------------------------------
 
-// An operand split for 3xTF32: x = large + small, up to 2^-22 of x.
+// An operand split for 3xTF32: x = large + small, up to 2^-21 of x. Rounded by integers, which is cheaper than to_tf32:
+// a NaN may become 0 in the large part, and is one in the small part. The tensor cores read the upper 19 bits.
 template <int kCount>
 CONVCORE_DEVICE void split_tf32(const uint32_t (&x)[kCount], uint32_t (&large)[kCount], uint32_t (&small)[kCount]) {
   CONVCORE_UNROLL
   for (int i = 0; i < kCount; i++) {
-    large[i] = to_tf32(__uint_as_float(x[i]));
-    small[i] = to_tf32(__uint_as_float(x[i]) - __uint_as_float(large[i]));
+    large[i] = (x[i] + 0x1000u) & ~0x1FFFu;
+    small[i] = __float_as_uint(__uint_as_float(x[i]) - __uint_as_float(large[i]));
   }
 }
 
 // c += a * b over eight k; a and b hold floats.
 template <Precision kPrecision>
 CONVCORE_DEVICE void multiply_tf32(float (&c)[4], const uint32_t (&a)[4], const uint32_t (&b)[2]) {
-  uint32_t al[4], as[4], bl[2], bs[2];
-  split_tf32(a, al, as);
-  split_tf32(b, bl, bs);
   if constexpr (kPrecision == Precision::tf32x3) {
+    uint32_t al[4], as[4], bl[2], bs[2];
+    split_tf32(a, al, as);
+    split_tf32(b, bl, bs);
     mma_tf32(c, as, bl);  // the small products first
     mma_tf32(c, al, bs);
+    mma_tf32(c, al, bl);
+  } else {
+    uint32_t x[4], y[2];
+    CONVCORE_UNROLL
+    for (int i = 0; i < 4; i++) x[i] = to_tf32(__uint_as_float(a[i]));
+    CONVCORE_UNROLL
+    for (int i = 0; i < 2; i++) y[i] = to_tf32(__uint_as_float(b[i]));
+    mma_tf32(c, x, y);
   }
-  mma_tf32(c, al, bl);
 }
 
 }  // namespace detail
@@ -822,8 +830,8 @@ CONVCORE_DEVICE void pixels_block(const PixelsProduct& p, int block) {
     });
     finish([&](const auto& work) {
       CONVCORE_UNROLL
-      for (int i = 0; i < 8; i++) CONVCORE_UNROLL
-      for (int j = 0; j < 9; j++) work(8 * tm + i, tn + j * Size::kLanesN, acc[i][j]);
+      for (int j = 0; j < 9; j++) CONVCORE_UNROLL
+      for (int i = 0; i < 8; i++) work(8 * tm + i, tn + j * Size::kLanesN, acc[i][j]);
     });
   }
 }
