@@ -88,10 +88,13 @@ bool mostly_padding(const Conv2dShape& s) {
 // to 3x3 with stride 1, 16, 64, 128 and 512 channels, images of 1x1 to 10x10, batches of 1 to 64, two threads with
 // AVX-512: on average 3 % slower than the best of the three.)
 ConvAlgorithm cheapest_winograd(const Conv2dShape& s, ConvPass pass) {
-  constexpr double kDirectPrice = 2.5, kSmallTilePrice = 0.8;  // of a multiplication; in tiles of 4x4 it is 1
-  constexpr double kCachedFilters = 4, kFarFilters = 16;       // tiles that the transform of the filters costs
-  constexpr int64_t kCachedFloats = 1 << 18;
   const int64_t stride = s.window.h.stride, taps = s.window.h.kernel;
+  // Of a multiplication; in tiles of 4x4 it is 1, and with stride 2, where the filters have 81 values for 16 results,
+  // more where these do not fit the cache.
+  constexpr double kDirectPrice = 2.5;
+  const double small_price = stride == 1 ? 0.8 : 1, far_price = stride == 1 ? 1 : 1.5;
+  constexpr double kCachedFilters = 4, kFarFilters = 16;  // tiles that the transform of the filters costs
+  constexpr int64_t kCachedFloats = 1 << 18;
   const bool forward = pass == ConvPass::forward;
   const int64_t h = forward ? s.h_out : (s.h_in + stride - 1) / stride;  // what is cut into tiles
   const int64_t w = forward ? s.w_out : (s.w_in + stride - 1) / stride;
@@ -100,11 +103,12 @@ ConvAlgorithm cheapest_winograd(const Conv2dShape& s, ConvPass pass) {
     return axis * axis;
   };
   const auto tiles = [&](int64_t tile) { return double(s.n * ((h + tile - 1) / tile) * ((w + tile - 1) / tile)); };
-  const double filters = values(4) * s.c_in * s.c_out > kCachedFloats ? kFarFilters : kCachedFilters;
+  const bool far = values(4) * s.c_in * s.c_out > kCachedFloats;
+  const double filters = far ? kFarFilters : kCachedFilters;
   const double direct = kDirectPrice * double(taps * taps) * double(s.n * h * w);
-  const double small = double(values(2)) * (kSmallTilePrice * tiles(2) + filters);
+  const double small = double(values(2)) * (small_price * tiles(2) + filters);
   if (taps == 5) return direct <= small ? ConvAlgorithm::direct : ConvAlgorithm::winograd;
-  const double large = double(values(4)) * (tiles(4) + filters);
+  const double large = double(values(4)) * ((far ? far_price : 1) * tiles(4) + filters);
   if (direct <= large && direct <= small) return ConvAlgorithm::direct;
   return small < large ? ConvAlgorithm::winograd2x2 : ConvAlgorithm::winograd;
 }
