@@ -170,7 +170,7 @@ def changed(**fields):
         (changed(algorithm="windograd"), "got 'windograd' (did you mean 'winograd'?)"),
         (changed(algorithm="gemm"), "got 'gemm'"),
         (changed(**{"pass": "backward_weight", "algorithm": "winograd2x2"}), "got 'winograd2x2'"),
-        (changed(w=[16, 16, 5, 5], algorithm="winograd"), "one of planar, direct, got 'winograd'"),
+        (changed(w=[16, 16, 5, 3], algorithm="winograd"), "one of planar, direct, got 'winograd'"),
     ],
 )
 def test_files_that_are_wrong(file, choices, change, message):

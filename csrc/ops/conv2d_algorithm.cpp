@@ -22,12 +22,17 @@ constexpr ConvPass kPasses[] = {ConvPass::forward, ConvPass::backward_input, Con
 // Channels as lanes pay from here on: with fewer, too many lanes of the widest vector stay empty.
 constexpr int64_t kManyChannels = 12;
 
-bool is_3x3_stride_1(const Conv2dShape& s) {
-  const auto axis = [](const WindowAxis& w) {
-    return w.kernel == 3 && w.stride == 1 && w.dilation == 1 && w.pad_before <= 2 && w.pad_after <= 2;
+// Square filters of so many taps along an axis, with this stride along both; the padding is smaller than the filter.
+bool is_square(const Conv2dShape& s, int64_t kernel, int64_t stride) {
+  const auto axis = [&](const WindowAxis& w) {
+    return w.kernel == kernel && w.stride == stride && w.dilation == 1 && w.pad_before < kernel && w.pad_after < kernel;
   };
   return axis(s.window.h) && axis(s.window.w) && s.groups == 1;
 }
+
+bool is_3x3_stride_1(const Conv2dShape& s) { return is_square(s, 3, 1); }
+bool is_3x3(const Conv2dShape& s) { return is_3x3_stride_1(s) || is_square(s, 3, 2); }
+bool is_5x5(const Conv2dShape& s) { return is_square(s, 5, 1); }
 
 bool is_1x1(const Conv2dShape& s) {
   const auto axis = [](const WindowAxis& w) { return w.kernel == 1 && w.pad_before == 0 && w.pad_after == 0; };
@@ -50,9 +55,9 @@ bool can(ConvAlgorithm algorithm, const Conv2dShape& s, ConvPass pass) {
     case ConvAlgorithm::gemm:
       return is_1x1(s);
     case ConvAlgorithm::winograd:
-      return is_3x3_stride_1(s);
+      return pass == ConvPass::backward_weight ? is_3x3_stride_1(s) : is_3x3(s) || is_5x5(s);
     case ConvAlgorithm::winograd2x2:
-      return is_3x3_stride_1(s) && pass != ConvPass::backward_weight;
+      return is_3x3(s) && pass != ConvPass::backward_weight;
     default:
       return true;
   }
@@ -66,7 +71,8 @@ const char* what_it_needs(ConvAlgorithm algorithm) {
     case ConvAlgorithm::gemm:
       return "1x1 filters without padding, groups = 1";
     default:
-      return "3x3 filters with stride 1, dilation 1, at most 2 pixels of padding, groups = 1";
+      return "3x3 filters with stride 1 or 2, or 5x5 with stride 1 (by 'winograd'), dilation 1, less padding than "
+             "taps, groups = 1";
   }
 }
 
@@ -76,20 +82,33 @@ bool mostly_padding(const Conv2dShape& s) {
   return s.window.h.extent() > 2 * (s.h_in + 8) || s.window.w.extent() > 2 * (s.w_in + 8);
 }
 
-// The cheapest of direct, Winograd with tiles of 4x4 and of 2x2, for results of h x w pixels: by the multiplications
-// per pair of channels, those of tiles that are partly empty included, each with its measured price. The transform of
-// the filters costs as much as some tiles do, more where the filters do not fit the L2 cache. (Fitted to 16, 64, 128
-// and 512 channels, images of 1x1 to 10x10, batches of 1 to 64, two threads with AVX-512: on average 3 % slower than
-// the best of the three.)
-ConvAlgorithm cheapest_3x3(const Conv2dShape& s, int64_t h, int64_t w) {
-  constexpr double kDirectPrice = 2.5, kSmallTilePrice = 0.8;  // of a multiplication; in tiles of 4x4 it is 1
-  constexpr double kCachedFilters = 4, kFarFilters = 16;       // tiles that the transform of the filters costs
-  constexpr int64_t kCachedFloats = 1 << 18;                   // of 36 values per pair of channels
-  const auto cut = [](int64_t size, int64_t tile) { return (size + tile - 1) / tile; };
-  const double filters = 36 * s.c_in * s.c_out > kCachedFloats ? kFarFilters : kCachedFilters;
-  const double direct = kDirectPrice * 9 * double(s.n * h * w);
-  const double large = 36 * (double(s.n * cut(h, 4) * cut(w, 4)) + filters);
-  const double small = 16 * (kSmallTilePrice * double(s.n * cut(h, 2) * cut(w, 2)) + filters);
+// The cheapest of direct, Winograd with large and with small tiles, for forward and backward to the input: by the
+// multiplications per pair of channels, those of tiles that are partly empty included, each with its measured price.
+// The transform of the filters costs as much as some tiles do, more where the filters do not fit the L2 cache. (Fitted
+// to 3x3 with stride 1, 16, 64, 128 and 512 channels, images of 1x1 to 10x10, batches of 1 to 64, two threads with
+// AVX-512: on average 3 % slower than the best of the three.)
+ConvAlgorithm cheapest_winograd(const Conv2dShape& s, ConvPass pass) {
+  const int64_t stride = s.window.h.stride, taps = s.window.h.kernel;
+  // Of a multiplication; in tiles of 4x4 it is 1, and with stride 2, where the filters have 81 values for 16 results,
+  // more where these do not fit the cache.
+  constexpr double kDirectPrice = 2.5;
+  const double small_price = stride == 1 ? 0.8 : 1, far_price = stride == 1 ? 1 : 1.5;
+  constexpr double kCachedFilters = 4, kFarFilters = 16;  // tiles that the transform of the filters costs
+  constexpr int64_t kCachedFloats = 1 << 18;
+  const bool forward = pass == ConvPass::forward;
+  const int64_t h = forward ? s.h_out : (s.h_in + stride - 1) / stride;  // what is cut into tiles
+  const int64_t w = forward ? s.w_out : (s.w_in + stride - 1) / stride;
+  const auto values = [&](int64_t tile) {  // of an input tile
+    const int64_t axis = stride * tile + taps - stride;
+    return axis * axis;
+  };
+  const auto tiles = [&](int64_t tile) { return double(s.n * ((h + tile - 1) / tile) * ((w + tile - 1) / tile)); };
+  const bool far = values(4) * s.c_in * s.c_out > kCachedFloats;
+  const double filters = far ? kFarFilters : kCachedFilters;
+  const double direct = kDirectPrice * double(taps * taps) * double(s.n * h * w);
+  const double small = double(values(2)) * (small_price * tiles(2) + filters);
+  if (taps == 5) return direct <= small ? ConvAlgorithm::direct : ConvAlgorithm::winograd;
+  const double large = double(values(4)) * ((far ? far_price : 1) * tiles(4) + filters);
   if (direct <= large && direct <= small) return ConvAlgorithm::direct;
   return small < large ? ConvAlgorithm::winograd2x2 : ConvAlgorithm::winograd;
 }
@@ -103,15 +122,11 @@ bool winograd_weight_pays(const Conv2dShape& s) {
   return s.n * tiles >= kManyTiles && double(s.h_out * s.w_out) >= kTileUse * 16.0 * double(tiles);
 }
 
-// For 3x3 filters of stride 1 with many channels on both sides.
-ConvAlgorithm choose_3x3(const Conv2dShape& s, ConvPass pass) {
-  if (pass == ConvPass::forward) return cheapest_3x3(s, s.h_out, s.w_out);
-  if (pass == ConvPass::backward_input) return cheapest_3x3(s, s.h_in, s.w_in);
-  return winograd_weight_pays(s) ? ConvAlgorithm::winograd : ConvAlgorithm::direct;
-}
-
 ConvAlgorithm choose_by_shape(const Conv2dShape& s, ConvPass pass) {
-  if (is_3x3_stride_1(s) && std::min(s.c_in, s.c_out) >= kManyChannels) return choose_3x3(s, pass);
+  if (std::min(s.c_in, s.c_out) >= kManyChannels && can(ConvAlgorithm::winograd, s, pass)) {
+    if (pass != ConvPass::backward_weight) return cheapest_winograd(s, pass);
+    return winograd_weight_pays(s) ? ConvAlgorithm::winograd : ConvAlgorithm::direct;
+  }
   if (is_1x1(s) && product_pays(s, pass)) return ConvAlgorithm::gemm;
   const int64_t lanes = pass == ConvPass::backward_input ? s.c_in : s.c_out;  // the channels that are lanes
   if (can(ConvAlgorithm::direct, s, pass) && lanes >= kManyChannels && !mostly_padding(s)) return ConvAlgorithm::direct;
@@ -206,7 +221,9 @@ ConvAlgorithm choose_algorithm(const char* op, const Conv2dShape& s, ConvPass pa
   if (current_device() == Device::cuda) return ConvAlgorithm::direct;  // the plug-in has kernels of its own
   const char* why = "asked";
   ConvAlgorithm algorithm = wanted;
-  if (wanted == ConvAlgorithm::winograd2x2 && pass == ConvPass::backward_weight) algorithm = ConvAlgorithm::winograd;
+  const bool winograd = wanted == ConvAlgorithm::winograd || wanted == ConvAlgorithm::winograd2x2;
+  if (winograd && pass == ConvPass::backward_weight && can(wanted, s, ConvPass::forward))
+    algorithm = can(ConvAlgorithm::winograd, s, pass) ? ConvAlgorithm::winograd : ConvAlgorithm::direct;
   if (algorithm == ConvAlgorithm::automatic) algorithm = measured_choice(s, pass), why = "measured";
   if (algorithm == ConvAlgorithm::automatic) algorithm = choose_by_shape(s, pass), why = "automatic";
   expect_possible(op, s, pass, algorithm);

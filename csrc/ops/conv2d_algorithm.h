@@ -19,8 +19,9 @@ namespace convcore {
 
 enum class ConvPass { forward, backward_input, backward_weight };
 
-// `wanted` if it is not `automatic`; in place of winograd2x2, which has no gradient of the weights, winograd. Throws
-// std::invalid_argument when that algorithm cannot compute this convolution.
+// `wanted` if it is not `automatic`; where only its other passes are Winograd's, the gradient of the weights is that of
+// winograd or, with stride 2 and 5x5 filters, direct. Throws std::invalid_argument when that algorithm cannot compute
+// this convolution.
 ConvAlgorithm choose_algorithm(const char* op, const Conv2dShape& s, ConvPass pass, ConvAlgorithm wanted);
 
 // For the convolutions that run together with their ReLU and pooling (ops/conv_pool.h), where there is no choice:

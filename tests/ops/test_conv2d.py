@@ -82,7 +82,7 @@ def slack_of(algo, x, w):
         return WINOGRAD_SLACK
     if algo == "winograd2x2":
         return WINOGRAD2X2_SLACK
-    many = min(x.shape[1], w.shape[0]) >= 12 and w.shape[2:] == (3, 3)
+    many = min(x.shape[1], w.shape[0]) >= 12 and w.shape[2:] in ((3, 3), (5, 5))
     return WINOGRAD_SLACK if algo == "auto" and many else 0.0
 
 
@@ -179,34 +179,68 @@ def test_conv2d_error_is_a_small_part_of_the_rms(algo, largest, channels, size):
 
 @st.composite
 def winograd_convolutions(draw):
-    """Draw 3x3 convolutions of stride 1 with any padding up to 2."""
+    """Draw 3x3 convolutions of stride 1 or 2, or 5x5 of stride 1, with any padding below the size."""
+    taps, stride = draw(st.sampled_from([(3, 1), (3, 2), (3, 2), (5, 1)]))
     size = (draw(st.integers(1, 21)), draw(st.integers(1, 21)))
-    padding = tuple((draw(st.integers(0, 2)), draw(st.integers(0, 2))) for _ in range(2))
+    padding = tuple(
+        (draw(st.integers(0, taps - 1)), draw(st.integers(0, taps - 1))) for _ in range(2)
+    )
     for axis in range(2):
-        assume(size[axis] + sum(padding[axis]) >= 3)
+        assume(size[axis] + sum(padding[axis]) >= taps)
     n, c_in, c_out = (
         draw(st.sampled_from([0, 1, 3])),
         draw(st.integers(1, 40)),
         draw(st.integers(1, 40)),
     )
-    return (n, c_in, *size), (c_out, c_in, 3, 3), (1, padding, 1, 1)
+    return (n, c_in, *size), (c_out, c_in, taps, taps), (stride, padding, 1, 1)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(winograd_convolutions(), st.sampled_from(["winograd", "winograd2x2"]), st.booleans())
 def test_conv2d_by_winograd_matches_reference(case, algo, last):
+    assume(algo == "winograd" or case[1][2] == 3)
     check_forward(case, algo, F.channels_last if last else np.asarray)
     check_backward(case, algo, F.channels_last if last else np.asarray)
 
 
-@pytest.mark.parametrize("algo", ["winograd", "winograd2x2"])
+@pytest.mark.parametrize(
+    ("algo", "taps", "stride"),
+    [
+        ("winograd", 3, 1),
+        ("winograd2x2", 3, 1),
+        ("winograd", 3, 2),
+        ("winograd2x2", 3, 2),
+        ("winograd", 5, 1),
+    ],
+)
 @pytest.mark.parametrize("size", [1, 2, 5, 7])
-def test_conv2d_by_winograd_is_the_same_bits_at_any_thread_count(algo, size):
-    x, w, b, dy = arrays((9, 20, size, size), (70, 20, 3, 3), (1, 1, 1, 1))
-    assert_same_bits_at_any_thread_count(lambda: F.conv2d(x, w, b, 1, 1, algo=algo))
+def test_conv2d_by_winograd_is_the_same_bits_at_any_thread_count(algo, taps, stride, size):
+    args = (stride, taps // 2, 1, 1)
+    x, w, b, dy = arrays((9, 20, size, size), (70, 20, taps, taps), args)
+    assert_same_bits_at_any_thread_count(lambda: F.conv2d(x, w, b, *args, algo=algo))
     assert_same_bits_at_any_thread_count(
-        lambda: F.conv2d_backward(dy, x, w, b, 1, 1, algo=algo)[:2]
+        lambda: F.conv2d_backward(dy, x, w, b, *args, algo=algo)[:2]
     )
+
+
+@pytest.mark.parametrize(
+    ("algo", "taps", "stride", "largest"),
+    [("winograd", 3, 2, 1e-5), ("winograd2x2", 3, 2, 3e-6), ("winograd", 5, 1, 1e-5)],
+)
+def test_conv2d_error_of_other_winograd_filters(algo, taps, stride, largest):
+    args = (stride, taps // 2, 1, 1)
+    x, w, _, dy = arrays((4, 64, 16, 16), (96, 64, taps, taps), args)
+    wide = [a.astype(np.float64) for a in (dy, x, w)]
+    got = (
+        F.conv2d(x, w, None, *args, algo=algo),
+        F.conv2d_backward(dy, x, w, None, *args, algo=algo)[0],
+    )
+    want = (
+        reference.conv2d(*wide[1:], None, *args),
+        reference.conv2d_backward(*wide, None, *args)[0],
+    )
+    for mine, true in zip(got, want, strict=True):
+        assert np.abs(mine - true).max() / np.sqrt(np.mean(true**2)) <= largest
 
 
 def test_conv2d_by_winograd2x2_has_the_weight_gradient_of_winograd():
@@ -626,9 +660,9 @@ def test_conv2d_rejects_an_algorithm_that_cannot():
     with pytest.raises(
         ValueError, match=r"cannot compute this convolution: expected 3x3 filters.*got winograd"
     ):
-        F.conv2d(zeros(1, 1, 8, 8), zeros(1, 1, 5, 5), algo="winograd")
+        F.conv2d(zeros(1, 1, 8, 8), zeros(1, 1, 5, 3), algo="winograd")
     with pytest.raises(ValueError, match=r"cannot compute this convolution.*got winograd2x2"):
-        F.conv2d(zeros(1, 1, 8, 8), zeros(1, 1, 3, 3), None, 2, algo="winograd2x2")
+        F.conv2d(zeros(1, 1, 8, 8), zeros(1, 1, 3, 3), None, 3, algo="winograd2x2")
     for padding in (0, 1):
         with pytest.raises(
             ValueError, match=r"cannot compute this convolution: expected 1x1.*got gemm"

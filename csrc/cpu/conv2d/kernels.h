@@ -27,6 +27,6 @@ void pointwise_forward(const Conv2dShape&, const float* x, const float* w, const
 void pointwise_backward_input(const Conv2dShape&, const float* dy, const float* w, float* dx);
 void pointwise_backward_weight(const Conv2dShape&, const float* dy, const float* x, float* dw);
 
-// 3x3 filters of stride 1 on channels-last images: winograd.h and winograd_weight.h.
+// 3x3 and 5x5 filters on channels-last images: winograd.h and winograd_weight.h.
 
 }  // namespace convcore::cpu::CONVCORE_ISA

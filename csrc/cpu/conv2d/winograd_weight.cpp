@@ -52,7 +52,7 @@ CONVCORE_INLINE VecPair pair_of(const Vec (&d)[kOut]) {
 template <int pair>
 CONVCORE_INLINE void store_pair(const Vec (&row)[kOut], float* to, int64_t position) {
   const VecPair values = pair_of<pair>(row);
-  store(to + first_point(pair) * position, values.first);
+  store(to + first_point(kIn, pair) * position, values.first);
   store(to + second_point(kIn, pair) * position, values.second);
 }
 
@@ -250,11 +250,12 @@ struct Task {
 
   template <int pair>
   void transform_patches(const Strip<kIn>& strip, float* to) const {
+    const int64_t last = (kIn - 1) * v_position;
     for (int64_t at = c_begin; at < c_end; at += kLanes, to += block * kLanes) {
       if (at + kLanes <= c_end)
-        transform_strip<pair, true>(strip, at, kLanes, to, to + kIn * v_position, v_position);
+        transform_strip<pair, true, kOut, kIn>(strip, at, kLanes, to, to + kIn * v_position, v_position, last);
       else
-        transform_strip<pair, false>(strip, at, c_end - at, to, to + kIn * v_position, v_position);
+        transform_strip<pair, false, kOut, kIn>(strip, at, c_end - at, to, to + kIn * v_position, v_position, last);
     }
   }
 
@@ -266,7 +267,7 @@ struct Task {
       run = min_of(tiles - t, cuts.tile_columns - j);
       transform_patches<pair>(
           strip_at<kIn>(x + n * s.h_in * s.w_in * s.c_in, s.h_in, s.w_in, s.c_in, i * kOut - s.window.h.pad_before,
-                        j * kOut - s.window.w.pad_before, run, zeros),
+                        j * kOut - s.window.w.pad_before, 1, run, zeros),
           v + t * kLanes);
       const float* image = dy + n * s.h_out * s.w_out * s.c_out;
       for (int64_t r = 0; r < run; r++)
