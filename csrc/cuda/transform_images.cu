@@ -35,7 +35,7 @@ class TablesOnDevice {
     float* to = next_;
     for (int64_t done = 0; done < count; done += kTableFloats) {
       const int64_t some = count - done < kTableFloats ? count - done : kTableFloats;
-      Table table;
+      Table table{};
       for (int64_t i = 0; i < some; i++) __builtin_memcpy(&table.values[i], values + done + i, sizeof(float));
       launch("transform_images numbers", store_table, dim3(1), kElementThreads, 0, table, int(some), to + done);
     }
