@@ -507,7 +507,8 @@ class Planned:
         if known is not None and known.key == key:
             return known
         training = [] if untrainable else graph.nodes
-        plan = _core.Plan(training, inference, infos, list(x_shape), clip, list(without), device, precision)
+        more = clip, list(without), device, precision
+        plan = _core.Plan(training, inference, infos, list(x_shape), *more)
         return Planned(key, plan, graph, untrainable)
 
     def _memory(self, optimizer: Any = None) -> list[tuple[Any, ...]]:

@@ -35,7 +35,10 @@ class Mutant:
 
 BARRIER = "__syncthreads();"
 PRODUCTS, FUSED, OPS = "conv2d*,linear*,no bank*", "fused*,optimizers*", "*"
-STAGE = BARRIER + "  // the stage is there, and everybody has read the one before, which the next one overwrites"
+STAGE = (
+    BARRIER
+    + "  // the stage is there, and everybody has read the one before, which the next one overwrites"
+)
 MUTANTS = [
     Mutant("no barrier before a stage is read", "product_kernels.cuh:product_fp32.cu", STAGE, "", PRODUCTS, 0),
     Mutant("the same in the pixels product", "product_kernels.cuh:product_fp32.cu", STAGE, "", PRODUCTS, 1),
