@@ -44,7 +44,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         return
     for item in items:
         for mark in item.iter_markers("cpu_only"):
-            item.add_marker(pytest.mark.skip(reason=f"on the CPU only: {mark.args[0]}"))
+            ids = mark.kwargs.get("ids", ("",))  # how those of the parameters begin
+            if getattr(item, "callspec", None) is None or item.callspec.id.startswith(ids):
+                item.add_marker(pytest.mark.skip(reason=f"on the CPU only: {mark.args[0]}"))
 
 
 def pytest_report_header() -> str:

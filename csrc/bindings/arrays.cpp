@@ -53,8 +53,8 @@ std::optional<Arg<T>> on_gpu(const char* op, const char* name, py::handle object
   const std::optional<DeviceArray> array = as_device_array(object);
   if (!array) return std::nullopt;
   if (array->dtype != dtype_of<T>())
-    fail_type(op, name, "has the wrong dtype", std::string(name_of(dtype_of<T>())) + " on the GPU",
-              name_of(array->dtype));
+    fail_type(op, name, "has the wrong dtype", name_of(dtype_of<T>()),
+              std::string(name_of(array->dtype)) + " on the GPU");
   return Arg<T>{py::reinterpret_borrow<py::object>(object), array->as<T>()};
 }
 
@@ -143,6 +143,14 @@ Arg<float> optional_image_arg(const char* op, const char* name, py::handle objec
   return image_arg(op, name, object);
 }
 
+bool is_float32(py::handle object, size_t rank) {
+  if (py::isinstance<DeviceArray>(object)) {
+    const auto& array = object.cast<const DeviceArray&>();
+    return array.dtype == DType::float32 && array.shape.size() == rank;
+  }
+  return py::isinstance<py::array_t<float>>(object) && size_t(py::cast<py::array>(object).ndim()) == rank;
+}
+
 Arg<int64_t> label_arg(const char* op, const char* name, py::handle object) {
   if (auto arg = on_gpu<int64_t>(op, name, object)) {
     expect_row_major(op, name, arg->array);
@@ -169,7 +177,8 @@ PixelsArg pixels_arg(const char* op, const char* name, py::handle object) {
     else if (array->dtype == DType::float32)
       expect_row_major(op, name, arg.floats = array->as<float>());
     else
-      fail_type(op, name, "has the wrong dtype", "uint8 or float32", name_of(array->dtype));
+      fail_type(op, name, "has the wrong dtype", "uint8 or float32",
+                std::string(name_of(array->dtype)) + " on the GPU");
     return arg;
   }
   const py::array array = as_ndarray(op, name, "uint8 or float32", object);

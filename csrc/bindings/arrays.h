@@ -30,6 +30,9 @@ Arg<float> optional_image_arg(const char* op, const char* name, py::handle objec
 Arg<int64_t> label_arg(const char* op, const char* name, py::handle object);  // any integer dtype
 Arg<int32_t> index_arg(const char* op, const char* name, py::handle object);  // any integer dtype
 
+// Whether it is an array of float32 with so many axes, on either device.
+bool is_float32(py::handle object, size_t rank);
+
 // A float32 array that the op writes in place: must be C-contiguous and writeable.
 Arg<float> inout_arg(const char* op, const char* name, py::handle object);
 Arg<float> optional_inout_arg(const char* op, const char* name, py::handle object);  // None: not given

@@ -12,7 +12,7 @@ struct TargetArg {
   Arg<int64_t> labels;
   Arg<float> shares;
   TargetArg(const char* op, py::handle object, const Shape& x) {
-    if (py::isinstance<py::array_t<float>>(object) && py::cast<py::array>(object).ndim() == py::ssize_t(x.size()))
+    if (is_float32(object, x.size()))
       shares = tensor_arg(op, "target", object);
     else
       labels = label_arg(op, "target", object);

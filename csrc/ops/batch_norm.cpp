@@ -63,6 +63,27 @@ BatchNormSaved find_statistics(const char* op, const BatchNormShape& s, const Te
   return found;
 }
 
+// The kernels of the GPU take channels-last images alone: what lies in row-major order goes there and back as images of
+// one row.
+bool needs_images(const Tensor& x, const BatchNormShape& s) {
+  return x.device() == Device::cuda && s.layout == Layout::row_major;
+}
+
+Tensor as_images(const char* op, const Tensor& x, const BatchNormShape& s) {
+  const Shape images = {s.n, s.c, 1, s.plane};
+  if (x.layout() == Layout::channels_last)
+    return Tensor(x.data(), images, x.owner(), Layout::channels_last, x.device());
+  return reorder(op, x.reshaped(images), Layout::channels_last);
+}
+
+// The images in the shape of x. Those that are 4-D stay channels-last.
+Tensor like(const char* op, const Tensor& images, const Tensor& x) {
+  if (!images.given()) return images;
+  if (x.shape().size() == 4)
+    return Tensor(images.data(), x.shape(), images.owner(), Layout::channels_last, images.device());
+  return reorder(op, images, Layout::row_major).reshaped(x.shape());
+}
+
 }  // namespace
 
 BatchNormResult batch_norm_forward(const Tensor& x, const Tensor& running_mean, const Tensor& running_var,
@@ -72,6 +93,12 @@ BatchNormResult batch_norm_forward(const Tensor& x, const Tensor& running_mean, 
   const OnDeviceOf on(
       "batch_norm",
       {{"x", x}, {"running_mean", running_mean}, {"running_var", running_var}, {"weight", weight}, {"bias", bias}});
+  if (needs_images(x, s)) {
+    BatchNormResult turned =
+        batch_norm_forward(as_images("batch_norm", x, s), running_mean, running_var, weight, bias, params);
+    turned.y = like("batch_norm", turned.y, x);
+    return turned;
+  }
   BatchNormResult result;
   result.y = Tensor::empty("batch_norm", "y", x.shape(), x.layout());
   result.saved = find_statistics("batch_norm", s, x, running_mean, running_var, params, true);
@@ -94,6 +121,12 @@ BatchNormGrads batch_norm_backward(const Tensor& dy, const Tensor& x, const Tens
   }
   const OnDeviceOf on(
       op, {{"dy", dy}, {"x", x}, {"running_mean", running_mean}, {"weight", weight}, {"saved mean", saved.mean}});
+  if (needs_images(x, s)) {
+    BatchNormGrads turned = batch_norm_backward(as_images(op, dy, s), as_images(op, x, s), running_mean, running_var,
+                                                weight, params, saved, need_dx, need_dweight, need_dbias);
+    turned.dx = like(op, turned.dx, x);
+    return turned;
+  }
   BatchNormGrads grads;
   if (need_dx) grads.dx = Tensor::empty(op, "dx", x.shape(), x.layout());
   if (need_dweight) grads.dweight = Tensor::empty(op, "dweight", {s.c});

@@ -401,6 +401,7 @@ void make_threads(dim3 block) {
     thread.next_shared = 0;
     thread.copies.clear();
     thread.open_group = 0;
+    thread.fenced = false;
     thread.accesses.clear();
     warps[t / kWarp].lanes++;
   }

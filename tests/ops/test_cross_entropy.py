@@ -392,6 +392,7 @@ LABELS = np.zeros(4, np.int64)
         ),
     ],
 )
+@pytest.mark.cpu_only("how NumPy's memory lies is not seen on the GPU", ids=("huge_label",))
 def test_cross_entropy_rejects(arguments, options, error, message):
     with pytest.raises(error, match=re.escape(f"cross_entropy: {message}")):
         F.cross_entropy(*arguments, **options)

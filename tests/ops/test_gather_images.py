@@ -178,6 +178,7 @@ THREE = np.zeros(3, np.float32)
         ),
     ],
 )
+@pytest.mark.cpu_only("how NumPy's memory lies is not seen on the GPU", ids=("x1-", "x7-"))
 def test_gather_images_rejects(x, indices, arguments, error, message):
     with pytest.raises(error, match=re.escape(f"gather_images: {message}")):
         F.gather_images(x, indices, **arguments)

@@ -294,6 +294,7 @@ X = np.zeros((2, 3, 8, 9), np.float32)
         ),
     ],
 )
+@pytest.mark.cpu_only("how NumPy's memory lies is not seen on the GPU", ids=("indices-dtype",))
 def test_max_pool2d_rejects(call, error, message):
     with pytest.raises(error, match=re.escape(message)):
         call()
@@ -301,6 +302,7 @@ def test_max_pool2d_rejects(call, error, message):
 
 @pytest.mark.parametrize("arguments", [(2,), (3, 1, 1)], ids=["pairs", "overlapping"])
 @pytest.mark.parametrize("bad", [-1, -(2**31), 72, 71, 2**31 - 1, 2**40])
+@pytest.mark.cpu_only("values are not read back from the GPU to be checked")
 def test_max_pool2d_backward_rejects_indices_outside_their_windows(arguments, bad):
     y, indices = F.max_pool2d(X, *arguments, return_indices=True)
     for position in ((0, 0, 0, 0), (1, 2, 1, 2)):
@@ -358,6 +360,7 @@ def test_max_pool_edge_cases_match_torch(torch):
 
 
 @pytest.mark.parametrize("order", [np.asarray, F.channels_last])
+@pytest.mark.cpu_only("values are not read back from the GPU to be checked")
 def test_max_pool2d_backward_rejects_indices_beyond_32_bits(order, rng):
     x = order(floats(rng, 2, 3, 4, 4))
     y, indices = F.max_pool2d(x, 2, return_indices=True)
