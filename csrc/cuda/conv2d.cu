@@ -2,8 +2,9 @@
 //
 // One group and at most kMaxTaps taps: the products of product.h.
 //
-//   forward          the taps product over the output's pixels: pixel (i, j) meets (i * stride - pad + r * dilation,
-//   ...) backward input   pixels of dx whose place modulo the stride is the same see the same taps: a phase of the taps
+//   forward          the taps product over the output's pixels: pixel (i, j) meets the pixels
+//                    (i * stride - pad + r * dilation, ...).
+//   backward input   pixels of dx whose place modulo the stride is the same see the same taps: a phase of the taps
 //                    product for each such place, over exactly the taps that hit, on dy, with the filters turned. No
 //                    product with a zero.
 //   backward weight  the pixels product.
