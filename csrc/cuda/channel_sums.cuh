@@ -4,7 +4,7 @@
 // piece; the second adds the pieces up in order. So the bits are the same every time. A thread adds at most kFloatTerms
 // numbers as float and goes on in double.
 //
-// Grid: x over pieces, y over groups of columns. Block: 32 columns x 8 rows at a time, so that a warp reads 128 bytes
+// Grid: x over groups of columns, y over pieces. Block: 32 columns x 8 rows at a time, so that a warp reads 128 bytes
 // in a row; where there are fewer columns, fewer and more rows. A thread reads kRowsAtOnce rows before it adds them: a
 // multiprocessor then has 32 KB under way, and the memory is the bound. Bytes: the matrix once.
 #pragma once
@@ -49,8 +49,8 @@ CONVCORE_KERNEL(kSumThreads)
 sum_pieces_of_rows(int64_t rows, int64_t c, int columns, Terms terms, double* parts) {
   SharedMemory shared;
   double* sums = shared.array<double>(kSumThreads);
-  const int64_t column = int64_t(blockIdx.y) * columns + int(threadIdx.x) % columns;
-  const int64_t begin = rows * blockIdx.x / gridDim.x, end = rows * (int64_t(blockIdx.x) + 1) / gridDim.x;
+  const int64_t column = int64_t(blockIdx.x) * columns + int(threadIdx.x) % columns;
+  const int64_t begin = rows * blockIdx.y / gridDim.y, end = rows * (int64_t(blockIdx.y) + 1) / gridDim.y;
   const int row_step = kSumThreads / columns;
   double total_a = 0, total_b = 0;
   if (column < c) {
@@ -76,8 +76,8 @@ sum_pieces_of_rows(int64_t rows, int64_t c, int columns, Terms terms, double* pa
   total_a = sum_of_column(total_a, columns, sums);
   total_b = sum_of_column(total_b, columns, sums);
   if (int(threadIdx.x) >= columns || column >= c) return;
-  parts[(2 * int64_t(blockIdx.x)) * c + column] = total_a;
-  parts[(2 * int64_t(blockIdx.x) + 1) * c + column] = total_b;
+  parts[(2 * int64_t(blockIdx.y)) * c + column] = total_a;
+  parts[(2 * int64_t(blockIdx.y) + 1) * c + column] = total_b;
 }
 
 // done(column, a, b) with the sums of all pieces.
@@ -114,7 +114,7 @@ void channel_sums(const char* name, int64_t rows, int64_t c, Terms terms, Done d
   const unsigned groups = blocks_for(c, columns);
   const int64_t pieces = sum_pieces(rows, groups);
   auto* parts = reinterpret_cast<double*>(workspace(kSumsWorkspace, 4 * pieces * c));
-  launch(name, detail::sum_pieces_of_rows<Terms>, dim3(unsigned(pieces), groups), kSumThreads,
+  launch(name, detail::sum_pieces_of_rows<Terms>, dim3(groups, unsigned(pieces)), kSumThreads,
          shared_bytes<double>(kSumThreads), rows, c, columns, terms, parts);
   add_pieces(name, pieces, c, static_cast<const double*>(parts), done);
 }

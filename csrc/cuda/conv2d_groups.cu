@@ -14,7 +14,7 @@
 //
 // Backward weight: a column is a pair (output channel, channel of its group). A thread sums kTapsAtOnce taps of a
 // column over the pixels of some rows of images; a block is 32 columns x 8 rows at a time, its threads are added in
-// order, and so are the blocks (parts.cuh). Grid: x over pieces of the image rows, by the shape alone, y over columns,
+// order, and so are the blocks (parts.cuh). Grid: x over columns, y over pieces of the image rows, by the shape alone,
 // z over taps. Bytes: dy and x once per kTapsAtOnce taps.
 #include "cuda/conv2d_groups.h"
 
@@ -307,13 +307,13 @@ CONVCORE_KERNEL_OF(kSumThreads, 2)
 sum_taps(Columns d, int64_t image_rows, TapAxis<false> rows, const float* dy, const float* x, float* parts) {
   SharedMemory shared;
   float* shares = shared.array<float>(kSumThreads);
-  const int64_t column = int64_t(blockIdx.y) * kSumColumns + int(threadIdx.x) % kSumColumns;
+  const int64_t column = int64_t(blockIdx.x) * kSumColumns + int(threadIdx.x) % kSumColumns;
   const int64_t k = column / d.c_in_per_group;
   const int64_t channel = k / d.c_out_per_group * d.c_in_per_group + column % d.c_in_per_group;
   const int tap0 = int(blockIdx.z) * kTapsAtOnce;
-  const int64_t end = column < d.count ? image_rows * (int64_t(blockIdx.x) + 1) / gridDim.x : 0;
+  const int64_t end = column < d.count ? image_rows * (int64_t(blockIdx.y) + 1) / gridDim.y : 0;
   double totals[kTapsAtOnce] = {};
-  for (int64_t row = image_rows * blockIdx.x / gridDim.x + int(threadIdx.x) / kSumColumns; row < end; row += kSumRows) {
+  for (int64_t row = image_rows * blockIdx.y / gridDim.y + int(threadIdx.x) / kSumColumns; row < end; row += kSumRows) {
     const int64_t n = row / d.h_out, i = row % d.h_out;
     const float* from[kTapsAtOnce];  // of each tap: its row in x (null: none)
     int shift[kTapsAtOnce];          // its column at j = 0
@@ -348,7 +348,7 @@ sum_taps(Columns d, int64_t image_rows, TapAxis<false> rows, const float* dy, co
     if (threadIdx.x >= kSumColumns || column >= d.count || tap0 + t >= d.taps) continue;
     double sum = totals[t];
     for (int r = 1; r < kSumRows; r++) sum += double(shares[r * kSumColumns + int(threadIdx.x)]);
-    parts[(blockIdx.x * d.count + column) * d.taps + tap0 + t] = float(sum);
+    parts[(blockIdx.y * d.count + column) * d.taps + tap0 + t] = float(sum);
   }
 }
 
@@ -390,7 +390,7 @@ void conv2d_groups_backward_weight(const Conv2dShape& s, const float* dy, const 
   int64_t pieces = wanted < most ? wanted : most;
   pieces = pieces < 1 ? 1 : pieces < kMostWeightPieces ? pieces : kMostWeightPieces;
   float* parts = workspace(kPartsWorkspace, pieces * d.count * taps);
-  launch("conv2d groups backward weight", sum_taps, dim3(unsigned(pieces), groups, chunks), kSumThreads,
+  launch("conv2d groups backward weight", sum_taps, dim3(groups, unsigned(pieces), chunks), kSumThreads,
          shared_bytes<float>(kSumThreads), d, image_rows, TapAxis<false>(s.window.h, s.h_in), dy, x, parts);
   add_parts("conv2d groups backward weight", pieces, d.count * taps, parts, StoreWeight{dw});
 }
