@@ -46,6 +46,8 @@ class Settings:
     patience: int | None
     output: str
     checkpoint: str | None  # the folder, when the command line named one
+    device: str = "cpu"
+    precision: str = "fp32"  # of the products on a GPU
 
     @property
     def stem(self) -> str:
@@ -90,7 +92,10 @@ class Settings:
 
 
 #: What a resumed training may change: how far it goes and where things lie.
-_FREE = {"data_dir", "epochs", "patience", "output", "checkpoint"}
+_FREE = {"data_dir", "epochs", "patience", "output", "checkpoint", "device", "precision"}
+_NEW = {"device", "precision"}  # which older checkpoints lack
+#: As `compile` takes them.
+PRECISIONS = ("fp32", "tf32", "tf32x3", "bf16")
 _OPTIMIZERS = ("adam", "adamw", "sgd")
 
 
@@ -125,6 +130,8 @@ def from_command_line(args: Args) -> Settings:
         "augment": recipe.augment,
         "seed": 0,
         "output": args.model + WEIGHTS_SUFFIX,
+        "device": "cpu",
+        "precision": "fp32",
     }
     given = _given(args)
     values: dict[str, Any] = {
@@ -139,7 +146,7 @@ def from_checkpoint(args: Args) -> Settings:
 
     kept = serialization.load_extra(args.resume).get("settings")
     names = {f.name for f in fields(Settings)}
-    if not isinstance(kept, dict) or kept.keys() != names:
+    if not isinstance(kept, dict) or not names - _NEW <= kept.keys() <= names:
         raise ValueError(f"{args.resume} is no checkpoint of convcore train")
     given = _given(args)
     for name in sorted(given.keys() - _FREE):

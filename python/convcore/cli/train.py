@@ -26,7 +26,7 @@ from convcore.cli._parser import (
 )
 from convcore.cli._recipes import AUGMENT_PAD, DATA, MODELS, SCHEDULES, SGD_MOMENTUM, family
 from convcore.cli._result import Document, Interrupted, Result, describe, facts
-from convcore.cli._settings import Settings
+from convcore.cli._settings import PRECISIONS, Settings
 
 if TYPE_CHECKING:
     from convcore.callbacks import Callback, TrainingCheckpoint
@@ -130,6 +130,14 @@ def add_parser(verbs: Verbs) -> None:
         metavar="N",
         help="stop when the validation loss has not become better for N epochs",
     )
+    how.add_argument(
+        "--device", type=one_of(("cpu", "cuda")), help="cpu (default), or cuda: an NVIDIA GPU"
+    )
+    how.add_argument(
+        "--precision",
+        type=one_of(PRECISIONS),
+        help="of the products on a GPU: " + ", ".join(PRECISIONS) + " (default fp32)",
+    )
     add_threads_option(parser)
     where = parser.add_argument_group("where things go")
     where.add_argument(
@@ -160,6 +168,8 @@ def run(args: Args) -> Result:
         settings = _settings.from_command_line(args)
     else:
         settings = _settings.from_checkpoint(args)
+    if settings.device == "cuda":
+        convcore.cuda.get_device_name()  # an error now, not after the data are read
     folder = Path(args.checkpoint or args.resume or settings.stem + ".ckpt")
     _expect_writable(settings, folder)
     train, test = (
@@ -168,7 +178,7 @@ def run(args: Args) -> Result:
 
     convcore.manual_seed(settings.seed)
     model = _network.create(settings.model, train.x.shape[1:], len(train.classes))
-    model.compile(settings.make_optimizer, settings.make_loss())
+    model.compile(settings.make_optimizer, settings.make_loss(), precision=settings.precision)
     begin, history = 0, convcore.History()
     if args.resume is not None:
         begin, history = load_checkpoint(args.resume, model, model.optimizer)
@@ -252,6 +262,7 @@ def _fit(
             verbose=0 if quiet else 1,
             initial_epoch=begin,
             augment=settings.make_augment(),
+            device=settings.device,
         )
 
 
