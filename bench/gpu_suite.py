@@ -1,9 +1,9 @@
-"""The parts of gpu_suite.sh that train and time networks: python bench/gpu_suite.py PART --out FILE.
+"""The parts of gpu_suite.sh that train and time: python bench/gpu_suite.py PART --out FILE.
 
-Everything is offline, on random images; figures are medians of epochs or calls, written as JSON with
-where they come from. A part that compares (losses, determinism, nodes) exits with 1 when a bound is
-broken. torch runs in processes of its own, one per way of running it, so that one that fails leaves
-the others; where torch is not installed its rows are left out.
+Everything is offline, on random images; figures are medians of epochs or calls, written as JSON
+with where they come from. A part that compares (losses, determinism, nodes) exits with 1 when a
+bound is broken. torch runs in processes of its own, one per way of running it, so that one that
+fails leaves the others; what failed has its error in the place of figures.
 """
 
 from __future__ import annotations
@@ -27,16 +27,15 @@ CLASSES = 10
 NETWORKS = {"lenet5": (1, 28, 28), "resnet20": (3, 32, 32)}
 PRECISIONS = ("fp32", "tf32x3", "tf32", "bf16")
 
-# Of the mean over all steps of |loss on the GPU - loss on the CPU| / loss on the CPU. float32 differs
-# in the order of its sums alone; the others round the operands of products (docs/cuda.md), and a
-# training carries each difference on.
+# Of the mean over all steps of |loss on the GPU - loss on the CPU| / loss on the CPU. float32
+# differs in the order of its sums alone; the others round the operands of products (docs/cuda.md),
+# and a training carries each difference on. Set before any was measured: to be looked at then.
 LOSS_BOUNDS = {"fp32": 0.01, "tf32x3": 0.01, "tf32": 0.05, "bf16": 0.15}
 MOST_NODES = {"resnet20": 60}  # kernels of a training step
 
 EPOCHS, WARM_UP_EPOCHS = 9, 2
 SECONDS_PER_CELL = 0.3  # of a timed layer
 FLOAT = 4
-INDEX = 4
 
 
 def about() -> Document:
@@ -203,6 +202,7 @@ def our_seconds(args: argparse.Namespace) -> list[float]:
 def torch_seconds(args: argparse.Namespace, how: str, layout: str) -> list[float]:
     """Return the seconds of each epoch of torch, run in one of its ways."""
     import torch
+
     from convcore.bench import networks, torch_side
 
     torch.backends.cuda.matmul.allow_tf32 = args.precision == "tf32"
@@ -352,7 +352,7 @@ def conv_cases(batch: int) -> Iterator[tuple[str, Any]]:
     """Yield the convolutions of ResNet-20."""
     from convcore.bench import cases
 
-    for name, case in cases.named("conv").items():
+    for name, case in cases.table()["conv"].items():
         if name.startswith("resnet20"):
             yield name, case._replace(batch=batch)
 
@@ -420,7 +420,8 @@ def our_sgd(args: argparse.Namespace) -> Callable[[], None]:
 
 def sgd_elements(args: argparse.Namespace) -> int:
     """Return the size of the large parameter."""
-    return args.batch * 64 * 1024
+    batch: int = args.batch
+    return batch * 64 * 1024
 
 
 def torch_layers(args: argparse.Namespace, layout: str) -> Document:
@@ -499,12 +500,7 @@ def costs(args: argparse.Namespace) -> Document:
     """Return the FLOPs and the least bytes of what `our_layers` times."""
     found: Document = {}
     for name, case in conv_cases(args.batch):
-        elements = {k: int(np.prod(getattr(case, f"{k}_shape"))) for k in ("x", "w", "y")}
-        flops = 2 * elements["y"] * case.c_in * case.kernel**2
-        moved = FLOAT * sum(elements.values())
-        found[name] = dict.fromkeys(
-            ("forward", "backward_input", "backward_weight"), {"flops": flops, "bytes": moved}
-        )
+        found[name] = {which: case.cost(which)._asdict() for which in case.passes}
     image = args.batch * 64 * 64 * 64
     pooled = image // 4
     # A batch norm in training goes over its input twice: its sums must be known before its output.
@@ -531,10 +527,10 @@ def layers(args: argparse.Namespace) -> bool:
         command += ["--batch", str(args.batch), "--device", args.device]
         command += ["--seconds", str(args.seconds)]
         result = subprocess.run(command, capture_output=True, text=True)
-        failed = result.returncode != 0
-        answers[side] = (
-            {"error": result.stderr[-2000:]} if failed else json.loads(result.stdout.splitlines()[-1])
-        )
+        if result.returncode:
+            answers[side] = {"error": result.stderr[-2000:]}
+        else:
+            answers[side] = json.loads(result.stdout.splitlines()[-1])
     rows = []
     for name, passes in costs(args).items():
         for which, cost in passes.items():

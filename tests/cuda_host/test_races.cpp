@@ -18,9 +18,9 @@ __attribute__((visibility("default"))) CONVCORE_UNSEEN bool OnReport(const Repor
   return expected || suppressed;
 }
 }  // namespace __tsan
-// A second race at an address is a race as well: memory is used again.
+// A second race at an address is a race as well: memory is used again. And no thread is left at the end.
 extern "C" __attribute__((visibility("default"))) CONVCORE_UNSEEN const char* __tsan_default_options() {
-  return "suppress_equal_addresses=0";
+  return "suppress_equal_addresses=0:atexit_sleep_ms=0";
 }
 
 namespace convcore::test {
