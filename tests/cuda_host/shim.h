@@ -36,7 +36,7 @@ struct alignas(16) uint4 {
 namespace convcore::cuda_host {
 
 constexpr int kWarp = 32;
-constexpr size_t kMaxShared = 227 * 1024;  // bytes a block can have (compute capability 9.0)
+constexpr size_t kMaxShared = 99 * 1024;  // bytes a block can have on every GPU from compute capability 8.0 on
 
 // ---- what the tests set and read ----------------------------------------------------------------------------------
 
