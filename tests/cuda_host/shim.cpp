@@ -103,7 +103,8 @@ struct Thread {
   size_t next_shared = 0;  // of the shared arrays
   std::vector<PendingCopy> copies;
   bool fenced = false;
-  int open_group = 0;  // cp.async since the last commit belong to it
+  void* arrived_at = nullptr;  // the last atomicAdd
+  int open_group = 0;          // cp.async since the last commit belong to it
   std::vector<SharedAccess> accesses;
 };
 
@@ -238,9 +239,6 @@ void prepare_stack(Fiber& fiber) {
 #if defined(__SANITIZE_ADDRESS__)
   __asan_unpoison_memory_region(fiber.stack, kStack);
 #endif
-#if defined(CONVCORE_CUDA_HOST_RACES)
-  if (!fiber.race_fiber) fiber.race_fiber = __tsan_create_fiber(0);
-#endif
   auto top = reinterpret_cast<uintptr_t>(fiber.stack) + kStack;
   auto* words = reinterpret_cast<uintptr_t*>(top);
   words[-2] = reinterpret_cast<uintptr_t>(&fiber_main);
@@ -248,18 +246,20 @@ void prepare_stack(Fiber& fiber) {
   fiber.sp = &words[-8];
 }
 
+void add_fiber() {
+  void* memory =
+      mmap(nullptr, kStack + kGuard, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  if (memory == MAP_FAILED) throw std::bad_alloc();
+  mprotect(memory, kGuard, PROT_NONE);
+  fibers.push_back(std::make_unique<Fiber>());
+  fibers.back()->stack = static_cast<char*>(memory) + kGuard;
+  fibers.back()->team = team;
+  idle.reserve(fibers.size());  // not in a thread of a kernel: what the allocator does there would look like a race
+  idle.push_back(fibers.back().get());
+}
+
 Fiber& new_fiber() {
-  if (idle.empty()) {
-    void* memory =
-        mmap(nullptr, kStack + kGuard, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-    if (memory == MAP_FAILED) throw std::bad_alloc();
-    mprotect(memory, kGuard, PROT_NONE);
-    fibers.push_back(std::make_unique<Fiber>());
-    fibers.back()->stack = static_cast<char*>(memory) + kGuard;
-    fibers.back()->team = team;
-    idle.reserve(fibers.size());  // not in a thread of a kernel: what the allocator does there would look like a race
-    idle.push_back(fibers.back().get());
-  }
+  if (idle.empty()) add_fiber();
   Fiber& fiber = *idle.back();
   idle.pop_back();
   prepare_stack(fiber);
@@ -392,10 +392,16 @@ void make_threads(dim3 block) {
     if (fiber->team == team) idle.push_back(fiber.get());
 #if defined(CONVCORE_CUDA_HOST_RACES)
   tags = std::make_unique<Tags>();
+  // Before the first thread runs: the detector takes what ran before a fiber was made to be before all that it does.
+  while (idle.size() < threads.size()) add_fiber();
+  for (Fiber* fiber : idle)
+    if (!fiber->race_fiber) fiber->race_fiber = __tsan_create_fiber(0);
 #endif
   for (size_t t = 0; t < threads.size(); t++) {
     Thread& thread = threads[t];
     thread.barriers = thread.warp_barriers = 0;
+    thread.fenced = false;
+    thread.arrived_at = nullptr;
     thread.index = dim3(unsigned(t % block.x), unsigned(t / block.x % block.y), unsigned(t / block.x / block.y));
     thread.state = State::not_started;
     thread.next_shared = 0;
@@ -561,9 +567,20 @@ void async_wait(int groups_left, Copy copy_now) {
   me.copies.erase(me.copies.begin(), me.copies.begin() + std::ptrdiff_t(done));
 }
 
-void fence() { threads[size_t(current)].fenced = true; }
-void check_fenced() {
-  if (!threads[size_t(current)].fenced) rule_broken("it arrives (atomicAdd) with no __threadfence before");
+void fence() {
+  Thread& me = threads[size_t(current)];
+  me.fenced = true;
+#if defined(CONVCORE_CUDA_HOST_RACES)
+  if (me.arrived_at) __tsan_acquire(me.arrived_at);
+#endif
+}
+void before_arrival([[maybe_unused]] void* at) {
+  Thread& me = threads[size_t(current)];
+  if (!me.fenced) rule_broken("it arrives (atomicAdd) with no __threadfence before");
+#if defined(CONVCORE_CUDA_HOST_RACES)
+  __tsan_release(at);
+  me.arrived_at = at;
+#endif
 }
 
 void note_shared_access(const void* address, int bytes) {

@@ -36,7 +36,7 @@ struct alignas(16) uint4 {
 namespace convcore::cuda_host {
 
 constexpr int kWarp = 32;
-constexpr size_t kMaxShared = 227 * 1024;  // bytes a block can have (compute capability 9.0)
+constexpr size_t kMaxShared = 99 * 1024;  // bytes a block can have on every GPU from compute capability 8.0 on
 
 // ---- what the tests set and read ----------------------------------------------------------------------------------
 
@@ -99,10 +99,11 @@ inline void copy_now(void* shared, const void* global, int size, int bytes) {
   for (int i = 0; i < size; i++) to[i] = i < bytes ? from[i] : 0;
 }
 
-// A fence of the running thread, and the check that it has come before an arrival (atomicAdd): only then do other
-// blocks see what was stored before.
+// A fence of the running thread, and what comes before an arrival (atomicAdd): it must have been fenced, since only
+// then do other blocks see what was stored before. To the race detector, a thread that fences after its arrival is
+// after what those did who had arrived before.
 void fence();
-void check_fenced();
+void before_arrival(void* at);
 
 // Notes an access of the running lane to shared memory, for the count of bank conflicts.
 void note_shared_access(const void* address, int bytes);
@@ -142,10 +143,8 @@ inline void __syncwarp() { ::convcore::cuda_host::warp_barrier(); }
 
 inline void __threadfence() { ::convcore::cuda_host::fence(); }
 inline unsigned atomicAdd(unsigned* at, unsigned value) {
-  ::convcore::cuda_host::check_fenced();
-  const unsigned before = *at;
-  *at = before + value;
-  return before;
+  ::convcore::cuda_host::before_arrival(at);
+  return __atomic_fetch_add(at, value, __ATOMIC_RELAXED);
 }
 
 template <typename T>
