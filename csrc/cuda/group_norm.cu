@@ -56,6 +56,31 @@ CONVCORE_DEVICE void for_each_vector(const Team<kBlock>& team, int64_t length, F
   for (int64_t i = team.rank() * kLanes; i < length; i += Team<kBlock>::kSize * kLanes) f(i);
 }
 
+// The sums over the row of what terms(i, &a, &b) gives for its vectors. Four of a thread's vectors are read before they
+// are added: their loads are under way together.
+template <int kLanes, bool kBlock, typename Terms>
+CONVCORE_DEVICE void sum_row(const Team<kBlock>& team, int64_t length, Terms terms, double* sum_a, double* sum_b) {
+  constexpr int kAtOnce = 4;
+  constexpr int64_t kStep = Team<kBlock>::kSize * kLanes;
+  LongSum a, b;
+  int64_t i = team.rank() * kLanes;
+  for (; i + (kAtOnce - 1) * kStep < length; i += kAtOnce * kStep) {
+    float x[kAtOnce], y[kAtOnce];
+    CONVCORE_UNROLL
+    for (int v = 0; v < kAtOnce; v++) terms(i + v * kStep, &x[v], &y[v]);
+    a.add((x[0] + x[1]) + (x[2] + x[3]));
+    b.add((y[0] + y[1]) + (y[2] + y[3]));
+  }
+  for (; i < length; i += kStep) {
+    float x, y;
+    terms(i, &x, &y);
+    a.add(x);
+    b.add(y);
+  }
+  *sum_a = team.sum(a.value());
+  *sum_b = team.sum(b.value());
+}
+
 template <int kLanes, bool kBlock>
 CONVCORE_KERNEL(kTeamThreads)
 group_norm_rows(int64_t rows, Groups groups, double eps, const float* x, const float* weight, const float* bias,
@@ -65,19 +90,27 @@ group_norm_rows(int64_t rows, Groups groups, double eps, const float* x, const f
   const int64_t length = groups.length;
   for (int64_t row = team.first_row(); row < rows; row += team.row_step()) {
     const float* from = x + row * length;
-    LongSum values, squares;
-    for_each_vector<kLanes>(team, length, [&](int64_t i) {
-      const auto v = load_lanes<kLanes>(from + i);
-      CONVCORE_UNROLL
-      for (int l = 0; l < kLanes; l++) values.add(v.at[l]);
-    });
-    const float mean = float(team.sum(values.value()) / double(length));
-    for_each_vector<kLanes>(team, length, [&](int64_t i) {
-      const auto v = load_lanes<kLanes>(from + i);
-      CONVCORE_UNROLL
-      for (int l = 0; l < kLanes; l++) squares.add((v.at[l] - mean) * (v.at[l] - mean));
-    });
-    const float rstd = float(1.0 / sqrt(team.sum(squares.value()) / double(length) + eps));
+    double total, squares, unused;
+    sum_row<kLanes>(
+        team, length,
+        [&](int64_t i, float* a, float* b) {
+          const auto v = load_lanes<kLanes>(from + i);
+          *a = *b = 0;
+          CONVCORE_UNROLL
+          for (int l = 0; l < kLanes; l++) *a += v.at[l];
+        },
+        &total, &unused);
+    const float mean = float(total / double(length));
+    sum_row<kLanes>(
+        team, length,
+        [&](int64_t i, float* a, float* b) {
+          const auto v = load_lanes<kLanes>(from + i);
+          *a = *b = 0;
+          CONVCORE_UNROLL
+          for (int l = 0; l < kLanes; l++) *a += (v.at[l] - mean) * (v.at[l] - mean);
+        },
+        &squares, &unused);
+    const float rstd = float(1.0 / sqrt(squares / double(length) + eps));
     if (team.rank() == 0) means[row] = mean, rstds[row] = rstd;
     if (!y) continue;
     const int64_t channel = groups.first_channel(row);
@@ -104,19 +137,23 @@ group_norm_rows_backward(int64_t rows, Groups groups, const float* dy, const flo
     const float mean = means[row], rstd = rstds[row];
     const int64_t channel = groups.first_channel(row);
     const float* of_group = weight ? weight + channel : nullptr;
-    LongSum gradients, products;
-    for_each_vector<kLanes>(team, length, [&](int64_t i) {
-      const auto g = load_lanes<kLanes>(dy + row * length + i), v = load_lanes<kLanes>(x + row * length + i);
-      const auto w = groups.numbers<kLanes>(of_group, i, 1.0f);
-      CONVCORE_UNROLL
-      for (int l = 0; l < kLanes; l++) {
-        gradients.add(g.at[l] * w.at[l]);
-        products.add(g.at[l] * w.at[l] * (v.at[l] - mean));
-      }
-    });
+    double gradients, products;
+    sum_row<kLanes>(
+        team, length,
+        [&](int64_t i, float* a, float* b) {
+          const auto g = load_lanes<kLanes>(dy + row * length + i), v = load_lanes<kLanes>(x + row * length + i);
+          const auto w = groups.numbers<kLanes>(of_group, i, 1.0f);
+          *a = *b = 0;
+          CONVCORE_UNROLL
+          for (int l = 0; l < kLanes; l++) {
+            *a += g.at[l] * w.at[l];
+            *b += g.at[l] * w.at[l] * (v.at[l] - mean);
+          }
+        },
+        &gradients, &products);
     const double count = double(length);
-    const float center = float(team.sum(gradients.value()) / count);
-    const float slope = float(team.sum(products.value()) / count * double(rstd) * double(rstd));
+    const float center = float(gradients / count);
+    const float slope = float(products / count * double(rstd) * double(rstd));
     for_each_vector<kLanes>(team, length, [&](int64_t i) {
       const auto g = load_lanes<kLanes>(dy + row * length + i);
       auto v = load_lanes<kLanes>(x + row * length + i);
