@@ -852,36 +852,42 @@ namespace {
 
 int64_t blocks_of(int64_t count, int64_t size) { return (count + size - 1) / size; }
 
+int64_t patch_pixels(const Boxes& b) { return int64_t(b.images) * b.patch_rows * b.patch_columns; }
+
 // The boxes of at most `most_pixels` pixels, with patches of at most `most_patch`, that cover a phase with the fewest;
 // of several such, those with rows of a multiple of eight pixels (they meet all banks), then with the smallest patch.
 void choose_boxes(Phase* phase, int images, int step_h, int step_w, int64_t most_pixels, int64_t most_patch) {
   const int span_h = phase->high_h - phase->low_h + 1, span_w = phase->high_w - phase->low_w + 1;
+  constexpr int kMost = detail::kMostCoordinate;
   int64_t best = -1, best_patch = 0;
   bool best_even = false;
-  for (int columns = 1; columns <= phase->columns && columns <= most_pixels; columns++)
-    for (int rows = 1; rows <= phase->rows && int64_t(rows) * columns <= most_pixels; rows++) {
-      Boxes b{1, rows, columns, int(blocks_of(phase->rows, rows)), int(blocks_of(phase->columns, columns)), 0, 0};
-      if (phase->taps > 0)
-        b.patch_rows = (rows - 1) * step_h + span_h, b.patch_columns = (columns - 1) * step_w + span_w;
-      const int64_t patch = int64_t(b.patch_rows) * b.patch_columns;
-      if (patch > most_patch || b.patch_rows > detail::kMostCoordinate || b.patch_columns > detail::kMostCoordinate)
-        continue;
-      if (b.down == 1 && b.across == 1) {
-        int64_t most = most_pixels / (rows * columns);
-        if (patch > 0 && most > most_patch / patch) most = most_patch / patch;
-        if (most > detail::kMostCoordinate) most = detail::kMostCoordinate;
-        if (most > images) most = images;
-        b.images = most > 1 ? int(most) : 1;
-      }
-      const int64_t count = blocks_of(images, b.images) * b.down * b.across;
-      const bool even = columns % 8 == 0, same = count == best && even == best_even;
-      if (best >= 0 && (count > best || (count == best && best_even && !even))) continue;
-      if (same && b.images * patch >= best_patch) continue;
-      best = count, best_even = even, best_patch = b.images * patch, phase->boxes = b;
+  for (int columns = 1; columns <= phase->columns && columns <= most_pixels; columns++) {
+    Boxes b{1, 0, columns, 0, int(blocks_of(phase->columns, columns)), 0, 0};
+    const auto set_rows = [&](int64_t rows) {
+      b.rows = int(rows), b.down = int(blocks_of(phase->rows, rows));
+      if (phase->taps == 0) return true;
+      b.patch_rows = (b.rows - 1) * step_h + span_h, b.patch_columns = (columns - 1) * step_w + span_w;
+      return b.patch_rows <= kMost && b.patch_columns <= kMost && patch_pixels(b) <= most_patch;
+    };
+    int64_t rows = most_pixels / columns < phase->rows ? most_pixels / columns : phase->rows;
+    while (!set_rows(rows) && rows > 1) rows--;
+    if (!set_rows(blocks_of(phase->rows, b.down))) continue;  // as many boxes, none smaller than the others need be
+    const int64_t patch = patch_pixels(b);
+    if (b.down == 1 && b.across == 1) {
+      int64_t most = most_pixels / (b.rows * columns);
+      if (patch > 0 && most > most_patch / patch) most = most_patch / patch;
+      if (most > kMost) most = kMost;
+      if (most > images) most = images;
+      b.images = most > 1 ? int(most) : 1;
     }
+    const int64_t count = blocks_of(images, b.images) * b.down * b.across;
+    const bool even = columns % 8 == 0, same = count == best && even == best_even;
+    if (best >= 0 && (count > best || (count == best && best_even && !even))) continue;
+    if (same && b.images * patch >= best_patch) continue;
+    best = count, best_even = even, best_patch = b.images * patch, phase->boxes = b;
+  }
 }
 
-int64_t patch_pixels(const Boxes& b) { return int64_t(b.images) * b.patch_rows * b.patch_columns; }
 int64_t boxes_of(const Phase& phase, int images) {
   return blocks_of(images, phase.boxes.images) * phase.boxes.down * phase.boxes.across;
 }
