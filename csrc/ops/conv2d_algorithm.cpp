@@ -55,7 +55,7 @@ bool can(ConvAlgorithm algorithm, const Conv2dShape& s, ConvPass pass) {
     case ConvAlgorithm::gemm:
       return is_1x1(s);
     case ConvAlgorithm::winograd:
-      return pass == ConvPass::backward_weight ? is_3x3_stride_1(s) : is_3x3(s) || is_5x5(s);
+      return is_3x3_stride_1(s) || is_5x5(s) || (is_3x3(s) && pass != ConvPass::backward_weight);
     case ConvAlgorithm::winograd2x2:
       return is_3x3(s) && pass != ConvPass::backward_weight;
     default:
@@ -113,13 +113,14 @@ ConvAlgorithm cheapest_winograd(const Conv2dShape& s, ConvPass pass) {
   return small < large ? ConvAlgorithm::winograd2x2 : ConvAlgorithm::winograd;
 }
 
-// The gradient of the weights by Winograd pays when its 4x4 tiles are not mostly empty, and enough of them share one
-// inverse transform.
+// The gradient of the weights by Winograd pays when its tiles (of 4x4, of 2x2 for 5x5 filters) are not mostly empty,
+// and enough of them share one inverse transform.
 bool winograd_weight_pays(const Conv2dShape& s) {
   constexpr double kTileUse = 0.4;
   constexpr int64_t kManyTiles = 16;
-  const int64_t tiles = (s.h_out + 3) / 4 * ((s.w_out + 3) / 4);
-  return s.n * tiles >= kManyTiles && double(s.h_out * s.w_out) >= kTileUse * 16.0 * double(tiles);
+  const int64_t tile = 7 - s.window.h.kernel;
+  const int64_t tiles = (s.h_out + tile - 1) / tile * ((s.w_out + tile - 1) / tile);
+  return s.n * tiles >= kManyTiles && double(s.h_out * s.w_out) >= kTileUse * double(tile * tile * tiles);
 }
 
 ConvAlgorithm choose_by_shape(const Conv2dShape& s, ConvPass pass) {

@@ -20,7 +20,7 @@ namespace convcore {
 enum class ConvPass { forward, backward_input, backward_weight };
 
 // `wanted` if it is not `automatic`; where only its other passes are Winograd's, the gradient of the weights is that of
-// winograd or, with stride 2 and 5x5 filters, direct. Throws std::invalid_argument when that algorithm cannot compute
+// winograd or, with stride 2, direct. Throws std::invalid_argument when that algorithm cannot compute
 // this convolution.
 ConvAlgorithm choose_algorithm(const char* op, const Conv2dShape& s, ConvPass pass, ConvAlgorithm wanted);
 

@@ -10,6 +10,9 @@
 // takes part in about taps * c_out / stride^2 FMAs.
 //
 // 64 channels: 6 pixels x 4 vectors, 10 loads for 24 FMAs. 32: 12 x 2, 14 for 24. 16: 24 x 1, 25 for 24.
+//
+// Few input channels are copied as they come, pixel behind pixel: a row of taps then reads one stretch of floats, long
+// enough to be one sum.
 #include "core/threads.h"
 #include "cpu/conv2d/geometry.h"
 #include "cpu/conv2d/kernels.h"
@@ -126,25 +129,26 @@ struct PackedWeights {
   }
 };
 
-struct Reach {  // one tap and channel block: where the pixel of (0, 0) lies, and its channels
-  int64_t offset, channels;
+struct Reach {  // one tap and channel block, or one row of taps: where the terms of pixel (0, 0) lie, and how many
+  int64_t offset, terms;
 };
 
 // What a block of output rows is computed from.
 struct DirectSum {
   const PackedWeights& w;
   const float* bias;     // (c_out) or null
-  const Reach* reaches;  // (channel blocks of the pixels, taps)
+  const Reach* reaches;  // (channel blocks of the pixels, taps), or (rows of taps)
+  int64_t reach_count;
   const float* pixels;
-  int64_t pixels_image, pixels_row;
+  int64_t pixels_image, pixels_row, pixels_step;  // the last: between neighbours of a row of the output
   int64_t images, rows, columns;
   float* out;  // element (n, i, j, k) at n*out_image + i*out_row + j*out_pixel + k
   int64_t out_image, out_row, out_pixel;
 };
 
 // Reaches first .. end - 1, whose terms begin at `term`, for R pixels and one panel of V vectors. The first reaches
-// begin with the bias, the others add to `out`.
-template <int R, int V>
+// begin with the bias, the others add to `out`. kStep: pixels_step, or 0 when that is known at run time only.
+template <int R, int V, int kStep>
 void sum_tile(const DirectSum& s, int64_t panel, int64_t first, int64_t end, int64_t term, const float* pixels,
               float* out) {
   const int64_t k = panel * kPanel, last = min_of<int64_t>(kLanes, s.w.c_out - k - (V - 1) * kLanes);
@@ -157,12 +161,13 @@ void sum_tile(const DirectSum& s, int64_t panel, int64_t first, int64_t end, int
     for (int r = 0; r < R; r++) tile.acc[r][v] = start;
   }
   const float* w = s.w.panel(panel) + term * (V * kLanes);
+  const int64_t step = kStep > 0 ? kStep : s.pixels_step;
   for (int64_t i = first; i < end; i++) {
     const float* x = pixels + s.reaches[i].offset;
-    const int64_t channels = s.reaches[i].channels;
+    const int64_t terms = s.reaches[i].terms;
     tile.multiply_add(
-        channels, [&](int r, int64_t t) { return x[r * kPixel + t]; }, [&](int64_t t) { return w + t * (V * kLanes); });
-    w += channels * (V * kLanes);
+        terms, [&](int r, int64_t t) { return x[r * step + t]; }, [&](int64_t t) { return w + t * (V * kLanes); });
+    w += terms * (V * kLanes);
   }
   out += k;
 #pragma GCC unroll 32
@@ -181,26 +186,28 @@ void sum_tile(const DirectSum& s, int64_t panel, int64_t first, int64_t end, int
   }
 }
 
+template <int kStep>
 void direct_sum(const DirectSum& s) {
-  const int64_t reaches = ceil_div(s.w.c_in, kPixel) * s.w.taps;
   for (int64_t panel = 0; panel < s.w.panels(); panel++)
     with_count<kTileVecs>(s.w.vecs(panel), [&](auto v) {
-      constexpr int kMost = kAccumulators / v.value;
+      // With a step of any size each pixel of a tile takes an integer register.
+      constexpr int kFit = kAccumulators / v.value, kMost = kStep > 0 || kFit < kTileRows ? kFit : kTileRows;
       int64_t first = 0, term = 0;
       do {
-        const int64_t end =
-            reaches == 0 ? 0 : first + next_tile(reaches - first, kTermBlock / min_of(kPixel, s.w.c_in));
+        int64_t end = s.reach_count;
+        if (end > first)
+          end = first + next_tile(end - first, max_of<int64_t>(1, kTermBlock / max_of<int64_t>(1, s.reaches[0].terms)));
         for (int64_t n = 0; n < s.images; n++)
           for (int64_t i = 0; i < s.rows; i++)
             for (int64_t j = 0, count; j < s.columns; j += count) {
               count = next_tile(s.columns - j, kMost);
-              const float* pixels = s.pixels + n * s.pixels_image + i * s.pixels_row + j * kPixel;
+              const float* pixels = s.pixels + n * s.pixels_image + i * s.pixels_row + j * s.pixels_step;
               float* out = s.out + n * s.out_image + i * s.out_row + j * s.out_pixel;
-              with_count<kMost>(count,
-                                [&](auto r) { sum_tile<r.value, v.value>(s, panel, first, end, term, pixels, out); });
+              with_count<kMost>(
+                  count, [&](auto r) { sum_tile<r.value, v.value, kStep>(s, panel, first, end, term, pixels, out); });
             }
-        for (; first < end; first++) term += s.reaches[first].channels;
-      } while (first < reaches);
+        for (; first < end; first++) term += s.reaches[first].terms;
+      } while (first < s.reach_count);
     });
 }
 
@@ -243,6 +250,58 @@ void pack_weights(const PackedWeights& packed, const float* w, int64_t panel) {
   }
 }
 
+void pack_weights(const PackedWeights& packed, const float* w) {
+  parallel_for(packed.panels(), packed.terms() * kPanel / 4, [&](int64_t begin, int64_t end) {
+    for (int64_t p = begin; p < end; p++) pack_weights(packed, w, p);
+  });
+}
+
+// Rows of x with their padding, pixel behind pixel: rows first_row .. of `columns` pixels, `left` of them before the
+// image. `to` has kLanes floats to spare.
+void fill_dense_rows(const Images& x, int64_t n, int64_t first_row, int64_t rows, int64_t left, int64_t columns,
+                     float* to) {
+  const int64_t plane = x.rows * x.columns, row = columns * x.channels, begin = min_of(left, columns);
+  const int64_t count = min_of(x.columns, columns - begin);
+  const float* image = x.data + n * x.channels * plane;
+  fill_zeros(to, rows * row);
+  for (int64_t a = 0; a < rows; a++) {
+    const int64_t i = first_row + a;
+    if (i < 0 || i >= x.rows) continue;
+    float* pixels = to + a * row + begin * x.channels;
+    if (x.layout == Layout::channels_last)
+      memcpy(pixels, image + i * x.columns * x.channels, size_t(count * x.channels) * sizeof(float));
+    else
+      transpose_matrix(x.channels, count, image + i * x.columns, plane, pixels, x.channels);
+  }
+}
+
+constexpr int64_t kFewChannels = 12;  // less than that: a copied pixel of kPixel floats would be mostly empty
+
+// For few input channels and columns without dilation.
+void forward_by_rows(const Conv2dShape& s, const Images& images, const PackedWeights& packed, const float* b,
+                     float* y) {
+  const WindowAxis &wh = s.window.h, &ww = s.window.w;
+  const int64_t columns = (s.w_out - 1) * ww.stride + ww.kernel, row = columns * s.c_in;
+  const Buffer<Reach> reaches(wh.kernel);
+  for (int64_t r = 0; r < wh.kernel; r++) reaches.data[r] = {r * wh.dilation * row, ww.kernel * s.c_in};
+  const Cut cut(s.n, s.h_out, wh.extent() / wh.stride, wh.stride * row);
+  const int64_t image_rows = (cut.rows - 1) * wh.stride + wh.extent(), image = image_rows * row;
+  const int64_t work = cut.images * (s.c_out * cut.rows * s.w_out * packed.terms() / kLanes + image / kLanes);
+  parallel_for(cut.tasks, work, [&](int64_t begin, int64_t end) {
+    float* pixels = workspace(kPlaneSlot, cut.images * image + kLanes);
+    for (int64_t task = begin; task < end; task++) {
+      const int64_t n = task / cut.row_blocks * cut.images, i = task % cut.row_blocks * cut.rows;
+      const int64_t count = min_of(cut.images, s.n - n), rows = min_of(cut.rows, s.h_out - i);
+      for (int64_t m = 0; m < count; m++)
+        fill_dense_rows(images, n + m, i * wh.stride - wh.pad_before, (rows - 1) * wh.stride + wh.extent(),
+                        ww.pad_before, columns, pixels + m * image);
+      const int64_t out_row = s.w_out * s.c_out;
+      direct_sum<0>({packed, b, reaches.data, wh.kernel, pixels, image, wh.stride * row, ww.stride * s.c_in, count,
+                     rows, s.w_out, y + (n * s.h_out + i) * out_row, s.h_out * out_row, out_row, s.c_out});
+    }
+  });
+}
+
 }  // namespace
 
 void direct_forward(const Conv2dShape& s, const float* x, Layout x_layout, const float* w, const float* b, float* y) {
@@ -253,9 +312,8 @@ void direct_forward(const Conv2dShape& s, const float* x, Layout x_layout, const
   PackedWeights packed{s.c_in, s.taps(), s.c_out, nullptr};
   const Buffer<float> packed_data(packed.floats());
   packed.data = packed_data.data;
-  parallel_for(packed.panels(), packed.terms() * kPanel / 4, [&](int64_t begin, int64_t end) {
-    for (int64_t p = begin; p < end; p++) pack_weights(packed, w, p);
-  });
+  pack_weights(packed, w);
+  if (s.c_in < kFewChannels && ww.dilation == 1) return forward_by_rows(s, images, packed, b, y);
 
   const Buffer<Gather> phase_rows(ph.count), phase_columns(pw.count);
   for (int64_t e = 0; e < ph.count; e++) phase_rows.data[e] = {e * wh.dilation % wh.stride - wh.pad_before, wh.stride};
@@ -281,8 +339,9 @@ void direct_forward(const Conv2dShape& s, const float* x, Layout x_layout, const
       const int64_t count = min_of(cut.images, s.n - n);
       for (int64_t m = 0; m < count; m++) fill_pixels(images, layout, n + m, i, pixels + m * layout.image(), turned);
       const int64_t out_row = s.w_out * s.c_out;
-      direct_sum({packed, b, reaches.data, pixels, layout.image(), layout.row(), count, min_of(cut.rows, s.h_out - i),
-                  s.w_out, y + (n * s.h_out + i) * out_row, s.h_out * out_row, out_row, s.c_out});
+      direct_sum<kPixel>({packed, b, reaches.data, layout.blocks() * s.taps(), pixels, layout.image(), layout.row(),
+                          kPixel, count, min_of(cut.rows, s.h_out - i), s.w_out, y + (n * s.h_out + i) * out_row,
+                          s.h_out * out_row, out_row, s.c_out});
     }
   });
 }
@@ -368,8 +427,9 @@ void direct_backward_input(const Conv2dShape& s, const float* dy, Layout dy_layo
         const DirectPhase& phase = list.data[p];
         const int64_t phase_rows = max_of<int64_t>(0, min_of(cut.rows, phase.h.count - a0));
         float* out = dx + n * image + (phase.h.first * s.w_in + phase.w.first) * s.c_in + a0 * out_row;
-        direct_sum({phase.weights, nullptr, phase.reaches, pixels, layout.image(), layout.row(), count, phase_rows,
-                    phase.w.count, out, image, out_row, out_pixel});
+        direct_sum<kPixel>({phase.weights, nullptr, phase.reaches, layout.blocks() * phase.weights.taps, pixels,
+                            layout.image(), layout.row(), kPixel, count, phase_rows, phase.w.count, out, image, out_row,
+                            out_pixel});
       }
     }
   });

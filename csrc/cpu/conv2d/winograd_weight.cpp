@@ -1,7 +1,7 @@
-// dw = sum over tiles of A^T [(B^T x B) . (G dy G^T)] A, with 4x4 tiles of dy, the 6x6 patches of x under them, and the
-// interpolation points 0, +-2/3, +-4/3, infinity (S. Winograd, "Arithmetic Complexity of Computations", 1980; A. Lavin,
-// S. Gray, "Fast Algorithms for Convolutional Neural Networks", 2016). The textbook's points 0, +-1, +-2 cost the same
-// and have three times the error.
+// dw = sum over tiles of A^T [(B^T x B) . (G dy G^T)] A, with tiles of dy of 4x4 pixels (3x3 filters) or 2x2 (5x5), the
+// 6x6 patches of x under them, and the interpolation points 0, +-2/3, +-4/3, infinity (S. Winograd, "Arithmetic
+// Complexity of Computations", 1980; A. Lavin, S. Gray, "Fast Algorithms for Convolutional Neural Networks", 2016). The
+// textbook's points 0, +-1, +-2 cost the same and have three times the error.
 //
 // A task is a shard of the tiles, a range of input and a range of output channels. The 36 positions are those of three
 // pairs of rows, and each pair is done by itself: a stretch of tiles is walked through three times, in blocks, whose
@@ -20,7 +20,8 @@
 namespace convcore::cpu::CONVCORE_ISA {
 namespace {
 
-constexpr int kOut = 4, kIn = 6, kTaps = 3;  // along an axis: of a tile of dy, of its patch of x, of the filter
+constexpr int kIn = 6;  // along an axis, of a patch of x; that of a tile of dy, kOut, is a template parameter
+constexpr int taps_of(int out) { return kIn + 1 - out; }
 constexpr int kPositions = kIn * kIn;
 constexpr int64_t kPad = kAlignment / sizeof(float);
 
@@ -40,9 +41,9 @@ constexpr int64_t kPartFloats = 4 << 20;     // all partial gradients together: 
 constexpr int kGroup = 2 * kIn;  // positions of a pair of rows
 constexpr int row_position(int row) { return row == 0 ? 0 : row == kIn - 1 ? kIn : (row + 1) * kIn; }
 
-// G d: the cubic with the coefficients d, at the points.
+// G d: the polynomial with the coefficients d, at the points.
 template <int pair>
-CONVCORE_INLINE VecPair pair_of(const Vec (&d)[kOut]) {
+CONVCORE_INLINE VecPair pair_of(const Vec (&d)[4]) {
   if constexpr (pair == 0) return {d[0], d[3]};
   constexpr float p = pair == 1 ? kPointA : kPointB, p2 = pair == 1 ? kPointA2 : kPointB2;
   const Vec even = d[0] + p2 * d[2], odd = d[1] + p2 * d[3];
@@ -50,13 +51,21 @@ CONVCORE_INLINE VecPair pair_of(const Vec (&d)[kOut]) {
 }
 
 template <int pair>
+CONVCORE_INLINE VecPair pair_of(const Vec (&d)[2]) {
+  if constexpr (pair == 0) return {d[0], d[1]};
+  constexpr float p = pair == 1 ? kPointA : kPointB;
+  return {d[0] + p * d[1], d[0] - p * d[1]};
+}
+
+template <int pair, int kOut>
 CONVCORE_INLINE void store_pair(const Vec (&row)[kOut], float* to, int64_t position) {
   const VecPair values = pair_of<pair>(row);
   store(to + first_point(kIn, pair) * position, values.first);
   store(to + second_point(kIn, pair) * position, values.second);
 }
 
-// 4x4 pixels of dy, which may reach past the edges of the image.
+// A tile of dy, which may reach past the edges of the image.
+template <int kOut>
 struct Pixels {
   const float* row[kOut];  // column 0 of the image; rows outside of it point to zeros
   int64_t columns, step;   // of the image; floats from column to column
@@ -64,8 +73,9 @@ struct Pixels {
 };
 
 // The values of a pair of rows: 12 positions, `position` floats apart, for `lanes` channels from c on.
-template <int pair, bool whole>
-CONVCORE_INLINE void transform_pixels(const Pixels& pixels, int64_t c, int64_t lanes, float* to, int64_t position) {
+template <int pair, bool whole, int kOut>
+CONVCORE_INLINE void transform_pixels(const Pixels<kOut>& pixels, int64_t c, int64_t lanes, float* to,
+                                      int64_t position) {
   Vec rows[2][kOut];
 #pragma GCC unroll 4
   for (int j = 0; j < kOut; j++) {
@@ -90,8 +100,8 @@ CONVCORE_INLINE void transform_pixels(const Pixels& pixels, int64_t c, int64_t l
 }
 
 // For the channels c_begin .. c_end - 1 and zeros up to a whole vector.
-template <int pair>
-__attribute__((noinline)) void transform_pixels(const Pixels& pixels, int64_t c_begin, int64_t c_end, float* to,
+template <int pair, int kOut>
+__attribute__((noinline)) void transform_pixels(const Pixels<kOut>& pixels, int64_t c_begin, int64_t c_end, float* to,
                                                 int64_t position) {
   const bool inside = pixels.column + kOut <= pixels.columns;
   for (int64_t c = c_begin; c < c_end; c += kLanes, to += kLanes) {
@@ -102,15 +112,26 @@ __attribute__((noinline)) void transform_pixels(const Pixels& pixels, int64_t c_
   }
 }
 
-// A^T m for the three taps of an axis. The values at +-p have the same weight, 1 over the product of the differences
-// to the other points.
-CONVCORE_INLINE void inverse(const Vec (&m)[kIn], Vec (&out)[kTaps]) {
-  constexpr float w0 = 1 / (kPointA2 * kPointB2), wa = 1 / (2 * kPointA2 * (kPointA2 - kPointB2)),
-                  wb = 1 / (2 * kPointB2 * (kPointB2 - kPointA2));
+// A^T m for the taps of an axis. The values at +-p have the same weight, 1 over the product of the differences to the
+// other points.
+constexpr float kWeight0 = 1 / (kPointA2 * kPointB2), kWeightA = 1 / (2 * kPointA2 * (kPointA2 - kPointB2)),
+                kWeightB = 1 / (2 * kPointB2 * (kPointB2 - kPointA2));
+
+CONVCORE_INLINE void inverse(const Vec (&m)[kIn], Vec (&out)[3]) {
   const Vec even_a = m[1] + m[2], odd_a = m[1] - m[2], even_b = m[3] + m[4], odd_b = m[3] - m[4];
-  out[0] = w0 * m[0] + wa * even_a + wb * even_b;
-  out[1] = wa * kPointA * odd_a + wb * kPointB * odd_b;
-  out[2] = wa * kPointA2 * even_a + wb * kPointB2 * even_b + m[5];
+  out[0] = kWeight0 * m[0] + kWeightA * even_a + kWeightB * even_b;
+  out[1] = kWeightA * kPointA * odd_a + kWeightB * kPointB * odd_b;
+  out[2] = kWeightA * kPointA2 * even_a + kWeightB * kPointB2 * even_b + m[5];
+}
+
+CONVCORE_INLINE void inverse(const Vec (&m)[kIn], Vec (&out)[5]) {
+  const Vec even_a = kWeightA * (m[1] + m[2]), odd_a = kWeightA * kPointA * (m[1] - m[2]);
+  const Vec even_b = kWeightB * (m[3] + m[4]), odd_b = kWeightB * kPointB * (m[3] - m[4]);
+  out[0] = kWeight0 * m[0] + even_a + even_b;
+  out[1] = odd_a + odd_b;
+  out[2] = kPointA2 * even_a + kPointB2 * even_b;
+  out[3] = kPointA2 * odd_a + kPointB2 * odd_b;
+  out[4] = kPointA2 * kPointA2 * even_a + kPointB2 * kPointB2 * even_b + m[5];
 }
 
 // ---- products -----------------------------------------------------------------------------------------------------
@@ -186,6 +207,8 @@ void multiply(const Products& p, Streams& streams) {
 
 // ---- tasks --------------------------------------------------------------------------------------------------------
 
+int64_t out_of(const Conv2dShape& s) { return kIn + 1 - s.window.h.kernel; }
+
 struct Ranges {  // channels cut into `count` ranges of whole vectors
   int64_t channels, count, size;
   explicit Ranges(int64_t channels)
@@ -200,18 +223,20 @@ struct Cuts {
   int64_t tile_rows, tile_columns, tiles, shards;
   Ranges c, k;
   explicit Cuts(const Conv2dShape& s)
-      : tile_rows(ceil_div(s.h_out, kOut)),
-        tile_columns(ceil_div(s.w_out, kOut)),
+      : tile_rows(ceil_div(s.h_out, out_of(s))),
+        tile_columns(ceil_div(s.w_out, out_of(s))),
         tiles(s.n * tile_rows * tile_columns),
         c(s.c_in),
         k(s.c_out) {
     const int64_t fair = ceil_div(kTasks, max_of<int64_t>(1, c.count * k.count));
-    const int64_t fit = kPartFloats / max_of<int64_t>(1, kTaps * kTaps * s.c_in * whole_vectors(s.c_out));
+    const int64_t fit = kPartFloats / max_of<int64_t>(1, s.taps() * s.c_in * whole_vectors(s.c_out));
     shards = max_of<int64_t>(1, min_of(fair, min_of(fit, tiles / kShardTiles)));
   }
 };
 
+template <int kOut>
 struct Task {
+  static constexpr int kTaps = taps_of(kOut);
   const Conv2dShape& s;
   const Cuts& cuts;
   const float *dy, *x;
@@ -241,8 +266,8 @@ struct Task {
     sums = kept ? kept : z + kGroup * z_position;
   }
 
-  Pixels pixels(const float* image, int64_t h, int64_t w) const {
-    Pixels pixels;
+  Pixels<kOut> pixels(const float* image, int64_t h, int64_t w) const {
+    Pixels<kOut> pixels;
     for (int i = 0; i < kOut; i++) pixels.row[i] = h + i < s.h_out ? image + (h + i) * s.w_out * s.c_out : zeros;
     pixels.columns = s.w_out, pixels.step = s.c_out, pixels.column = w;
     return pixels;
@@ -325,7 +350,7 @@ struct Task {
 #pragma GCC unroll 6
           for (int p = 0; p < kIn; p++) m[p] = load(at + (row_position(p) + q) * sums_position);
           inverse(m, column);
-#pragma GCC unroll 3
+#pragma GCC unroll 5
           for (int a = 0; a < kTaps; a++) store(at + (row_position(a) + q) * sums_position, column[a]);
         }
 #pragma GCC unroll 1
@@ -334,7 +359,7 @@ struct Task {
 #pragma GCC unroll 6
           for (int q = 0; q < kIn; q++) m[q] = load(at + (row_position(a) + q) * sums_position);
           inverse(m, taps);
-#pragma GCC unroll 3
+#pragma GCC unroll 5
           for (int b = 0; b < kTaps; b++) {
             float* to = parts.at(shard, a * kTaps + b, i) + k_begin + j;
             store(to, overwrite ? taps[b] : load(to) + taps[b]);
@@ -344,27 +369,39 @@ struct Task {
   }
 };
 
+// f(Out<kOut>{}) of a shape.
+template <int out>
+struct Out {
+  static constexpr int value = out;
+};
+template <typename F>
+void with_out(const Conv2dShape& s, const F& f) {
+  out_of(s) == 4 ? f(Out<4>{}) : f(Out<2>{});
+}
+
 }  // namespace
 
 void winograd_backward_weight(const Conv2dShape& s, const float* dy, const float* x, float* dw) {
   const Cuts cuts(s);
   if (cuts.tiles == 0) {
-    memset(dw, 0, size_t(s.c_out * s.c_in * kTaps * kTaps) * sizeof(float));
+    memset(dw, 0, size_t(s.c_out * s.c_in * s.taps()) * sizeof(float));
     return;
   }
-  WeightParts parts{nullptr, cuts.shards, kTaps * kTaps, s.c_in, s.c_out};
+  WeightParts parts{nullptr, cuts.shards, s.taps(), s.c_in, s.c_out};
   const ScratchBlock block(size_t(cuts.shards * parts.part()) * sizeof(float));
   parts.data = static_cast<float*>(block.data());
 
   const int64_t ranges = cuts.c.count * cuts.k.count;
   const int64_t work = cuts.tiles / cuts.shards * kPositions * (cuts.c.size * cuts.k.size / kLanes + 1);
-  parallel_for(cuts.shards * ranges, work, [&](int64_t begin, int64_t end) {
-    for (int64_t i = begin; i < end; i++) {
-      const int64_t shard = i / ranges, range = i % ranges;
-      const Task task(s, cuts, dy, x, range / cuts.k.count, range % cuts.k.count, nullptr);
-      task.add(cuts.tiles * shard / cuts.shards, cuts.tiles * (shard + 1) / cuts.shards, true);
-      task.write(parts, shard, true);
-    }
+  with_out(s, [&](auto out) {
+    parallel_for(cuts.shards * ranges, work, [&](int64_t begin, int64_t end) {
+      for (int64_t i = begin; i < end; i++) {
+        const int64_t shard = i / ranges, range = i % ranges;
+        const Task<out.value> task(s, cuts, dy, x, range / cuts.k.count, range % cuts.k.count, nullptr);
+        task.add(cuts.tiles * shard / cuts.shards, cuts.tiles * (shard + 1) / cuts.shards, true);
+        task.write(parts, shard, true);
+      }
+    });
   });
   sum_weight_parts(parts, dw);
 }
@@ -378,12 +415,14 @@ int64_t winograd_weight_sum_floats(const Conv2dShape& s) {
 void winograd_weight_part(const Conv2dShape& s, const float* dy, const float* x, float* sums, bool first, bool last,
                           float* part) {
   const Cuts cuts(s);
-  const WeightParts parts{part, 1, kTaps * kTaps, s.c_in, s.c_out};
-  for (int64_t range = 0; range < cuts.c.count * cuts.k.count; range++) {
-    const Task task(s, cuts, dy, x, range / cuts.k.count, range % cuts.k.count, sums);
-    task.add(0, cuts.tiles, first || !sums);
-    if (last || !sums) task.write(parts, 0, first || sums);
-  }
+  const WeightParts parts{part, 1, s.taps(), s.c_in, s.c_out};
+  with_out(s, [&](auto out) {
+    for (int64_t range = 0; range < cuts.c.count * cuts.k.count; range++) {
+      const Task<out.value> task(s, cuts, dy, x, range / cuts.k.count, range % cuts.k.count, sums);
+      task.add(0, cuts.tiles, first || !sums);
+      if (last || !sums) task.write(parts, 0, first || sums);
+    }
+  });
 }
 
 }  // namespace convcore::cpu::CONVCORE_ISA

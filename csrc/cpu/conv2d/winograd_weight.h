@@ -1,16 +1,16 @@
-// Weight gradient of 3x3 convolutions by Winograd's F(3x3, 4x4).
+// Weight gradients by Winograd: F(3x3, 4x4) of 3x3 filters, F(5x5, 2x2) of 5x5 filters.
 #pragma once
 #include "ops/conv2d.h"
 
 namespace convcore::cpu::CONVCORE_ISA {
 
-// dw (OIHW) from dy (N, H_out, W_out, C_out) and x (N, H_in, W_in, C_in), both channels last, for kernel 3x3, stride 1,
-// dilation 1, groups 1 and any padding. The same bits at any number of threads; largest error about 7e-6 of the RMS of
-// dw on normal data.
+// dw (OIHW) from dy (N, H_out, W_out, C_out) and x (N, H_in, W_in, C_in), both channels last, for kernel 3x3 or 5x5,
+// stride 1, dilation 1, groups 1 and any padding. The same bits at any number of threads; largest error about 7e-6 of
+// the RMS of dw on normal data.
 //
-// Cost: 36 multiply-adds per 4x4 tile of dy and pair of channels where the definition has 144, and transforms of about
-// 220 vector operations per tile and pair of channel vectors. Channels are padded to whole vectors, tiles at the edge
-// to 4x4. Pays from about 12 channels on either side.
+// Cost: 36 multiply-adds per tile of dy (4x4, with 5x5 filters 2x2) and pair of channels where the definition has 144
+// (100), and transforms of about 220 vector operations per tile and pair of channel vectors. Channels are padded to
+// whole vectors, tiles at the edge to whole tiles. Pays from about 12 channels on either side.
 void winograd_backward_weight(const Conv2dShape&, const float* dy, const float* x, float* dw);
 
 // The same for some images, at least one, of a shard at a time, on the calling thread, into a part of weight_shards.h.
