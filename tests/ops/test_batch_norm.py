@@ -145,6 +145,9 @@ def test_reference_batch_norm_matches_finite_differences(shape, training):
 
 
 @pytest.mark.parametrize("shape", [(64, 3, 9, 9), (2000, 5)], ids=str)
+@pytest.mark.cpu_only(
+    "the GPU adds 64 numbers in float32 before it goes on in double", ids=("(2000, 5)",)
+)
 def test_batch_norm_statistics_are_accurate_for_a_large_mean(shape, rng):
     x = (1000 + rng.standard_normal(shape)).astype(np.float32)
     x[0] = 0  # an outlier where the sums begin

@@ -392,7 +392,9 @@ LABELS = np.zeros(4, np.int64)
         ),
     ],
 )
-@pytest.mark.cpu_only("how NumPy's memory lies is not seen on the GPU", ids=("huge_label",))
+@pytest.mark.cpu_only(
+    "how NumPy's memory lies is not seen on the GPU", ids=("huge_label", "target_dtype")
+)
 def test_cross_entropy_rejects(arguments, options, error, message):
     with pytest.raises(error, match=re.escape(f"cross_entropy: {message}")):
         F.cross_entropy(*arguments, **options)
