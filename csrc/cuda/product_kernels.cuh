@@ -933,7 +933,7 @@ Launch prepare_taps(TapsProduct* p) {
   p->stage_taps = taps < Size::kDepth / unit ? taps : Size::kDepth / unit;
   int channels = Size::kDepth / p->stage_taps;
   if (channels > kPatchFloats / Tile::kM) channels = kPatchFloats / Tile::kM;
-  const int all = int(blocks_of(p->in.c, unit)) * unit;
+  const int all = int(blocks_of(p->in.c > 0 ? p->in.c : 1, unit)) * unit;  // of no channels there is no stage
   if (channels > all) channels = all;
   channels = channels / unit * unit;
   int64_t span = 1, room = 0, largest = 1;
