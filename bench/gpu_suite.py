@@ -196,7 +196,7 @@ def our_seconds(args: argparse.Namespace) -> list[float]:
     model = our_network(args.network, args.precision, learning_rate=1e-3)
     epochs = args.warm_up + args.epochs
     history = model.fit(x, y, epochs=epochs, batch_size=args.batch, verbose=0, device=args.device)
-    return [float(s) for s in history["seconds"]]
+    return [float(s) for s in history.history["seconds"]]
 
 
 def torch_seconds(args: argparse.Namespace, how: str, layout: str) -> list[float]:

@@ -228,7 +228,7 @@ void fiber_main() {
   } catch (...) {
     thrown = std::current_exception();
   }
-  idle.push_back(running_fiber);
+  if (kFibersAreShared) idle.push_back(running_fiber);  // else it is free when the block ends
   switch_to_scheduler(true);
   __builtin_unreachable();
 }
@@ -400,7 +400,6 @@ void make_threads(dim3 block) {
   for (size_t t = 0; t < threads.size(); t++) {
     Thread& thread = threads[t];
     thread.barriers = thread.warp_barriers = 0;
-    thread.fenced = false;
     thread.arrived_at = nullptr;
     thread.index = dim3(unsigned(t % block.x), unsigned(t / block.x % block.y), unsigned(t / block.x / block.y));
     thread.state = State::not_started;
@@ -578,7 +577,6 @@ void before_arrival([[maybe_unused]] void* at) {
   Thread& me = threads[size_t(current)];
   if (!me.fenced) rule_broken("it arrives (atomicAdd) with no __threadfence before");
 #if defined(CONVCORE_CUDA_HOST_RACES)
-  __tsan_release(at);
   me.arrived_at = at;
 #endif
 }

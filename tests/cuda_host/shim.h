@@ -144,7 +144,9 @@ inline void __syncwarp() { ::convcore::cuda_host::warp_barrier(); }
 inline void __threadfence() { ::convcore::cuda_host::fence(); }
 inline unsigned atomicAdd(unsigned* at, unsigned value) {
   ::convcore::cuda_host::before_arrival(at);
-  return __atomic_fetch_add(at, value, __ATOMIC_RELAXED);
+  // A release, since the fence has come before: the detector then knows that this arrival was before what follows the
+  // last one, setting the counter back included.
+  return __atomic_fetch_add(at, value, __ATOMIC_RELEASE);
 }
 
 template <typename T>
