@@ -161,7 +161,9 @@ def check_backward(case, algo, order=np.asarray):
     ("algo", "largest"), [("direct", 3e-6), ("winograd", 1.5e-5), ("winograd2x2", 3e-6)]
 )
 @pytest.mark.parametrize(("channels", "size"), [(16, 32), (32, 16), (64, 8)])
-def test_conv2d_error_is_a_small_part_of_the_rms(algo, largest, channels, size):
+def test_conv2d_error_is_a_small_part_of_the_rms(algo, largest, channels, size, pytestconfig):
+    if pytestconfig.getoption("--device") == "cuda":
+        largest *= 1.5  # one sum after the other over all taps and channels; the CPU keeps several
     case = ((4, channels, size, size), (channels, channels, 3, 3), (1, 1, 1, 1))
     x, w, _, dy = arrays(*case)
     wide = [a.astype(np.float64) for a in (dy, x, w)]
@@ -477,6 +479,7 @@ def zeros(*shape):
     return np.zeros(shape, np.float32)
 
 
+@pytest.mark.cpu_only("integers that are arrays come from NumPy")
 def test_conv2d_takes_arrays_without_dimensions_as_ints(rng):
     x, w, two = floats(rng, 1, 2, 8, 8), floats(rng, 4, 1, 2, 2), np.array(2)
     got = F.conv2d(x, w, stride=two, padding=two, dilation=two, groups=two)
@@ -656,6 +659,7 @@ def test_conv2d_rejects(call, error, message):
         call()
 
 
+@pytest.mark.cpu_only("the GPU has one algorithm")
 def test_conv2d_rejects_an_algorithm_that_cannot():
     with pytest.raises(
         ValueError, match=r"cannot compute this convolution: expected 3x3 filters.*got winograd"
@@ -738,6 +742,7 @@ def test_conv2d_same_padding_matches_torch_at_stride_1(kernel, dilation, torch, 
 
 
 @pytest.mark.torch
+@pytest.mark.cpu_only("tensors of torch in the memory of the CPU")
 def test_conv2d_reads_torch_tensors_through_dlpack(torch, rng):
     x, w = floats(rng, 2, 3, 8, 8), floats(rng, 4, 3, 3, 3)
     np.testing.assert_array_equal(F.conv2d(torch.tensor(x), torch.tensor(w)), F.conv2d(x, w))
