@@ -40,12 +40,14 @@ bool is_1x1(const Conv2dShape& s) {
 }
 
 // 1x1 filters as a matrix product: from here on its larger tiles of pixels beat the direct kernel's rows. The direct
-// kernel cuts the gradient of the weights by images as well, and stays ahead until that gradient is large.
-constexpr int64_t kProductChannels = 32, kProductWeights = 1 << 17;
+// kernel cuts the gradient of the weights by images as well, and stays ahead unless that gradient is large and the
+// images are few pixels.
+constexpr int64_t kProductChannels = 32, kProductWeights = 1 << 17, kProductPixels = 1 << 11;
 
 bool product_pays(const Conv2dShape& s, ConvPass pass) {
   return std::min(s.c_in, s.c_out) >= kProductChannels &&
-         (pass != ConvPass::backward_weight || s.c_in * s.c_out >= kProductWeights);
+         (pass != ConvPass::backward_weight ||
+          (s.c_in * s.c_out >= kProductWeights && s.n * s.h_out * s.w_out < kProductPixels));
 }
 
 bool can(ConvAlgorithm algorithm, const Conv2dShape& s, ConvPass pass) {

@@ -12,6 +12,7 @@ struct Case {
   std::string name;
   int64_t n, c_in, h, w, c_out;
   std::array<int64_t, 4> padding;  // top, bottom, left, right
+  int64_t taps = 3, stride = 1;    // along both axes
 };
 
 const Case kCases[] = {
@@ -29,10 +30,25 @@ const Case kCases[] = {
     {"image smaller than the padding", 2, 3, 1, 2, 3, {2, 2, 2, 2}},
     {"long channel sums, odd vectors", 1, 70, 5, 9, 40, {1, 1, 1, 1}},
     {"filters larger than the cache", 3, 136, 10, 9, 264, {1, 1, 1, 1}},
+    {"stride 2, whole tiles", 2, 16, 16, 32, 32, {1, 1, 1, 1}, 3, 2},
+    {"stride 2, odd in everything", 2, 5, 11, 6, 19, {1, 1, 1, 1}, 3, 2},
+    {"stride 2, no padding", 2, 17, 9, 10, 33, {0, 0, 0, 0}, 3, 2},
+    {"stride 2, uneven padding", 2, 18, 6, 13, 20, {0, 2, 1, 0}, 3, 2},
+    {"stride 2, widest padding", 1, 4, 5, 6, 7, {2, 2, 2, 2}, 3, 2},
+    {"stride 2, image smaller than the padding", 2, 3, 1, 2, 3, {2, 2, 2, 2}, 3, 2},
+    {"stride 2, pixels that no tap meets", 2, 3, 8, 4, 3, {0, 0, 0, 0}, 3, 2},
+    {"stride 2, filters larger than the cache", 3, 136, 10, 9, 264, {1, 1, 1, 1}, 3, 2},
+    {"5x5", 2, 17, 11, 8, 33, {2, 2, 2, 2}, 5},
+    {"5x5, uneven padding", 2, 18, 6, 13, 20, {0, 4, 3, 1}, 5},
 };
 
 Conv2dShape shape_of(const Case& c) {
-  return infer_conv2d_shape("conv2d", {c.n, c.c_in, c.h, c.w}, {c.c_out, c.c_in, 3, 3}, {{1, 1}, c.padding, {1, 1}, 1});
+  return infer_conv2d_shape("conv2d", {c.n, c.c_in, c.h, c.w}, {c.c_out, c.c_in, c.taps, c.taps},
+                            {{c.stride, c.stride}, c.padding, {1, 1}, 1});
+}
+
+Tensor random_filters(const Conv2dShape& s) {
+  return random_tensor({s.c_out, s.c_in, s.window.h.kernel, s.window.w.kernel}, 2);
 }
 
 // Calls f(y index, x index, w index) for every product of the definition; x and y are channels last.
@@ -41,15 +57,15 @@ void for_each_product(const Conv2dShape& s, F f) {
   for (int64_t n = 0; n < s.n; n++)
     for (int64_t i = 0; i < s.h_out; i++)
       for (int64_t j = 0; j < s.w_out; j++)
-        for (int64_t r = 0; r < 3; r++)
-          for (int64_t q = 0; q < 3; q++) {
-            const int64_t h = i + r - s.window.h.pad_before, w = j + q - s.window.w.pad_before;
-            if (h < 0 || h >= s.h_in || w < 0 || w >= s.w_in) continue;
-            for (int64_t k = 0; k < s.c_out; k++)
-              for (int64_t c = 0; c < s.c_in; c++)
-                f(size_t(((n * s.h_out + i) * s.w_out + j) * s.c_out + k),
-                  size_t(((n * s.h_in + h) * s.w_in + w) * s.c_in + c), size_t(((k * s.c_in + c) * 3 + r) * 3 + q));
-          }
+        for (int64_t tap = 0; tap < s.taps(); tap++) {
+          const int64_t h = i * s.window.h.stride + tap / s.window.w.kernel - s.window.h.pad_before;
+          const int64_t w = j * s.window.w.stride + tap % s.window.w.kernel - s.window.w.pad_before;
+          if (h < 0 || h >= s.h_in || w < 0 || w >= s.w_in) continue;
+          for (int64_t k = 0; k < s.c_out; k++)
+            for (int64_t c = 0; c < s.c_in; c++)
+              f(size_t(((n * s.h_out + i) * s.w_out + j) * s.c_out + k),
+                size_t(((n * s.h_in + h) * s.w_in + w) * s.c_in + c), size_t((k * s.c_in + c) * s.taps() + tap));
+        }
 }
 
 // Winograd's errors are spread over a tile: they are measured against the root mean square of the whole result.
@@ -71,7 +87,7 @@ TEST_CASE("winograd matches the naive loops") {
   for (const Case& c : kCases) {
     CAPTURE(c.name);
     const Conv2dShape s = shape_of(c);
-    const Tensor x = random_tensor({s.n, s.h_in, s.w_in, s.c_in}, 1), w = random_tensor({s.c_out, s.c_in, 3, 3}, 2);
+    const Tensor x = random_tensor({s.n, s.h_in, s.w_in, s.c_in}, 1), w = random_filters(s);
     const Tensor b = random_tensor({s.c_out}, 3), dy = random_tensor({s.n, s.h_out, s.w_out, s.c_out}, 4);
     std::vector<double> y(size_t(dy.count())), dx(size_t(x.count()));
     for_each_product(s, [&](size_t at_y, size_t at_x, size_t at_w) {
@@ -81,7 +97,7 @@ TEST_CASE("winograd matches the naive loops") {
 
     std::vector<double> with_bias = y;
     for (size_t i = 0; i < y.size(); i++) with_bias[i] += b.data()[i % size_t(s.c_out)];
-    for (const auto& [tile, largest] : {std::pair(4, 1e-5), std::pair(2, 4e-6)}) {
+    for (const auto& [tile, largest] : {std::pair(4, 1e-5), std::pair(2, c.taps == 5 ? 1e-5 : 4e-6)}) {
       CAPTURE(tile);
       Tensor got = Tensor::empty("test", "y", dy.shape());
       kernels.winograd_forward(s, tile, x.data(), w.data(), nullptr, got.data());
@@ -98,10 +114,11 @@ TEST_CASE("winograd matches the naive loops") {
 TEST_CASE("winograd gives the same bits at any number of threads") {
   const Conv2dKernels& kernels = cpu::kernels().conv2d;
   for (const Case& c :
-       {Case{"small", 9, 12, 14, 15, 18, {1, 1, 1, 1}}, Case{"large", 2, 136, 10, 9, 264, {1, 1, 1, 1}}}) {
+       {Case{"small", 9, 12, 14, 15, 18, {1, 1, 1, 1}}, Case{"large", 2, 136, 10, 9, 264, {1, 1, 1, 1}},
+        Case{"stride 2", 9, 12, 14, 15, 18, {1, 1, 1, 1}, 3, 2}, Case{"5x5", 9, 12, 14, 15, 18, {2, 2, 2, 2}, 5}}) {
     CAPTURE(c.name);
     const Conv2dShape s = shape_of(c);
-    const Tensor x = random_tensor({s.n, s.h_in, s.w_in, s.c_in}, 1), w = random_tensor({s.c_out, s.c_in, 3, 3}, 2);
+    const Tensor x = random_tensor({s.n, s.h_in, s.w_in, s.c_in}, 1), w = random_filters(s);
     const Tensor b = random_tensor({s.c_out}, 3), dy = random_tensor({s.n, s.h_out, s.w_out, s.c_out}, 4);
     Tensor y = Tensor::empty("test", "y", dy.shape()), again_y = Tensor::empty("test", "y", dy.shape());
     Tensor dx = Tensor::empty("test", "dx", x.shape()), again_dx = Tensor::empty("test", "dx", x.shape());
@@ -130,8 +147,7 @@ TEST_CASE("winograd sums its result for a batch norm") {
         CAPTURE(c.name);
         CAPTURE(tile);
         const Conv2dShape s = shape_of(c);
-        const Tensor dy = random_tensor({s.n, s.h_out, s.w_out, s.c_out}, 1),
-                     w = random_tensor({s.c_out, s.c_in, 3, 3}, 2);
+        const Tensor dy = random_tensor({s.n, s.h_out, s.w_out, s.c_out}, 1), w = random_filters(s);
         const Tensor other = random_tensor({s.n, s.h_in, s.w_in, s.c_in}, 3), x = random_tensor(other.shape(), 4);
         const Tensor y = random_tensor(other.shape(), 5), mean = random_tensor({s.c_in}, 6);
         Tensor u = Tensor::empty("test", "u", {kernels.winograd_filter_floats(s, tile, true)});

@@ -12,8 +12,8 @@ using test::Threads;
 using test::WeightCase;
 
 WeightCase winograd_case(const char* name, int64_t n, int64_t h, int64_t w, int64_t c_in, int64_t c_out,
-                         std::array<int64_t, 4> padding) {
-  return {name, n, h, w, c_in, c_out, {3, 3}, {{1, 1}, padding, {1, 1}, 1}};
+                         std::array<int64_t, 4> padding, int64_t taps = 3) {
+  return {name, n, h, w, c_in, c_out, {taps, taps}, {{1, 1}, padding, {1, 1}, 1}};
 }
 
 const WeightCase kCases[] = {
@@ -30,10 +30,14 @@ const WeightCase kCases[] = {
     winograd_case("two ranges of channels", 2, 5, 6, 70, 67, {1, 1, 1, 1}),
     winograd_case("a wide image", 1, 3, 70, 16, 16, {1, 1, 1, 1}),
     winograd_case("several blocks and shards", 19, 19, 18, 16, 17, {1, 1, 1, 1}),
+    winograd_case("5x5", 2, 7, 9, 16, 48, {2, 2, 2, 2}, 5),
+    winograd_case("5x5, one pixel", 1, 5, 5, 1, 1, {0, 0, 0, 0}, 5),
+    winograd_case("5x5, uneven padding", 3, 9, 11, 70, 20, {0, 4, 3, 1}, 5),
+    winograd_case("5x5, several blocks and shards", 19, 9, 18, 16, 17, {2, 2, 2, 2}, 5),
 };
 
 Tensor gradient(const Conv2dShape& s, const Tensor& dy, const Tensor& x) {
-  Tensor dw = Tensor::empty("test", "dw", {s.c_out, s.c_in, 3, 3});
+  Tensor dw = Tensor::empty("test", "dw", {s.c_out, s.c_in, s.window.h.kernel, s.window.w.kernel});
   cpu::kernels().conv2d.winograd_backward_weight(s, dy.data(), x.data(), dw.data());
   return dw;
 }
@@ -50,7 +54,7 @@ Tensor gradient_in_parts(const Conv2dShape& s, const Tensor& dy, const Tensor& x
     kernels.winograd_weight_part(image, dy.data() + n * s.h_out * s.w_out * s.c_out,
                                  x.data() + n * s.h_in * s.w_in * s.c_in, kept ? sums.data() : nullptr, n == 0,
                                  n + 1 == s.n, part.data());
-  Tensor dw = Tensor::empty("test", "dw", {s.c_out, s.c_in, 3, 3});
+  Tensor dw = Tensor::empty("test", "dw", {s.c_out, s.c_in, s.window.h.kernel, s.window.w.kernel});
   kernels.sum_weight_parts(s, part.data(), part.count(), 1, dw.data());
   return dw;
 }

@@ -149,8 +149,8 @@ struct DirectSum {
 // Reaches first .. end - 1, whose terms begin at `term`, for R pixels and one panel of V vectors. The first reaches
 // begin with the bias, the others add to `out`. kStep: pixels_step, or 0 when that is known at run time only.
 template <int R, int V, int kStep>
-void sum_tile(const DirectSum& s, int64_t panel, int64_t first, int64_t end, int64_t term, const float* pixels,
-              float* out) {
+__attribute__((noinline)) void sum_tile(const DirectSum& s, int64_t panel, int64_t first, int64_t end, int64_t term,
+                                        const float* pixels, float* out) {
   const int64_t k = panel * kPanel, last = min_of<int64_t>(kLanes, s.w.c_out - k - (V - 1) * kLanes);
   const bool adds = first > 0;
   Tile<R, V> tile;

@@ -14,7 +14,8 @@
 namespace convcore::cpu::CONVCORE_ISA {
 namespace {
 
-constexpr int64_t kRange = 64;             // input channels copied at once
+constexpr int64_t kRange = 64;             // input channels copied at once,
+constexpr int64_t kWideRange = 256;        // or, where one tap does little with the dy that is copied for each range
 constexpr int64_t kPixel = 16;             // channels of a copied pixel of x, on every instruction set
 constexpr int64_t kPixelFloats = 8 << 10;  // of dy in a block and one tile: 32 KiB, which stay in L1
 constexpr int64_t kCopyFloats = 64 << 10;  // of x in a block: 256 KiB, a part of L2
@@ -32,8 +33,13 @@ struct Cuts {
 
   int64_t x_rows(const Conv2dShape& s) const { return (rows - 1) * s.window.h.stride + s.window.h.extent(); }
 
-  explicit Cuts(const Conv2dShape& s) {
-    c_ranges = ceil_div(s.c_in, kRange);
+  explicit Cuts(const Conv2dShape& s) : Cuts(s, kWideRange) {
+    if (s.taps() > 1 || c_ranges * shards < kTasks) *this = Cuts(s, kRange);
+  }
+
+ private:
+  Cuts(const Conv2dShape& s, int64_t range) {
+    c_ranges = ceil_div(s.c_in, range);
     c_size = whole_vectors(ceil_div(s.c_in, c_ranges));
     columns = (s.w_out - 1) * s.window.w.stride + s.window.w.extent();
     const int64_t x_row = columns * c_size, extent = s.window.h.extent();
@@ -57,9 +63,6 @@ struct Block {  // pixels of dy and the x under them
   int64_t x_image, x_row, x_column, x_channels;  // the last: from kPixel channels to the next
   const float* dy;
   int64_t dy_image, dy_row, dy_column;
-  const int64_t* places;  // of the x under the pixels, one after the other: a loop over rows would stop at each of them
-
-  int64_t pixels() const { return images * rows * columns; }
 };
 
 // to[c][k] (+)= sum over the pixels of x[c] * dy[k], for channels c < c_count (a multiple of the tile's rows).
@@ -67,25 +70,25 @@ template <int V>
 __attribute__((noinline)) void add_tap(const Block& b, int64_t c_count, int64_t c_valid, float* to, int64_t to_row,
                                        bool first) {
   constexpr int R = weight_rows(V);
-  const int64_t pixels = b.pixels();
   for (int64_t c = 0; c < c_count; c += R) {
-    for (int64_t r = 0; r < min_of<int64_t>(R, c_valid - c); r++)
-      for (int v = 0; v < V; v++) __builtin_prefetch(to + (c + r) * to_row + v * kLanes, 1);
-    const float *x = b.x + c / kPixel * b.x_channels + c % kPixel, *dy = b.dy;
     Vec acc[R][V] = {};
+    for (int64_t n = 0; n < b.images; n++)
+      for (int64_t i = 0; i < b.rows; i++) {
+        const float* x = b.x + c / kPixel * b.x_channels + c % kPixel + n * b.x_image + i * b.x_row;
+        const float* dy = b.dy + n * b.dy_image + i * b.dy_row;
 #pragma GCC unroll 4
-    for (int64_t p = 0; p < pixels; p++, dy += V * kLanes) {
-      const float* at = x + b.places[p];
-      Vec d[V];
+        for (int64_t j = 0; j < b.columns; j++, x += b.x_column, dy += b.dy_column) {
+          Vec d[V];
 #pragma GCC unroll 4
-      for (int v = 0; v < V; v++) d[v] = load(dy + v * kLanes);
+          for (int v = 0; v < V; v++) d[v] = load(dy + v * kLanes);
 #pragma GCC unroll 16
-      for (int r = 0; r < R; r++) {
-        const Vec a = splat(at[r]);
+          for (int r = 0; r < R; r++) {
+            const Vec a = splat(x[r]);
 #pragma GCC unroll 4
-        for (int v = 0; v < V; v++) acc[r][v] += a * d[v];
+            for (int v = 0; v < V; v++) acc[r][v] += a * d[v];
+          }
+        }
       }
-    }
 #pragma GCC unroll 16
     for (int r = 0; r < R; r++) {
       if (c + r >= c_valid) break;
@@ -206,18 +209,12 @@ struct Task {
     float* dy_copy =
         copies_dy ? workspace(kGradientSlot, cuts.images * cuts.rows * s.w_out * kMaxWeightVecs * kLanes) : nullptr;
 
-    int64_t* places = reinterpret_cast<int64_t*>(workspace(kFillSlot, 2 * cuts.images * cuts.rows * s.w_out));
-    for (int64_t m = 0, p = 0; m < cuts.images; m++)
-      for (int64_t a = 0; a < cuts.rows; a++)
-        for (int64_t j = 0; j < s.w_out; j++)
-          places[p++] = m * x_image + a * s.window.h.stride * x_row + j * s.window.w.stride * kPixel;
-
     for (int64_t block = block_begin; block < block_end; block++) {
       const int64_t n = block / cuts.row_blocks * cuts.images, i = block % cuts.row_blocks * cuts.rows;
       Block b{};
       b.images = min_of(cuts.images, s.n - n), b.rows = min_of(cuts.rows, s.h_out - i), b.columns = s.w_out;
       b.x_image = x_image, b.x_row = s.window.h.stride * x_row, b.x_column = s.window.w.stride * kPixel;
-      b.x_channels = plane, b.places = places;
+      b.x_channels = plane;
       for (int64_t m = 0; m < b.images; m++)
         copy_rows(n + m, i * s.window.h.stride - s.window.h.pad_before,
                   (b.rows - 1) * s.window.h.stride + s.window.h.extent(), x_copy + m * x_image, plane);
