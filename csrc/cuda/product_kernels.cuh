@@ -821,8 +821,12 @@ CONVCORE_DEVICE void pixels_block(const PixelsProduct& p, int block) {
   }
 }
 
+// Blocks on a multiprocessor: four leave 128 registers per thread, which BF16 on tiles of 256 pixels exceeds.
 template <typename Tile, Precision kPrecision>
-CONVCORE_KERNEL_OF(kThreads, 4)
+constexpr int kTapsBlocks = kPrecision == Precision::bf16 && Tile::kM == 256 ? 3 : 4;
+
+template <typename Tile, Precision kPrecision>
+CONVCORE_KERNEL_OF(kThreads, (kTapsBlocks<Tile, kPrecision>))
 taps_product(const __grid_constant__ TapsProduct p) {
   taps_block<Tile, kPrecision, kAffine | kResidual | kGradient>(p, int(blockIdx.x));
 }
