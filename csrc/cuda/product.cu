@@ -57,6 +57,7 @@ void pixels_product_parts(const char* name, const PixelsProduct& q, int widest, 
 }
 
 int64_t pixels_product_splits(const PixelsProduct& p, int widest) {
+  if (p.dy.c == 0 || p.taps.count * p.in.c == 0) return 1;
   return Products<Precision::fp32>::splits(p, widest);
 }
 

@@ -1084,7 +1084,8 @@ int64_t Products<kPrecision>::splits(const PixelsProduct& given, int widest) {
   PixelsProduct p = given;
   int64_t splits = 1;
   with_tiles(widest, [&](auto, auto tile) {
-    splits = prepare_pixels<decltype(tile), kPrecision>(&p).blocks / unsigned(p.row_tiles * p.column_tiles);
+    const Launch launch = prepare_pixels<decltype(tile), kPrecision>(&p);
+    splits = launch.blocks / unsigned(p.row_tiles * p.column_tiles);
   });
   return splits;
 }
