@@ -152,9 +152,15 @@ static float loss_scale(const TrainingArguments& a, int64_t targets) {
   return a.mean && targets > 0 ? float(1.0 / double(targets)) : 1.f;
 }
 
+// In the memory that `groups` has: a step allocates nothing.
+static void set_groups(std::vector<GroupStep>& groups, const TrainingArguments& a, int64_t step) {
+  groups.clear();
+  for (const GroupSettings& group : a.groups) groups.push_back(step_of(group, step));
+}
+
 static std::vector<GroupStep> groups_of(const TrainingArguments& a, int64_t step) {
   std::vector<GroupStep> groups;
-  for (const GroupSettings& group : a.groups) groups.push_back(step_of(group, step));
+  set_groups(groups, a, step);
   return groups;
 }
 
@@ -190,7 +196,7 @@ std::vector<StepResult> Plan::train(const TrainingArguments& a) {
       result.targets = count_targets(a, frame.input.order, size, p.program.label_classes);
       scale = loss_scale(a, result.targets);
       frame.input.loss_scale = &scale;
-      frame.groups = groups_of(a, step);
+      set_groups(frame.groups, a, step);
       if (step > 0)
         for (ParameterMemory& parameter : frame.parameters) parameter.first_step = false;
     };

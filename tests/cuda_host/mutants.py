@@ -122,6 +122,7 @@ MUTANTS = [
 HOLES = {
     "a pitch that meets one bank",
     "a slice of the parts lost",
+    "rows of a shortcut for columns",
     "the head reads means too early",
     "a block's sums overwritten too early",
     "parts added one short",
