@@ -281,6 +281,7 @@ int64_t Frame::blocks_of(int64_t shard, const Order& order) const {
 
 // What the next block touches is fetched last-listed first (core/ahead.h), so the list is handed over backwards.
 void Frame::announce(const Program::Phase& phase, const Block& next) const {
+  if (program_.device() != Device::cpu) return;
   Ahead& list = ahead();
   list.count = 0;
   for (auto id = phase.whole.rbegin(); id != phase.whole.rend(); ++id)
@@ -303,9 +304,7 @@ void Frame::run_phase(int phase, int thread, int threads) const {
       const int64_t shard = order.backwards ? begin + end - 1 - i : i, blocks = blocks_of(shard, order);
       for (int64_t number = 0; number < blocks; number++) {
         const Block now = block(shard, number, order);
-        if (program_.device() == Device::cuda)
-          ;  // nothing of the CPU's caches
-        else if (number + 1 < blocks)
+        if (number + 1 < blocks)
           announce(steps, block(shard, number + 1, order));
         else if (i + 1 < end)
           announce(steps, block(order.backwards ? shard - 1 : shard + 1, 0, order));
